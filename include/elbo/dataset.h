@@ -1,0 +1,55 @@
+// Data sets: recognised, not asked for. IDX(.gz), CIFAR-10 binary, image folders, WebDataset tar(.gz) shards, .npy/.npz, arrays in
+// memory, a callback, and built-in ones that need no file ("shapes", "rings", "spirals", "digits").
+#ifndef ELBO_DATASET_H
+#define ELBO_DATASET_H
+
+#include <elbo/array.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct elbo_dataset elbo_dataset;
+
+typedef enum elbo_split { ELBO_SPLIT_TRAIN, ELBO_SPLIT_VALID, ELBO_SPLIT_TEST } elbo_split;
+
+// Opens what `path` holds (a file, a folder, "NAME-{000..002}.tar.gz", or a built-in name with options, "shapes:size=64"). `options`:
+// "data.*" keys of a recipe as "key=value" strings without the "data." ("holdout=5000", "seed=0"). On failure *out is NULL.
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_dataset_open(elbo_ctx *ctx, const char *path, int n_options, const char *const *options,
+                                                       elbo_dataset **out);
+// From arrays in memory, copied: x (N,H,W,C) uint8 (0..255) or float32 (as it is) or (N,D) float32; label int32/int64 (N) or NULL.
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_dataset_from_arrays(elbo_ctx *ctx, const elbo_array *x, const elbo_array *label, int n_options,
+                                                              const char *const *options, elbo_dataset **out);
+// From a callback that fills example `index` (height*width*channels floats, *label) and returns 0; anything else is an error that stops
+// what is going on. Called from loader threads, several at once.
+typedef int (*elbo_example_fn)(void *user, int64_t index, float *x, int32_t *label);
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_dataset_from_callback(elbo_ctx *ctx, int64_t count, int height, int width, int channels, int classes,
+                                                                elbo_example_fn fn, void *user, elbo_dataset **out);
+ELBO_API void elbo_dataset_destroy(elbo_dataset **dataset);
+
+typedef struct elbo_dataset_info {
+  const char *format;     // "idx", "cifar10", "folder", "webdataset", "npy", "memory", "callback", "shapes", ...; borrowed
+  int64_t count[3];       // by elbo_split, after the hold-out; 0: none
+  int height, width, channels; // vectors: 1, 1, D
+  int bits;               // 8 or 16; 0: float
+  int classes;            // 0: no labels
+  int captions;           // 1: there are captions
+  int64_t skipped;        // unreadable examples met so far
+  const char *const *class_names; // `classes` names or NULL; borrowed
+  const char *decoder;    // for JPEG: decoder and version with its settings; "" else; borrowed
+} elbo_dataset_info;
+ELBO_API void elbo_dataset_get_info(const elbo_dataset *dataset, elbo_dataset_info *out);
+
+// Reads `count` examples of a split from `first` in a fixed order (count is cut at the end; a random sample in seeded order when shuffle),
+// as float32 (n,H,W,C): images in 0..1. label int32 (n), NULL when not wanted or not there.
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_dataset_read(elbo_dataset *dataset, elbo_split split, int64_t first, int64_t count, int shuffle,
+                                                       uint64_t seed, elbo_array **x, elbo_array **label);
+// The caption of example i of a split; borrowed until the next call; "" when there is none.
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_dataset_caption(elbo_dataset *dataset, elbo_split split, int64_t i, const char **out);
+// 64 hexadecimal digits of the SHA-256 over all decoded pixels of a split in their order.
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_dataset_hash(elbo_dataset *dataset, elbo_split split, char out[65]);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

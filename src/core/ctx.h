@@ -1,0 +1,31 @@
+// What a context holds.
+#ifndef CORE_CTX_H
+#define CORE_CTX_H
+
+#include <elbo/context.h>
+
+#include "core/error.h"
+#include "core/threads.h"
+
+typedef enum isa_level { ISA_BASE, ISA_V3, ISA_V4, ISA_COUNT } isa_level; // base is x86-64-v2 on x86
+
+struct thread_pool {
+  int threads;
+};
+
+typedef struct message_slot message_slot;
+
+struct elbo_ctx {
+  thread_pool pool;
+  isa_level isa;
+  elbo_log_fn log;
+  void *log_user;
+  message_slot *messages; // one a thread that failed, behind message_lock
+  void *message_lock;
+};
+
+// The best level that both this build and this processor have.
+isa_level isa_best(void);
+const char *isa_name(isa_level isa);
+
+#endif
