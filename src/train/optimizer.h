@@ -11,8 +11,8 @@ typedef struct optimizer_config {
   double learning_rate; // peak
   double beta1, beta2;  // Adam, AdamW; beta1: momentum of SGD and RMSProp; beta2: RMSProp's decay
   double epsilon;
-  double weight_decay;  // decoupled for AdamW; added to the gradient for the others
-  double clip_norm;     // global norm of the group's gradient; 0: off
+  double weight_decay; // decoupled for AdamW; added to the gradient for the others
+  double clip_norm;    // global norm of the group's gradient; 0: off
 } optimizer_config;
 
 #endif

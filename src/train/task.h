@@ -2,16 +2,18 @@
 #ifndef TRAIN_TASK_H
 #define TRAIN_TASK_H
 
+#include <stdbool.h>
+
 #include <elbo/graph.h>
 
 #include "train/optimizer.h"
 
 // A number (or a vector) that the loop averages over the logging interval and writes to metrics.jsonl and the progress line.
 typedef struct train_metric {
-  const char *name; // "kl"
-  const char *unit; // "nats"
+  const char *name;   // "kl"
+  const char *unit;   // "nats"
   elbo_tensor *value; // scalar or (D), in the phase's graph
-  bool quiet;       // not in the progress line
+  bool quiet;         // not in the progress line
 } train_metric;
 
 // One update: graph, loss, whose parameters it differentiates, and a switch. A VAE has one, a GAN two.
@@ -20,7 +22,7 @@ typedef struct train_phase {
   elbo_graph *graph;                 // its inputs are a batch's fields by name, "seed", and whatever `schedule` fills
   elbo_tensor *loss;                 // scalar, already averaged over the batch by weight
   const char *prefix;                // trains the TRAINED parameters whose names begin so; "": all
-  const optimizer_config *optimizer; // borrowed
+  const optimizer_config *optimizer; // borrowed; NULL: the train section's (train_optimizer)
   elbo_tensor *enable;               // scalar: the update is applied when above 0.5; NULL: always
   int n_metrics;
   const train_metric *metrics;
@@ -30,15 +32,19 @@ typedef struct train_task {
   void *user;
   int n_phases;
   const train_phase *phases;
+  // Sets initial weights that are not drawn (a frozen teacher, running statistics). Called once, before the first step of a new run. May be
+  // NULL.
+  elbo_status (*initialize)(void *user, elbo_store *weights);
   // Fills scalar input `input` of a graph for `step` (0-based): "beta", "capacity". false: not known (an error that names it).
   bool (*schedule)(void *user, int64_t step, int64_t steps, const char *input, float *value);
   // Called with every logging interval's averages (values[i] has counts[i] numbers); may log warnings (posterior collapse).
   void (*watch)(void *user, elbo_ctx *ctx, int64_t step, int n, const char *const *names, const int *counts, const double *const *values);
-  // Validation score of the given weights, lower is better (negative ELBO per example); called before each checkpoint. May be NULL.
+  // Validation score of the given weights, lower is better (negative ELBO per example); called before each checkpoint (and every
+  // train.validate_every steps), not at one that an interruption makes: what it computes may depend on weights and step alone. May be NULL.
   elbo_status (*validate)(void *user, elbo_store *weights, int64_t step, double *score);
   // Writes the model directory (model_index.json, components) of `weights` into the existing, empty `directory`.
   elbo_status (*save)(void *user, elbo_store *weights, const char *directory);
-  // Writes pictures of the present state to DIRECTORY/step-N.png or the like. May be NULL.
+  // Writes pictures of the present state to DIRECTORY/step-N.png, DIRECTORY/step-N-NAME.png (TensorBoard gets them too). May be NULL.
   elbo_status (*preview)(void *user, elbo_store *weights, int64_t step, const char *directory);
 } train_task;
 

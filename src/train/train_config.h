@@ -1,0 +1,47 @@
+// The `train:` section of a recipe, and the learning-rate schedules.
+#ifndef TRAIN_TRAIN_CONFIG_H
+#define TRAIN_TRAIN_CONFIG_H
+
+#include "core/config.h"
+#include "train/optimizer.h"
+
+enum { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE, SCHEDULE_STEP };
+
+typedef struct train_config {
+  int64_t steps;        // optimiser updates
+  int64_t batch_size;   // examples of one update
+  int64_t accumulate;   // parts that a batch is split into: the same update in less memory; divides batch_size
+  int optimizer;        // optimizer_kind
+  double learning_rate; // peak
+  double beta1, beta2, epsilon, weight_decay, clip_norm;
+  int schedule;         // SCHEDULE_*
+  int64_t warmup_steps; // linear from 0
+  int64_t step_size;    // SCHEDULE_STEP: times gamma every so many steps
+  double gamma;
+  double min_learning_rate; // floor of the schedules
+  double ema;               // decay; 0: no average is kept
+  bool ema_warmup;          // decay = min(ema, (1 + n) / (10 + n)) after n updates
+  int64_t checkpoint_every; // steps; 0: only at the end
+  int64_t keep;             // newest checkpoints kept, beside the best; 0: all
+  int64_t log_every;        // steps of one line of metrics.jsonl
+  int64_t preview_every;    // steps; 0: never
+  int64_t validate_every;   // steps; 0: at checkpoints
+  int64_t seed;
+  int64_t memory_limit; // bytes of a step's intermediate tensors; 0: none
+  bool stop_on_nan;     // false: such an update is skipped and counted
+} train_config;
+
+extern const config_table train_table;
+
+// What the table cannot say: batch_size divisible by accumulate, warm-up within the steps, ...
+elbo_status train_config_check(elbo_ctx *ctx, const train_config *config);
+// Examples in one run of a phase's graph and in one batch of the loader: batch_size / accumulate.
+int64_t train_micro_batch(const train_config *config);
+// The optimiser of the section, for phases that have none of their own.
+optimizer_config train_optimizer(const train_config *config);
+// Learning rate of update `step` (0-based) for a group whose peak is `peak`.
+double learning_rate_at(const train_config *config, double peak, int64_t step);
+// EMA decay of an update that comes after `n` updates.
+double ema_decay_at(const train_config *config, int64_t n);
+
+#endif
