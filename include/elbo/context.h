@@ -40,7 +40,8 @@ typedef enum elbo_log_level { ELBO_LOG_DEBUG, ELBO_LOG_INFO, ELBO_LOG_WARNING } 
 
 typedef struct elbo_ctx elbo_ctx;
 
-// Receives every log line. `text` is borrowed for the call and has no newline.
+// Receives every log line. `text` is borrowed for the call and has no newline. Calls may come from any thread of the library's, but never
+// two of one context at once.
 typedef void (*elbo_log_fn)(void *user, elbo_log_level level, const char *text);
 
 typedef struct elbo_ctx_config {

@@ -11,18 +11,21 @@ typedef enum isa_level { ISA_BASE, ISA_V3, ISA_V4, ISA_COUNT } isa_level; // bas
 
 struct thread_pool {
   int threads;
+  void *lock; // a recursive pthread mutex: one parallel region of a context at a time; NULL: none
 };
 
-typedef struct message_slot message_slot;
+typedef struct message_board message_board; // error.c: the last message of each thread, and the lock of the log callback
 
 struct elbo_ctx {
   thread_pool pool;
   isa_level isa;
   elbo_log_fn log;
   void *log_user;
-  message_slot *messages; // one a thread that failed, behind message_lock
-  void *message_lock;
+  message_board *messages;
 };
+
+message_board *message_board_create(void); // NULL when out of memory
+void message_board_destroy(message_board *board);
 
 // The best level that both this build and this processor have.
 isa_level isa_best(void);

@@ -4,9 +4,9 @@
 
 #include <stdint.h>
 
-typedef struct thread_pool thread_pool; // how many threads, and nothing else: libgomp keeps the threads
+typedef struct thread_pool thread_pool; // how many threads, and a lock: libgomp keeps the threads
 
-// Body: thread `id` of `count` (count <= the pool's threads). All run; none may call parallel_run.
+// Body: part `id` of `count` (the pool's threads). All run, in no order; a parallel_run or parallel_for from within one runs inline.
 typedef void (*parallel_fn)(void *arg, int id, int count);
 void parallel_run(const thread_pool *pool, parallel_fn fn, void *arg);
 
@@ -22,5 +22,10 @@ static inline void split_range(int64_t n, int id, int count, int64_t *begin, int
 }
 
 int pool_threads(const thread_pool *pool);
+
+// Around calls into a library that starts libgomp regions of its own (oneDNN), or around a whole plan: makes the calling thread's regions as
+// wide as the pool, and keeps other threads of the same context from starting theirs meanwhile. Pairs may be nested.
+void pool_enter(const thread_pool *pool);
+void pool_leave(const thread_pool *pool);
 
 #endif
