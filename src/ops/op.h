@@ -19,7 +19,7 @@ enum {
 struct op_def {
   const char *name;
   size_t attr_size;
-  int n_in, n_out; // n_in -1: any number
+  int n_in, n_out; // n_in -1: any number; n_out -1: the attribute begins with an int64_t, the number of outputs
   unsigned optional; // bit mask of inputs that may be NULL
   unsigned flags;
   // Checks input shapes and attributes, fills dtype and shape of every output (n->out[i] exists). On error calls graph_fail and
