@@ -1,0 +1,228 @@
+// elbo_describe: what a file or directory is, found by its content and not by its name.
+#include <elbo/image.h>
+#include <elbo/model.h>
+#include <elbo/recipe.h>
+
+#include <dirent.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "core/ctx.h"
+#include "core/file.h"
+#include "core/json.h"
+#include "core/memory.h"
+#include "core/safetensors.h"
+#include "tasks/describe.h"
+#include "train/run.h"
+
+static json_t *dims_json(int rank, const int64_t *dim) {
+  json_t *list = json_array();
+  for (int i = 0; i < rank; i++) json_array_append_new(list, json_integer(dim[i]));
+  return list;
+}
+
+static void set(json_t *object, const char *key, json_t *value) { json_object_set_new(object, key, value); }
+
+static elbo_status describe_safetensors(elbo_ctx *ctx, const char *path, json_t *out) {
+  safetensors *file = NULL;
+  TRY(safetensors_open(ctx, path, &file));
+  int64_t numbers = 0, bytes = 0;
+  json_t *list = json_array();
+  for (int64_t i = 0; i < safetensors_count(file); i++) {
+    const tensor_view *view = safetensors_at(file, i);
+    int64_t count = 1;
+    for (int d = 0; d < view->rank; d++) count *= view->dim[d];
+    numbers += count, bytes += (int64_t)view->bytes;
+    json_t *row = json_object();
+    set(row, "name", json_string(view->name));
+    set(row, "dtype", json_string(elbo_dtype_name(view->dtype)));
+    set(row, "shape", dims_json(view->rank, view->dim));
+    json_array_append_new(list, row);
+  }
+  set(out, "type", json_string("safetensors"));
+  set(out, "tensor_count", json_integer(safetensors_count(file)));
+  set(out, "numbers", json_integer(numbers));
+  set(out, "bytes", json_integer(bytes));
+  set(out, "tensors", list);
+  safetensors_close(&file);
+  return ELBO_OK;
+}
+
+static elbo_status describe_array(elbo_ctx *ctx, const char *path, const char *type, json_t *out) {
+  elbo_array *array = NULL;
+  TRY(!strcmp(type, "npy") ? elbo_npy_read(ctx, path, &array) : elbo_image_read(ctx, path, &array));
+  set(out, "type", json_string(type));
+  set(out, "dtype", json_string(elbo_dtype_name(array->dtype)));
+  set(out, "shape", dims_json(array->rank, array->dim));
+  if (!strcmp(type, "npy") && elbo_array_count(array) > 0) {
+    elbo_array *numbers = NULL;
+    elbo_status status = elbo_array_convert(ctx, array, ELBO_F64, &numbers);
+    if (status != ELBO_OK) {
+      elbo_array_destroy(&array);
+      return status;
+    }
+    const double *x = numbers->data;
+    int64_t n = elbo_array_count(numbers), bad = 0;
+    double low = INFINITY, high = -INFINITY, sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+      if (!isfinite(x[i])) {
+        bad++;
+        continue;
+      }
+      low = x[i] < low ? x[i] : low, high = x[i] > high ? x[i] : high, sum += x[i];
+    }
+    set(out, "min", json_number(low));
+    set(out, "max", json_number(high));
+    set(out, "mean", json_number(n > bad ? sum / (double)(n - bad) : 0));
+    set(out, "not_finite", json_integer(bad));
+    elbo_array_destroy(&numbers);
+  }
+  elbo_array_destroy(&array);
+  return ELBO_OK;
+}
+
+static elbo_status describe_dataset(elbo_ctx *ctx, const char *path, json_t *out) {
+  elbo_dataset *data = NULL;
+  TRY(elbo_dataset_open(ctx, path, 0, NULL, &data));
+  elbo_dataset_info info;
+  elbo_dataset_get_info(data, &info);
+  set(out, "type", json_string("data"));
+  set(out, "format", json_string(info.format));
+  set(out, "train", json_integer(info.count[ELBO_SPLIT_TRAIN]));
+  set(out, "valid", json_integer(info.count[ELBO_SPLIT_VALID]));
+  set(out, "test", json_integer(info.count[ELBO_SPLIT_TEST]));
+  set(out, "shape", dims_json(3, (int64_t[]){info.height, info.width, info.channels}));
+  set(out, "bits", json_integer(info.bits));
+  set(out, "classes", json_integer(info.classes));
+  if (info.class_names) {
+    json_t *names = json_array();
+    for (int i = 0; i < info.classes; i++) json_array_append_new(names, json_string(info.class_names[i] ? info.class_names[i] : ""));
+    set(out, "class_names", names);
+  }
+  set(out, "captions", json_boolean(info.captions));
+  if (info.decoder && info.decoder[0]) set(out, "decoder", json_string(info.decoder));
+  elbo_dataset_destroy(&data);
+  return ELBO_OK;
+}
+
+// Every component of a model directory that holds weights, by its subdirectory.
+static elbo_status list_components(elbo_ctx *ctx, const char *path, json_t *out) {
+  DIR *directory = opendir(path);
+  if (!directory) return fail_errno(ctx, path, "cannot list");
+  json_t *list = json_array();
+  elbo_status status = ELBO_OK;
+  for (struct dirent *entry; status == ELBO_OK && (entry = readdir(directory));) {
+    char folder[4096], file[4096];
+    if (entry->d_name[0] == '.' || !strcmp(entry->d_name, "training")) continue;
+    status = path_join(ctx, folder, sizeof folder, path, entry->d_name);
+    if (status == ELBO_OK) status = path_join(ctx, file, sizeof file, folder, "diffusion_pytorch_model.safetensors");
+    if (status != ELBO_OK || !file_exists(file)) continue;
+    json_t *part = json_object();
+    status = describe_safetensors(ctx, file, part);
+    json_t *row = json_object();
+    set(row, "name", json_string(entry->d_name));
+    set(row, "tensors", json_incref(json_object_get(part, "tensor_count")));
+    set(row, "numbers", json_incref(json_object_get(part, "numbers")));
+    json_array_append_new(list, row);
+    json_decref(part);
+  }
+  closedir(directory);
+  set(out, "components", list);
+  return status;
+}
+
+static elbo_status describe_model(elbo_ctx *ctx, const char *path, json_t *out) {
+  char checkpoint[4096];
+  bool run = run_is_run(path);
+  set(out, "type", json_string(run ? "run" : "model"));
+  if (run) {
+    int64_t step = -1;
+    elbo_status status = run_find_checkpoint(ctx, path, -1, checkpoint, sizeof checkpoint, &step);
+    if (status != ELBO_OK) { // a run that was stopped before its first checkpoint
+      set(out, "checkpoint", json_null());
+      return ELBO_OK;
+    }
+    set(out, "checkpoint", json_string(checkpoint));
+    path = checkpoint;
+  }
+  elbo_model *model = NULL;
+  if (elbo_model_load(ctx, path, NULL, &model) != ELBO_OK) {
+    set(out, "note", json_string(elbo_ctx_message(ctx)));
+    return list_components(ctx, path, out);
+  }
+  elbo_model_info info;
+  elbo_model_get_info(model, &info);
+  set(out, "preset", json_string(info.preset));
+  set(out, "weights", json_string(info.weights));
+  if (info.step >= 0) set(out, "step", json_integer(info.step));
+  set(out, "params", json_integer(info.params));
+  set(out, "shape", dims_json(3, (int64_t[]){info.height, info.width, info.channels}));
+  json_t *range = json_array();
+  json_array_append_new(range, json_real(info.low));
+  json_array_append_new(range, json_real(info.high));
+  set(out, "value_range", range); // of x in .npy files
+  set(out, "likelihood", json_string(info.likelihood));
+  set(out, "latent_dim", json_integer(info.latent_dim));
+  set(out, "latent_groups", json_integer(info.latent_groups));
+  set(out, "classes", json_integer(info.classes));
+  elbo_model_destroy(&model);
+  return list_components(ctx, path, out);
+}
+
+static elbo_status describe_recipe(elbo_ctx *ctx, const char *path, json_t *out) {
+  elbo_recipe *recipe = NULL;
+  TRY(elbo_recipe_load(ctx, path, 0, NULL, &recipe));
+  char *text = NULL;
+  elbo_status status = elbo_recipe_text(recipe, &text);
+  if (status == ELBO_OK) {
+    set(out, "type", json_string("recipe"));
+    set(out, "resolved", json_string(text));
+  }
+  free(text);
+  elbo_recipe_destroy(&recipe);
+  return status;
+}
+
+static bool has_ending(const char *path, const char *ending) {
+  size_t n = strlen(path), m = strlen(ending);
+  return n >= m && !strcmp(path + n - m, ending);
+}
+
+static elbo_status describe_file(elbo_ctx *ctx, const char *path, json_t *out) {
+  unsigned char head[16] = {0};
+  FILE *file = fopen(path, "rb");
+  if (!file) return fail_errno(ctx, path, "cannot open");
+  size_t got = fread(head, 1, sizeof head, file);
+  fclose(file);
+  if (has_ending(path, ".safetensors")) return describe_safetensors(ctx, path, out);
+  if (has_ending(path, ".yaml") || has_ending(path, ".yml")) return describe_recipe(ctx, path, out);
+  if (got >= 6 && !memcmp(head, "\x93NUMPY", 6)) return describe_array(ctx, path, "npy", out);
+  if (got >= 8 && (!memcmp(head, "\x89PNG", 4) || !memcmp(head, "\xff\xd8\xff", 3) || !memcmp(head + 8, "WEBP", 4)))
+    return describe_array(ctx, path, "picture", out);
+  // safetensors without its name: a plausible header length, then an opening brace
+  if (got >= 9 && head[8] == '{' && !head[4] && !head[5] && !head[6] && !head[7]) return describe_safetensors(ctx, path, out);
+  return describe_dataset(ctx, path, out);
+}
+
+elbo_status elbo_describe(elbo_ctx *ctx, const char *path, int json, char **out) {
+  *out = NULL;
+  if (!path || !path[0]) return fail(ctx, ELBO_ERROR_ARGUMENT, "no path was given");
+  char index[4096];
+  TRY(path_join(ctx, index, sizeof index, path, "model_index.json"));
+  json_t *object = json_object();
+  elbo_status status;
+  set(object, "path", json_string(path));
+  struct stat entry;
+  if (stat(path, &entry) == 0 && !S_ISDIR(entry.st_mode))
+    status = describe_file(ctx, path, object);
+  else if (file_exists(index) || run_is_run(path))
+    status = describe_model(ctx, path, object);
+  else
+    status = describe_dataset(ctx, path, object);
+  if (status == ELBO_OK) status = json_describe(ctx, object, json, out);
+  json_decref(object);
+  return status;
+}
