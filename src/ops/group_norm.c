@@ -1,0 +1,160 @@
+// group_norm [Wu18] over (B,...,C): each image's channels in `groups` equal groups, each brought to mean 0 and variance 1.
+#include <elbo/ops.h>
+
+#include "ops/norm.h"
+
+bool norm_check_channels(elbo_graph *g, const char *op, const elbo_tensor *x, const elbo_tensor *w, const char *what) {
+  int64_t c = x->shape.dim[x->shape.rank - 1];
+  if (!w || (w->dtype == ELBO_F32 && w->shape.rank == 1 && w->shape.dim[0] == c)) return true;
+  char text[2][SHAPE_TEXT];
+  graph_fail(g, ELBO_ERROR_ARGUMENT, "%s of %s: %s is %s %s, expected float32 (%lld)", op, shape_text(&x->shape, text[0]), what,
+             elbo_dtype_name(w->dtype), shape_text(&w->shape, text[1]), (long long)c);
+  return false;
+}
+
+bool norm_statistics_unused(elbo_graph *g, const node *n, elbo_tensor *const *dy) {
+  if (!dy[1] && !dy[2]) return true;
+  graph_fail(g, ELBO_ERROR_UNSUPPORTED, "%s: its statistics are not differentiable", n->op->name);
+  return false;
+}
+
+static bool group_norm_check(elbo_graph *g, const node *n, const elbo_tensor *x) {
+  const group_norm_attr *a = n->attr;
+  char text[SHAPE_TEXT];
+  if (x->dtype != ELBO_F32 || x->shape.rank < 2)
+    return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s of %s %s: expected float32 (B,...,C)", n->op->name, elbo_dtype_name(x->dtype),
+                      shape_text(&x->shape, text)) != NULL;
+  int64_t c = x->shape.dim[x->shape.rank - 1];
+  if (a->groups < 1 || c % a->groups != 0)
+    return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s of %s: %lld channels do not come apart into %lld equal groups", n->op->name,
+                      shape_text(&x->shape, text), (long long)c, (long long)a->groups) != NULL;
+  if (!(a->eps > 0))
+    return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s of %s: eps is %g, expected a positive number", n->op->name, shape_text(&x->shape, text),
+                      a->eps) != NULL;
+  return norm_check_channels(g, n->op->name, x, n->in[1], "weight") && norm_check_channels(g, n->op->name, x, n->in[2], "bias");
+}
+
+static bool group_norm_infer(elbo_graph *g, node *n) {
+  const group_norm_attr *a = n->attr;
+  if (!group_norm_check(g, n, n->in[0])) return false;
+  n->out[0]->dtype = n->out[1]->dtype = n->out[2]->dtype = ELBO_F32;
+  n->out[0]->shape = n->in[0]->shape;
+  n->out[1]->shape = n->out[2]->shape = shape_of(2, (int64_t[]){n->in[0]->shape.dim[0], a->groups});
+  return true;
+}
+
+static bool group_norm_grad_infer(elbo_graph *g, node *n) {
+  const group_norm_attr *a = n->attr;
+  const elbo_tensor *x = n->in[0], *mean = n->in[3], *rstd = n->in[4], *dy = n->in[5];
+  if (!group_norm_check(g, n, x)) return false;
+  shape statistics = shape_of(2, (int64_t[]){x->shape.dim[0], a->groups});
+  if (!shape_equal(&mean->shape, &statistics) || !shape_equal(&rstd->shape, &statistics) || !shape_equal(&dy->shape, &x->shape)) {
+    char text[2][SHAPE_TEXT];
+    return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s of %s: statistics or dy %s do not belong to it", n->op->name,
+                      shape_text(&x->shape, text[0]), shape_text(&dy->shape, text[1])) != NULL;
+  }
+  int64_t c = x->shape.dim[x->shape.rank - 1];
+  n->out[0]->dtype = n->out[1]->dtype = n->out[2]->dtype = ELBO_F32;
+  n->out[0]->shape = x->shape;
+  n->out[1]->shape = n->out[2]->shape = shape_of(1, &c);
+  return true;
+}
+
+static bool group_norm_gradient(elbo_graph *g, const node *n, elbo_tensor *const *dy, const bool *wanted, elbo_tensor **dx) {
+  if (!norm_statistics_unused(g, n, dy)) return false;
+  if (!dy[0]) return true;
+  elbo_tensor *in[] = {n->in[0], n->in[1], NULL, n->out[1], n->out[2], dy[0]};
+  node *grad = graph_add_node(g, &op_group_norm_grad, n->attr, 6, in, NULL);
+  if (!grad) return false;
+  for (int i = 0; i < 3; i++)
+    if (wanted[i] && n->in[i]) dx[i] = grad->out[i];
+  return true;
+}
+
+// The gradient's formulas in plain operations, the statistics computed again so that they too are differentiated:
+//   xhat = (x - mean) rstd,  e = dy weight,  dx = rstd (e - <e> - xhat <e xhat>),  <.> the mean over a group
+static bool group_norm_grad_decompose(elbo_graph *g, const node *n, elbo_tensor **out) {
+  (void)g;
+  const group_norm_attr *a = n->attr;
+  elbo_tensor *x = n->in[0], *weight = n->in[1], *dy = n->in[5];
+  const shape *s = &x->shape;
+  int64_t c = s->dim[s->rank - 1], rows = shape_product(s, 1, s->rank - 1);
+  const int64_t grouped[] = {s->dim[0], rows, a->groups, c / a->groups};
+  const unsigned within = 1u << 1 | 1u << 3; // rows and channels of a group
+  elbo_tensor *xg = elbo_reshape(x, 4, grouped), *dyg = elbo_reshape(dy, 4, grouped);
+  elbo_tensor *centred = elbo_sub(xg, elbo_mean(xg, within, 1));
+  elbo_tensor *rstd = elbo_rsqrt(elbo_scale(elbo_mean(elbo_square(centred), within, 1), 1.0, a->eps));
+  elbo_tensor *xhat = elbo_mul(centred, rstd);
+  elbo_tensor *e = weight ? elbo_mul(dyg, elbo_reshape(weight, 2, grouped + 2)) : dyg;
+  elbo_tensor *along = elbo_mul(xhat, elbo_mean(elbo_mul(e, xhat), within, 1));
+  elbo_tensor *dx = elbo_mul(rstd, elbo_sub(elbo_sub(e, elbo_mean(e, within, 1)), along));
+  out[0] = elbo_reshape(dx, s->rank, s->dim);
+  out[1] = elbo_reshape(elbo_sum(elbo_mul(dyg, xhat), 3u, 0), 1, &c);
+  out[2] = elbo_reshape(elbo_sum(dyg, 3u, 0), 1, &c);
+  return out[0] && out[1] && out[2];
+}
+
+const op_def op_group_norm = {
+    .name = "group_norm",
+    .attr_size = sizeof(group_norm_attr),
+    .n_in = 3,
+    .n_out = 3,
+    .optional = 6,
+    .flags = OP_INPLACE,
+    .infer = group_norm_infer,
+    .gradient = group_norm_gradient,
+    .reference = group_norm_ref,
+};
+
+const op_def op_group_norm_grad = {
+    .name = "group_norm_grad",
+    .attr_size = sizeof(group_norm_attr),
+    .n_in = 6,
+    .n_out = 3,
+    .optional = 6,
+    .infer = group_norm_grad_infer,
+    .decompose = group_norm_grad_decompose,
+    .reference = group_norm_grad_ref,
+};
+
+// Made by the fuse pass alone, after differentiation: they have no rules.
+const op_def op_fused_group_norm = {
+    .name = "fused_group_norm",
+    .attr_size = sizeof(group_norm_attr),
+    .n_in = 3,
+    .n_out = 3,
+    .optional = 6,
+    .flags = OP_INPLACE,
+    .infer = group_norm_infer,
+    .reference = group_norm_ref,
+};
+
+const op_def op_fused_group_norm_grad = {
+    .name = "fused_group_norm_grad",
+    .attr_size = sizeof(group_norm_attr),
+    .n_in = 6,
+    .n_out = 3,
+    .optional = 6,
+    .infer = group_norm_grad_infer,
+    .reference = group_norm_grad_ref,
+};
+
+elbo_tensor *elbo_group_norm(elbo_tensor *x, elbo_tensor *weight, elbo_tensor *bias, int groups, double eps) {
+  elbo_graph *g = graph_of(1, &x);
+  if (!g) return NULL;
+  group_norm_attr a = {groups, eps, NORM_ACT_NONE, 0};
+  node *n = graph_add_node(g, &op_group_norm, &a, 3, (elbo_tensor *[]){x, weight, bias}, NULL);
+  return n ? n->out[0] : NULL;
+}
+
+node *graph_add_fused_group_norm(elbo_graph *g, elbo_tensor *x, elbo_tensor *weight, elbo_tensor *bias, int64_t groups, double eps,
+                                 norm_act act, double slope) {
+  group_norm_attr a = {groups, eps, act, slope};
+  return graph_add_node(g, &op_fused_group_norm, &a, 3, (elbo_tensor *[]){x, weight, bias}, NULL);
+}
+
+node *graph_add_fused_group_norm_grad(elbo_graph *g, elbo_tensor *x, elbo_tensor *weight, elbo_tensor *bias, elbo_tensor *mean,
+                                      elbo_tensor *rstd, elbo_tensor *dy, int64_t groups, double eps, norm_act act, double slope) {
+  group_norm_attr a = {groups, eps, act, slope};
+  return graph_add_node(g, &op_fused_group_norm_grad, &a, 6, (elbo_tensor *[]){x, weight, bias, mean, rstd, dy}, NULL);
+}

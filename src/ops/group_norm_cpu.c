@@ -1,0 +1,463 @@
+// group_norm, its gradient, and both with an activation. Channels-last: sums are kept per channel, a few vectors of channels at a time down
+// the rows, then folded into groups in double precision; groups may therefore be of any size. All sums are in an order that the
+// shape alone fixes, so results do not depend on the number of threads.
+#include "ops/isa.h"
+#include "ops/lanes.h"
+#include "ops/norm.h"
+
+enum {
+  FLOAT_ROWS = 64,    // rows summed in float32 before they are folded into double
+  WHOLE_IMAGES = 16,  // from so many images on, a thread takes whole images and keeps each in its cache
+  DWEIGHT_BLOCKS = 64 // images are summed into at most so many partial dweight
+};
+
+typedef struct group_norm_state {
+  int64_t images, rows, c, groups, per;
+  int64_t chunks;                        // of an image; 1: whole images
+  int64_t blocks;                        // of images, whole images only
+  int64_t thread_floats, thread_doubles; // scratch of a thread
+  int threads;
+  double eps;
+  int64_t act;
+  float slope;
+} group_norm_state;
+
+typedef struct group_norm_job {
+  const group_norm_state *s;
+  const float *x, *weight, *bias, *dy, *mean_in, *rstd_in;
+  float *y, *mean, *rstd; // y: dx in the gradient
+  float *dweight, *dbias;
+  double *partial; // (items, 2, C)
+  float *floats;   // per thread
+  double *doubles; // per thread
+} group_norm_job;
+
+// --- per-channel sums -------------------------------------------------------------------------------------------------------------
+
+// s1[c] += sum of x - shift, s2[c] += sum of its square, for the nv vectors of channels at x
+LANES_INLINE void add_moments(const float *x, int64_t rows, int64_t c, const float *shift, double *s1, double *s2, const int nv) {
+  lanes k[4];
+  for (int v = 0; v < nv; v++) k[v] = lanes_load(shift + v * LANES);
+  for (int64_t r0 = 0; r0 < rows; r0 += FLOAT_ROWS) {
+    int64_t end = r0 + FLOAT_ROWS < rows ? r0 + FLOAT_ROWS : rows;
+    lanes a1[4] = {{0}}, a2[4] = {{0}};
+    for (int64_t r = r0; r < end; r++)
+      for (int v = 0; v < nv; v++) {
+        lanes d = lanes_load(x + r * c + v * LANES) - k[v];
+        a1[v] += d, a2[v] += d * d;
+      }
+    for (int v = 0; v < nv; v++)
+      for (int i = 0; i < LANES; i++) s1[v * LANES + i] += (double)a1[v][i], s2[v * LANES + i] += (double)a2[v][i];
+  }
+}
+
+static void moments(const float *x, int64_t rows, int64_t c, const float *shift, double *s1, double *s2) {
+  int64_t i = 0;
+  for (; i + 4 * LANES <= c; i += 4 * LANES) add_moments(x + i, rows, c, shift + i, s1 + i, s2 + i, 4);
+  for (; i + LANES <= c; i += LANES) add_moments(x + i, rows, c, shift + i, s1 + i, s2 + i, 1);
+  for (; i < c; i++)
+    for (int64_t r = 0; r < rows; r++) {
+      double d = (double)x[r * c + i] - (double)shift[i];
+      s1[i] += d, s2[i] += d * d;
+    }
+}
+
+LANES_INLINE lanes act_value(lanes v, const int64_t act, float slope) {
+  switch (act) {
+  case NORM_ACT_RELU: return lanes_select(v > 0.0f, v, lanes_all(0.0f));
+  case NORM_ACT_LEAKY_RELU: return lanes_select(v > 0.0f, v, slope * v);
+  case NORM_ACT_SILU: return v * lanes_sigmoid(v);
+  default: return v;
+  }
+}
+
+LANES_INLINE lanes act_slope(lanes v, const int64_t act, float slope) {
+  lanes one = lanes_all(1.0f);
+  switch (act) {
+  case NORM_ACT_RELU: return lanes_select(v > 0.0f, one, lanes_all(0.0f));
+  case NORM_ACT_LEAKY_RELU: return lanes_select(v > 0.0f, one, lanes_all(slope));
+  case NORM_ACT_SILU: {
+    lanes s = lanes_sigmoid(v);
+    return s * (1.0f + v * (1.0f - s));
+  }
+  default: return one;
+  }
+}
+
+// s1[c] += sum of dn (x - mean), s2[c] += sum of dn, where dn = dy act'((x - mean) scale + bias), kept in dn for the second pass
+// when there is an activation. n > 0: a last vector of n channels.
+LANES_INLINE void add_products(const float *x, const float *dy, float *dn, int64_t rows, int64_t c, const float *mean, const float *scale,
+                               const float *bias, double *s1, double *s2, const int nv, int64_t n, const int64_t act, float slope) {
+  lanes m[4], w[4], h[4];
+  int64_t width = n > 0 ? n : LANES;
+  for (int v = 0; v < nv; v++) {
+    m[v] = lanes_load_upto(mean + v * LANES, width), w[v] = lanes_load_upto(scale + v * LANES, width);
+    h[v] = lanes_load_upto(bias + v * LANES, width);
+  }
+  for (int64_t r0 = 0; r0 < rows; r0 += FLOAT_ROWS) {
+    int64_t end = r0 + FLOAT_ROWS < rows ? r0 + FLOAT_ROWS : rows;
+    lanes a1[4] = {{0}}, a2[4] = {{0}};
+    for (int64_t r = r0; r < end; r++)
+      for (int v = 0; v < nv; v++) {
+        int64_t at = r * c + v * LANES;
+        lanes d = lanes_load_upto(x + at, width) - m[v], g = lanes_load_upto(dy + at, width);
+        if (act != NORM_ACT_NONE) {
+          g *= act_slope(d * w[v] + h[v], act, slope);
+          lanes_store_upto(dn + at, g, width);
+        }
+        a1[v] += g * d, a2[v] += g;
+      }
+    for (int v = 0; v < nv; v++)
+      for (int i = 0; i < width; i++) s1[v * LANES + i] += (double)a1[v][i], s2[v * LANES + i] += (double)a2[v][i];
+  }
+}
+
+LANES_INLINE void products(const float *x, const float *dy, float *dn, int64_t rows, int64_t c, const float *mean, const float *scale,
+                           const float *bias, double *s1, double *s2, const int64_t act, float slope) {
+  int64_t i = 0;
+  for (; i + 4 * LANES <= c; i += 4 * LANES)
+    add_products(x + i, dy + i, dn + i, rows, c, mean + i, scale + i, bias + i, s1 + i, s2 + i, 4, 0, act, slope);
+  for (; i + LANES <= c; i += LANES)
+    add_products(x + i, dy + i, dn + i, rows, c, mean + i, scale + i, bias + i, s1 + i, s2 + i, 1, 0, act, slope);
+  if (i < c) add_products(x + i, dy + i, dn + i, rows, c, mean + i, scale + i, bias + i, s1 + i, s2 + i, 1, c - i, act, slope);
+}
+
+// --- rows -------------------------------------------------------------------------------------------------------------------------
+
+// y = act((x - mean) scale + bias)
+LANES_INLINE void normalise(const float *x, float *y, int64_t rows, int64_t c, const float *mean, const float *scale, const float *bias,
+                            const int64_t act, float slope) {
+  for (int64_t r = 0; r < rows; r++, x += c, y += c) {
+    int64_t i = 0;
+    for (; i + LANES <= c; i += LANES) {
+      lanes v = (lanes_load(x + i) - lanes_load(mean + i)) * lanes_load(scale + i) + lanes_load(bias + i);
+      lanes_store(y + i, act_value(v, act, slope));
+    }
+    if (i < c) {
+      int64_t n = c - i;
+      lanes v = (lanes_load_part(x + i, n) - lanes_load_part(mean + i, n)) * lanes_load_part(scale + i, n) + lanes_load_part(bias + i, n);
+      lanes_store_part(y + i, act_value(v, act, slope), n);
+    }
+  }
+}
+
+// dx = scale dn - (x - mean) q - p; dn may be dx
+static void gradient_rows(const float *x, const float *dn, float *dx, int64_t rows, int64_t c, const float *mean, const float *scale,
+                          const float *q, const float *p) {
+  for (int64_t r = 0; r < rows; r++, x += c, dn += c, dx += c) {
+    int64_t i = 0;
+    for (; i + LANES <= c; i += LANES)
+      lanes_store(dx + i, lanes_load(scale + i) * lanes_load(dn + i) - (lanes_load(x + i) - lanes_load(mean + i)) * lanes_load(q + i) -
+                              lanes_load(p + i));
+    for (; i < c; i++) dx[i] = scale[i] * dn[i] - (x[i] - mean[i]) * q[i] - p[i];
+  }
+}
+
+// One specialised copy of each loop per activation.
+#define BY_ACT(call)                                          \
+  switch (s->act) {                                           \
+  case NORM_ACT_RELU: call(NORM_ACT_RELU); break;             \
+  case NORM_ACT_LEAKY_RELU: call(NORM_ACT_LEAKY_RELU); break; \
+  case NORM_ACT_SILU: call(NORM_ACT_SILU); break;             \
+  default: call(NORM_ACT_NONE); break;                        \
+  }
+
+static void normalise_rows(const group_norm_state *s, const float *x, float *y, int64_t rows, const float *channel) {
+  const float *mean = channel, *scale = channel + s->c, *bias = channel + 2 * s->c;
+#define CALL(act) normalise(x, y, rows, s->c, mean, scale, bias, act, s->slope)
+  BY_ACT(CALL)
+#undef CALL
+}
+
+static void product_rows(const group_norm_state *s, const float *x, const float *dy, float *dn, int64_t rows, const float *channel,
+                         double *sums) {
+  const float *mean = channel, *scale = channel + s->c, *bias = channel + 2 * s->c;
+#define CALL(act) products(x, dy, dn, rows, s->c, mean, scale, bias, sums, sums + s->c, act, s->slope)
+  BY_ACT(CALL)
+#undef CALL
+}
+
+// --- groups -----------------------------------------------------------------------------------------------------------------------
+
+// mean and rstd of the groups of image b from its channels' moments about `shift` (Chan, Golub and LeVeque 1983 for the merging)
+static void finish_statistics(const group_norm_job *j, int64_t b, const float *shift, const double *s1, const double *s2) {
+  const group_norm_state *s = j->s;
+  double rows = (double)s->rows;
+  for (int64_t g = 0; g < s->groups; g++) {
+    double mean = 0, m2 = 0;
+    for (int64_t c = g * s->per; c < (g + 1) * s->per; c++) mean += (double)shift[c] + s1[c] / rows;
+    mean /= (double)s->per;
+    for (int64_t c = g * s->per; c < (g + 1) * s->per; c++) {
+      double away = (double)shift[c] + s1[c] / rows - mean;
+      m2 += s2[c] - s1[c] * s1[c] / rows + rows * away * away;
+    }
+    double variance = m2 / (rows * (double)s->per);
+    j->mean[b * s->groups + g] = (float)mean;
+    j->rstd[b * s->groups + g] = (float)(1.0 / sqrt((variance > 0 || isnan(variance) ? variance : 0) + s->eps));
+  }
+}
+
+// channel (3,C): mean, scale = rstd weight, bias
+static void fill_channels(const group_norm_job *j, int64_t b, const float *mean, const float *rstd, float *channel) {
+  const group_norm_state *s = j->s;
+  for (int64_t g = 0; g < s->groups; g++)
+    for (int64_t c = g * s->per; c < (g + 1) * s->per; c++) {
+      channel[c] = mean[b * s->groups + g];
+      channel[s->c + c] = rstd[b * s->groups + g] * (j->weight ? j->weight[c] : 1.0f);
+      channel[2 * s->c + c] = j->bias ? j->bias[c] : 0.0f;
+    }
+}
+
+// channel (5,C): rows 3 and 4 become q and p of gradient_rows, from sums (2,C) of an image
+static void fill_gradient_channels(const group_norm_job *j, int64_t b, const double *sums, float *channel) {
+  const group_norm_state *s = j->s;
+  double count = (double)(s->rows * s->per);
+  for (int64_t g = 0; g < s->groups; g++) {
+    double rstd = (double)j->rstd_in[b * s->groups + g], along = 0, sum = 0;
+    for (int64_t c = g * s->per; c < (g + 1) * s->per; c++) {
+      double w = j->weight ? (double)j->weight[c] : 1.0;
+      along += w * sums[c], sum += w * sums[s->c + c];
+    }
+    for (int64_t c = g * s->per; c < (g + 1) * s->per; c++) {
+      channel[3 * s->c + c] = (float)(rstd * rstd * rstd * along / count);
+      channel[4 * s->c + c] = (float)(rstd * sum / count);
+    }
+  }
+}
+
+// (2,C) of the whole image out of its chunks', in their order
+static void add_chunks(const group_norm_job *j, int64_t b, double *sums) {
+  const group_norm_state *s = j->s;
+  memset(sums, 0, (size_t)(2 * s->c) * sizeof *sums);
+  for (int64_t k = 0; k < s->chunks; k++)
+    for (int64_t c = 0; c < 2 * s->c; c++) sums[c] += j->partial[(b * s->chunks + k) * 2 * s->c + c];
+}
+
+// --- forward ----------------------------------------------------------------------------------------------------------------------
+
+static void forward_whole(void *arg, int id, int count) {
+  const group_norm_job *j = arg;
+  const group_norm_state *s = j->s;
+  float *channel = j->floats + id * s->thread_floats;
+  double *sums = j->doubles + id * s->thread_doubles;
+  int64_t begin, end, image = s->rows * s->c;
+  split_range(s->images, id, count, &begin, &end);
+  for (int64_t b = begin; b < end; b++) {
+    memset(sums, 0, (size_t)(2 * s->c) * sizeof *sums);
+    moments(j->x + b * image, s->rows, s->c, j->x + b * image, sums, sums + s->c);
+    finish_statistics(j, b, j->x + b * image, sums, sums + s->c);
+    fill_channels(j, b, j->mean, j->rstd, channel);
+    normalise_rows(s, j->x + b * image, j->y + b * image, s->rows, channel);
+  }
+}
+
+static void forward_moments(void *arg, int id, int count) {
+  const group_norm_job *j = arg;
+  const group_norm_state *s = j->s;
+  int64_t begin, end;
+  split_range(s->images * s->chunks, id, count, &begin, &end);
+  for (int64_t i = begin; i < end; i++) {
+    int64_t b = i / s->chunks, r0, r1;
+    const float *x = j->x + b * s->rows * s->c;
+    double *sums = j->partial + i * 2 * s->c;
+    split_range(s->rows, (int)(i % s->chunks), (int)s->chunks, &r0, &r1);
+    memset(sums, 0, (size_t)(2 * s->c) * sizeof *sums);
+    moments(x + r0 * s->c, r1 - r0, s->c, x, sums, sums + s->c);
+  }
+}
+
+static void forward_statistics(void *arg, int id, int count) {
+  const group_norm_job *j = arg;
+  const group_norm_state *s = j->s;
+  double *sums = j->doubles + id * s->thread_doubles;
+  int64_t begin, end;
+  split_range(s->images, id, count, &begin, &end);
+  for (int64_t b = begin; b < end; b++) {
+    add_chunks(j, b, sums);
+    finish_statistics(j, b, j->x + b * s->rows * s->c, sums, sums + s->c);
+  }
+}
+
+static void forward_rows(void *arg, int id, int count) {
+  const group_norm_job *j = arg;
+  const group_norm_state *s = j->s;
+  float *channel = j->floats + id * s->thread_floats;
+  int64_t begin, end, last = -1;
+  split_range(s->images * s->chunks, id, count, &begin, &end);
+  for (int64_t i = begin; i < end; i++) {
+    int64_t b = i / s->chunks, r0, r1;
+    split_range(s->rows, (int)(i % s->chunks), (int)s->chunks, &r0, &r1);
+    if (b != last) fill_channels(j, last = b, j->mean, j->rstd, channel);
+    int64_t at = (b * s->rows + r0) * s->c;
+    normalise_rows(s, j->x + at, j->y + at, r1 - r0, channel);
+  }
+}
+
+static void job_scratch(group_norm_job *j, void *scratch) {
+  const group_norm_state *s = j->s;
+  j->partial = scratch;
+  j->doubles = j->partial + (s->chunks > 1 ? s->images * s->chunks : s->blocks) * 2 * s->c;
+  j->floats = (float *)(j->doubles + s->threads * s->thread_doubles);
+}
+
+static elbo_status group_norm_run(const kernel *k, const kernel_args *a) {
+  group_norm_job j = {.s = k->state, .x = a->in[0], .weight = a->in[1], .bias = a->in[2]};
+  j.y = a->out[0], j.mean = a->out[1], j.rstd = a->out[2];
+  job_scratch(&j, a->scratch);
+  if (j.s->chunks == 1) {
+    parallel_run(a->pool, forward_whole, &j);
+    return ELBO_OK;
+  }
+  parallel_run(a->pool, forward_moments, &j);
+  parallel_run(a->pool, forward_statistics, &j);
+  parallel_run(a->pool, forward_rows, &j);
+  return ELBO_OK;
+}
+
+// --- gradient ---------------------------------------------------------------------------------------------------------------------
+
+// to (2,C) += rstd sums[0], sums[1]: an image's share of dweight and dbias
+static void add_dweight(const group_norm_job *j, int64_t b, const double *sums, double *to) {
+  const group_norm_state *s = j->s;
+  for (int64_t c = 0; c < s->c; c++) {
+    to[c] += (double)j->rstd_in[b * s->groups + c / s->per] * sums[c];
+    to[s->c + c] += sums[s->c + c];
+  }
+}
+
+static void gradient_whole(void *arg, int id, int count) {
+  const group_norm_job *j = arg;
+  const group_norm_state *s = j->s;
+  float *channel = j->floats + id * s->thread_floats;
+  double *sums = j->doubles + id * s->thread_doubles;
+  int64_t begin, end, image = s->rows * s->c, c = s->c;
+  split_range(s->blocks, id, count, &begin, &end);
+  for (int64_t block = begin; block < end; block++) {
+    int64_t b0, b1;
+    double *to = j->partial + block * 2 * c;
+    split_range(s->images, (int)block, (int)s->blocks, &b0, &b1);
+    memset(to, 0, (size_t)(2 * c) * sizeof *to);
+    for (int64_t b = b0; b < b1; b++) {
+      const float *x = j->x + b * image, *dy = j->dy + b * image;
+      float *dx = j->y + b * image;
+      memset(sums, 0, (size_t)(2 * c) * sizeof *sums);
+      fill_channels(j, b, j->mean_in, j->rstd_in, channel);
+      product_rows(s, x, dy, dx, s->rows, channel, sums);
+      fill_gradient_channels(j, b, sums, channel);
+      gradient_rows(x, s->act == NORM_ACT_NONE ? dy : dx, dx, s->rows, c, channel, channel + c, channel + 3 * c, channel + 4 * c);
+      add_dweight(j, b, sums, to);
+    }
+  }
+}
+
+static void gradient_products(void *arg, int id, int count) {
+  const group_norm_job *j = arg;
+  const group_norm_state *s = j->s;
+  float *channel = j->floats + id * s->thread_floats;
+  int64_t begin, end, last = -1;
+  split_range(s->images * s->chunks, id, count, &begin, &end);
+  for (int64_t i = begin; i < end; i++) {
+    int64_t b = i / s->chunks, r0, r1;
+    double *sums = j->partial + i * 2 * s->c;
+    split_range(s->rows, (int)(i % s->chunks), (int)s->chunks, &r0, &r1);
+    if (b != last) fill_channels(j, last = b, j->mean_in, j->rstd_in, channel);
+    memset(sums, 0, (size_t)(2 * s->c) * sizeof *sums);
+    int64_t at = (b * s->rows + r0) * s->c;
+    product_rows(s, j->x + at, j->dy + at, j->y + at, r1 - r0, channel, sums);
+  }
+}
+
+static void gradient_chunks(void *arg, int id, int count) {
+  const group_norm_job *j = arg;
+  const group_norm_state *s = j->s;
+  float *channel = j->floats + id * s->thread_floats;
+  double *sums = j->doubles + id * s->thread_doubles;
+  int64_t begin, end, last = -1, c = s->c;
+  split_range(s->images * s->chunks, id, count, &begin, &end);
+  for (int64_t i = begin; i < end; i++) {
+    int64_t b = i / s->chunks, r0, r1;
+    split_range(s->rows, (int)(i % s->chunks), (int)s->chunks, &r0, &r1);
+    if (b != last) {
+      add_chunks(j, last = b, sums);
+      fill_channels(j, b, j->mean_in, j->rstd_in, channel);
+      fill_gradient_channels(j, b, sums, channel);
+    }
+    int64_t at = (b * s->rows + r0) * c;
+    gradient_rows(j->x + at, (s->act == NORM_ACT_NONE ? j->dy : j->y) + at, j->y + at, r1 - r0, c, channel, channel + c, channel + 3 * c,
+                  channel + 4 * c);
+  }
+}
+
+// dweight and dbias out of the blocks' shares or the chunks' sums
+static void finish_dweight(void *arg, int64_t begin, int64_t end) {
+  const group_norm_job *j = arg;
+  const group_norm_state *s = j->s;
+  for (int64_t c = begin; c < end; c++) {
+    double dweight = 0, dbias = 0;
+    int64_t items = s->chunks > 1 ? s->images * s->chunks : s->blocks;
+    for (int64_t i = 0; i < items; i++) {
+      const double *sums = j->partial + i * 2 * s->c;
+      double rstd = s->chunks > 1 ? (double)j->rstd_in[i / s->chunks * s->groups + c / s->per] : 1.0;
+      dweight += rstd * sums[c], dbias += sums[s->c + c];
+    }
+    j->dweight[c] = (float)dweight, j->dbias[c] = (float)dbias;
+  }
+}
+
+static elbo_status group_norm_grad_run(const kernel *k, const kernel_args *a) {
+  group_norm_job j = {.s = k->state, .x = a->in[0], .weight = a->in[1], .bias = a->in[2], .mean_in = a->in[3], .rstd_in = a->in[4]};
+  j.dy = a->in[5], j.y = a->out[0], j.dweight = a->out[1], j.dbias = a->out[2];
+  job_scratch(&j, a->scratch);
+  if (j.s->chunks == 1) {
+    parallel_run(a->pool, gradient_whole, &j);
+  } else {
+    parallel_run(a->pool, gradient_products, &j);
+    parallel_run(a->pool, gradient_chunks, &j);
+  }
+  parallel_for(a->pool, j.s->c, 64, finish_dweight, &j);
+  return ELBO_OK;
+}
+
+// --- choice -----------------------------------------------------------------------------------------------------------------------
+
+static elbo_status prepare(compile_env *env, const node *n, kernel *k) {
+  const group_norm_attr *a = n->attr;
+  const shape *x = &n->in[0]->shape;
+  group_norm_state *s;
+  TRY(kernel_state_new(env, k, sizeof *s, &s));
+  s->images = x->dim[0], s->rows = shape_product(x, 1, x->rank - 1), s->c = x->dim[x->rank - 1];
+  s->groups = a->groups, s->per = s->c / a->groups;
+  s->eps = a->eps, s->act = a->act, s->slope = (float)a->slope;
+  s->chunks = 1;
+  if (s->images < WHOLE_IMAGES) { // chunks of at least 8192 numbers, 64 of them in all at most
+    int64_t most = s->rows * s->c / 8192, fair = DWEIGHT_BLOCKS / s->images;
+    s->chunks = most < fair ? most : fair;
+    if (s->chunks > s->rows) s->chunks = s->rows;
+    if (s->chunks < 1) s->chunks = 1;
+  }
+  s->blocks = s->images < DWEIGHT_BLOCKS ? s->images : DWEIGHT_BLOCKS;
+  s->threads = pool_threads(env->pool);
+  s->thread_floats = round_up(5 * s->c, 16);
+  s->thread_doubles = round_up(2 * s->c, 8);
+  int64_t partials = (s->chunks > 1 ? s->images * s->chunks : s->blocks) * 2 * s->c;
+  k->scratch_bytes =
+      (size_t)(partials + s->threads * s->thread_doubles) * sizeof(double) + (size_t)(s->threads * s->thread_floats) * sizeof(float);
+  return ELBO_OK;
+}
+
+static elbo_status group_norm_prepare(compile_env *env, const node *n, kernel *k) {
+  TRY(prepare(env, n, k));
+  k->name = "own:group_norm." ISA_TEXT, k->run = group_norm_run;
+  return ELBO_OK;
+}
+
+static elbo_status group_norm_grad_prepare(compile_env *env, const node *n, kernel *k) {
+  TRY(prepare(env, n, k));
+  k->name = "own:group_norm_grad." ISA_TEXT, k->run = group_norm_grad_run;
+  return ELBO_OK;
+}
+
+const cpu_op ISA(group_norm_cpu) = {group_norm_prepare};
+const cpu_op ISA(group_norm_grad_cpu) = {group_norm_grad_prepare};
+const cpu_op ISA(fused_group_norm_cpu) = {group_norm_prepare};
+const cpu_op ISA(fused_group_norm_grad_cpu) = {group_norm_grad_prepare};

@@ -1,0 +1,85 @@
+#include <math.h>
+
+#include "ops/norm.h"
+
+double norm_act_value(int64_t act, double slope, double v) {
+  switch (act) {
+  case NORM_ACT_RELU: return v > 0 ? v : 0;
+  case NORM_ACT_LEAKY_RELU: return v > 0 ? v : slope * v;
+  case NORM_ACT_SILU: return v / (1 + exp(-v));
+  default: return v;
+  }
+}
+
+double norm_act_slope(int64_t act, double slope, double v) {
+  double s = 1 / (1 + exp(-v));
+  switch (act) {
+  case NORM_ACT_RELU: return v > 0 ? 1 : 0;
+  case NORM_ACT_LEAKY_RELU: return v > 0 ? 1 : slope;
+  case NORM_ACT_SILU: return s * (1 + v * (1 - s));
+  default: return 1;
+  }
+}
+
+typedef struct group_shape {
+  int64_t images, rows, c, groups, per; // (images, rows, groups * per)
+} group_shape;
+
+static group_shape group_shape_of(const node *n) {
+  const group_norm_attr *a = n->attr;
+  const shape *s = &n->in[0]->shape;
+  int64_t c = s->dim[s->rank - 1];
+  return (group_shape){s->dim[0], shape_product(s, 1, s->rank - 1), c, a->groups, c / a->groups};
+}
+
+OP_REFERENCE(group_norm) {
+  (void)ctx;
+  const group_norm_attr *a = n->attr;
+  const double *x = in[0], *weight = in[1], *bias = in[2];
+  double *y = out[0], *mean = out[1], *rstd = out[2];
+  group_shape s = group_shape_of(n);
+  for (int64_t b = 0; b < s.images; b++)
+    for (int64_t g = 0; g < s.groups; g++) {
+      int64_t base = b * s.rows * s.c + g * s.per;
+      double m = 0, v = 0;
+      for (int64_t r = 0; r < s.rows; r++)
+        for (int64_t c = 0; c < s.per; c++) m += x[base + r * s.c + c];
+      m /= (double)(s.rows * s.per);
+      for (int64_t r = 0; r < s.rows; r++)
+        for (int64_t c = 0; c < s.per; c++) v += (x[base + r * s.c + c] - m) * (x[base + r * s.c + c] - m);
+      double inverse = 1 / sqrt(v / (double)(s.rows * s.per) + a->eps);
+      mean[b * s.groups + g] = m, rstd[b * s.groups + g] = inverse;
+      for (int64_t r = 0; r < s.rows; r++)
+        for (int64_t c = 0; c < s.per; c++) {
+          int64_t i = base + r * s.c + c;
+          double h = (x[i] - m) * inverse * (weight ? weight[g * s.per + c] : 1) + (bias ? bias[g * s.per + c] : 0);
+          y[i] = norm_act_value(a->act, a->slope, h);
+        }
+    }
+  return ELBO_OK;
+}
+
+OP_REFERENCE(group_norm_grad) {
+  (void)ctx;
+  const group_norm_attr *a = n->attr;
+  const double *x = in[0], *weight = in[1], *bias = in[2], *mean = in[3], *rstd = in[4], *dy = in[5];
+  double *dx = out[0], *dweight = out[1], *dbias = out[2];
+  group_shape s = group_shape_of(n);
+  for (int64_t c = 0; c < s.c; c++) dweight[c] = dbias[c] = 0;
+  for (int64_t b = 0; b < s.images; b++)
+    for (int64_t g = 0; g < s.groups; g++) {
+      double m = mean[b * s.groups + g], inverse = rstd[b * s.groups + g], sum = 0, along = 0, count = (double)(s.rows * s.per);
+      for (int pass = 0; pass < 2; pass++)
+        for (int64_t r = 0; r < s.rows; r++)
+          for (int64_t c = g * s.per; c < (g + 1) * s.per; c++) {
+            int64_t i = (b * s.rows + r) * s.c + c;
+            double w = weight ? weight[c] : 1, xhat = (x[i] - m) * inverse;
+            double dn = dy[i] * norm_act_slope(a->act, a->slope, xhat * w + (bias ? bias[c] : 0));
+            if (pass == 0)
+              dweight[c] += dn * xhat, dbias[c] += dn, sum += dn * w, along += dn * w * xhat;
+            else
+              dx[i] = inverse * (dn * w - sum / count - xhat * along / count);
+          }
+    }
+  return ELBO_OK;
+}

@@ -1,0 +1,52 @@
+// Normalisations, and the fused form of group norm with an activation.
+#ifndef OPS_NORM_H
+#define OPS_NORM_H
+
+#include "ops/kernel_util.h"
+
+typedef enum norm_act { NORM_ACT_NONE, NORM_ACT_RELU, NORM_ACT_LEAKY_RELU, NORM_ACT_SILU } norm_act;
+
+// group_norm (act NONE) and fused_group_norm:
+//   in  x (B,...,C), weight (C) or NULL, bias (C) or NULL
+//   out y = act((x - mean) rstd weight + bias) (B,...,C), mean (B,groups), rstd (B,groups) = 1/sqrt(variance + eps)
+// group_norm_grad (act NONE) and fused_group_norm_grad, which computes the activation's input again from x:
+//   in  x, weight or NULL, bias or NULL (fused; NULL in the plain form), mean, rstd, dy (B,...,C)
+//   out dx (B,...,C), dweight (C), dbias (C)
+typedef struct group_norm_attr {
+  int64_t groups;
+  double eps;
+  int64_t act;  // norm_act
+  double slope; // leaky_relu's
+} group_norm_attr;
+
+// For the fuse pass: norm and activation in one node, and its gradient (`dy` is that of the activation's output). NULL after an error.
+node *graph_add_fused_group_norm(elbo_graph *g, elbo_tensor *x, elbo_tensor *weight, elbo_tensor *bias, int64_t groups, double eps,
+                                 norm_act act, double slope);
+node *graph_add_fused_group_norm_grad(elbo_graph *g, elbo_tensor *x, elbo_tensor *weight, elbo_tensor *bias, elbo_tensor *mean,
+                                      elbo_tensor *rstd, elbo_tensor *dy, int64_t groups, double eps, norm_act act, double slope);
+
+// layer_norm: in x (...,C), weight or NULL, bias or NULL; out y, mean (...), rstd (...)
+// layer_norm_grad: in x, weight or NULL, mean, rstd, dy; out dx, dweight, dbias
+// batch_norm: in x (B,...,C), weight or NULL, bias or NULL; out y, mean (C), var (C) (of the batch, biased)
+// batch_norm_grad: in x, weight or NULL, mean, var, dy; out dx, dweight, dbias
+typedef struct norm_attr {
+  double eps;
+} norm_attr;
+
+// weight or bias (NULL passes) must be (C). Sets the graph's error.
+bool norm_check_channels(elbo_graph *g, const char *op, const elbo_tensor *x, const elbo_tensor *w, const char *what);
+// Marks the statistics of a norm as not differentiable: true when dy[1] and dy[2] are NULL.
+bool norm_statistics_unused(elbo_graph *g, const node *n, elbo_tensor *const *dy);
+
+// Fused forms for the oracle.
+double norm_act_value(int64_t act, double slope, double v);
+double norm_act_slope(int64_t act, double slope, double v);
+
+OP_REFERENCE(group_norm);
+OP_REFERENCE(group_norm_grad);
+OP_REFERENCE(layer_norm);
+OP_REFERENCE(layer_norm_grad);
+OP_REFERENCE(batch_norm);
+OP_REFERENCE(batch_norm_grad);
+
+#endif
