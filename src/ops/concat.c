@@ -22,7 +22,7 @@ static bool concat_infer(elbo_graph *g, node *n) {
                         (long long)a->axis, i, elbo_dtype_name(n->in[i]->dtype), shape_text(&n->in[i]->shape, text[0]),
                         elbo_dtype_name(y->dtype), shape_text(first, text[1])) != NULL;
     if (!checked_add(y->shape.dim[a->axis], length, &y->shape.dim[a->axis]))
-      return graph_fail(g, ELBO_ERROR_ARGUMENT, "concat: axis %lld becomes too long", (long long)a->axis) != NULL;
+      return graph_fail(g, ELBO_ERROR_ARGUMENT, "concat: axis %lld becomes too long", (long long)a->axis);
   }
   return true;
 }

@@ -23,14 +23,14 @@ static bool group_norm_check(elbo_graph *g, const node *n, const elbo_tensor *x)
   char text[SHAPE_TEXT];
   if (x->dtype != ELBO_F32 || x->shape.rank < 2)
     return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s of %s %s: expected float32 (B,...,C)", n->op->name, elbo_dtype_name(x->dtype),
-                      shape_text(&x->shape, text)) != NULL;
+                      shape_text(&x->shape, text));
   int64_t c = x->shape.dim[x->shape.rank - 1];
   if (a->groups < 1 || c % a->groups != 0)
     return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s of %s: %lld channels do not come apart into %lld equal groups", n->op->name,
-                      shape_text(&x->shape, text), (long long)c, (long long)a->groups) != NULL;
+                      shape_text(&x->shape, text), (long long)c, (long long)a->groups);
   if (!(a->eps > 0))
     return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s of %s: eps is %g, expected a positive number", n->op->name, shape_text(&x->shape, text),
-                      a->eps) != NULL;
+                      a->eps);
   return norm_check_channels(g, n->op->name, x, n->in[1], "weight") && norm_check_channels(g, n->op->name, x, n->in[2], "bias");
 }
 
@@ -51,7 +51,7 @@ static bool group_norm_grad_infer(elbo_graph *g, node *n) {
   if (!shape_equal(&mean->shape, &statistics) || !shape_equal(&rstd->shape, &statistics) || !shape_equal(&dy->shape, &x->shape)) {
     char text[2][SHAPE_TEXT];
     return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s of %s: statistics or dy %s do not belong to it", n->op->name,
-                      shape_text(&x->shape, text[0]), shape_text(&dy->shape, text[1])) != NULL;
+                      shape_text(&x->shape, text[0]), shape_text(&dy->shape, text[1]));
   }
   int64_t c = x->shape.dim[x->shape.rank - 1];
   n->out[0]->dtype = n->out[1]->dtype = n->out[2]->dtype = ELBO_F32;

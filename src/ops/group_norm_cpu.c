@@ -2,8 +2,8 @@
 // the rows, then folded into groups in double precision; groups may therefore be of any size. All sums are in an order that the
 // shape alone fixes, so results do not depend on the number of threads.
 #include "ops/isa.h"
-#include "ops/lanes.h"
 #include "ops/norm.h"
+#include "ops/vec_part.h"
 
 enum {
   FLOAT_ROWS = 64,    // rows summed in float32 before they are folded into double
@@ -35,26 +35,26 @@ typedef struct group_norm_job {
 // --- per-channel sums -------------------------------------------------------------------------------------------------------------
 
 // s1[c] += sum of x - shift, s2[c] += sum of its square, for the nv vectors of channels at x
-LANES_INLINE void add_moments(const float *x, int64_t rows, int64_t c, const float *shift, double *s1, double *s2, const int nv) {
-  lanes k[4];
-  for (int v = 0; v < nv; v++) k[v] = lanes_load(shift + v * LANES);
+VEC_INLINE void add_moments(const float *x, int64_t rows, int64_t c, const float *shift, double *s1, double *s2, const int nv) {
+  vfloat k[4];
+  for (int v = 0; v < nv; v++) k[v] = vload(shift + v * VW);
   for (int64_t r0 = 0; r0 < rows; r0 += FLOAT_ROWS) {
     int64_t end = r0 + FLOAT_ROWS < rows ? r0 + FLOAT_ROWS : rows;
-    lanes a1[4] = {{0}}, a2[4] = {{0}};
+    vfloat a1[4] = {{0}}, a2[4] = {{0}};
     for (int64_t r = r0; r < end; r++)
       for (int v = 0; v < nv; v++) {
-        lanes d = lanes_load(x + r * c + v * LANES) - k[v];
+        vfloat d = vload(x + r * c + v * VW) - k[v];
         a1[v] += d, a2[v] += d * d;
       }
     for (int v = 0; v < nv; v++)
-      for (int i = 0; i < LANES; i++) s1[v * LANES + i] += (double)a1[v][i], s2[v * LANES + i] += (double)a2[v][i];
+      for (int i = 0; i < VW; i++) s1[v * VW + i] += (double)a1[v][i], s2[v * VW + i] += (double)a2[v][i];
   }
 }
 
 static void moments(const float *x, int64_t rows, int64_t c, const float *shift, double *s1, double *s2) {
   int64_t i = 0;
-  for (; i + 4 * LANES <= c; i += 4 * LANES) add_moments(x + i, rows, c, shift + i, s1 + i, s2 + i, 4);
-  for (; i + LANES <= c; i += LANES) add_moments(x + i, rows, c, shift + i, s1 + i, s2 + i, 1);
+  for (; i + 4 * VW <= c; i += 4 * VW) add_moments(x + i, rows, c, shift + i, s1 + i, s2 + i, 4);
+  for (; i + VW <= c; i += VW) add_moments(x + i, rows, c, shift + i, s1 + i, s2 + i, 1);
   for (; i < c; i++)
     for (int64_t r = 0; r < rows; r++) {
       double d = (double)x[r * c + i] - (double)shift[i];
@@ -62,22 +62,22 @@ static void moments(const float *x, int64_t rows, int64_t c, const float *shift,
     }
 }
 
-LANES_INLINE lanes act_value(lanes v, const int64_t act, float slope) {
+VEC_INLINE vfloat act_value(vfloat v, const int64_t act, float slope) {
   switch (act) {
-  case NORM_ACT_RELU: return lanes_select(v > 0.0f, v, lanes_all(0.0f));
-  case NORM_ACT_LEAKY_RELU: return lanes_select(v > 0.0f, v, slope * v);
-  case NORM_ACT_SILU: return v * lanes_sigmoid(v);
+  case NORM_ACT_RELU: return vselect(v > 0.0f, v, vsplat(0.0f));
+  case NORM_ACT_LEAKY_RELU: return vselect(v > 0.0f, v, slope * v);
+  case NORM_ACT_SILU: return v * vsigmoid(v);
   default: return v;
   }
 }
 
-LANES_INLINE lanes act_slope(lanes v, const int64_t act, float slope) {
-  lanes one = lanes_all(1.0f);
+VEC_INLINE vfloat act_slope(vfloat v, const int64_t act, float slope) {
+  vfloat one = vsplat(1.0f);
   switch (act) {
-  case NORM_ACT_RELU: return lanes_select(v > 0.0f, one, lanes_all(0.0f));
-  case NORM_ACT_LEAKY_RELU: return lanes_select(v > 0.0f, one, lanes_all(slope));
+  case NORM_ACT_RELU: return vselect(v > 0.0f, one, vsplat(0.0f));
+  case NORM_ACT_LEAKY_RELU: return vselect(v > 0.0f, one, vsplat(slope));
   case NORM_ACT_SILU: {
-    lanes s = lanes_sigmoid(v);
+    vfloat s = vsigmoid(v);
     return s * (1.0f + v * (1.0f - s));
   }
   default: return one;
@@ -86,38 +86,38 @@ LANES_INLINE lanes act_slope(lanes v, const int64_t act, float slope) {
 
 // s1[c] += sum of dn (x - mean), s2[c] += sum of dn, where dn = dy act'((x - mean) scale + bias), kept in dn for the second pass
 // when there is an activation. n > 0: a last vector of n channels.
-LANES_INLINE void add_products(const float *x, const float *dy, float *dn, int64_t rows, int64_t c, const float *mean, const float *scale,
-                               const float *bias, double *s1, double *s2, const int nv, int64_t n, const int64_t act, float slope) {
-  lanes m[4], w[4], h[4];
-  int64_t width = n > 0 ? n : LANES;
+VEC_INLINE void add_products(const float *x, const float *dy, float *dn, int64_t rows, int64_t c, const float *mean, const float *scale,
+                             const float *bias, double *s1, double *s2, const int nv, int64_t n, const int64_t act, float slope) {
+  vfloat m[4], w[4], h[4];
+  int64_t width = n > 0 ? n : VW;
   for (int v = 0; v < nv; v++) {
-    m[v] = lanes_load_upto(mean + v * LANES, width), w[v] = lanes_load_upto(scale + v * LANES, width);
-    h[v] = lanes_load_upto(bias + v * LANES, width);
+    m[v] = vload_upto(mean + v * VW, width), w[v] = vload_upto(scale + v * VW, width);
+    h[v] = vload_upto(bias + v * VW, width);
   }
   for (int64_t r0 = 0; r0 < rows; r0 += FLOAT_ROWS) {
     int64_t end = r0 + FLOAT_ROWS < rows ? r0 + FLOAT_ROWS : rows;
-    lanes a1[4] = {{0}}, a2[4] = {{0}};
+    vfloat a1[4] = {{0}}, a2[4] = {{0}};
     for (int64_t r = r0; r < end; r++)
       for (int v = 0; v < nv; v++) {
-        int64_t at = r * c + v * LANES;
-        lanes d = lanes_load_upto(x + at, width) - m[v], g = lanes_load_upto(dy + at, width);
+        int64_t at = r * c + v * VW;
+        vfloat d = vload_upto(x + at, width) - m[v], g = vload_upto(dy + at, width);
         if (act != NORM_ACT_NONE) {
           g *= act_slope(d * w[v] + h[v], act, slope);
-          lanes_store_upto(dn + at, g, width);
+          vstore_upto(dn + at, g, width);
         }
         a1[v] += g * d, a2[v] += g;
       }
     for (int v = 0; v < nv; v++)
-      for (int i = 0; i < width; i++) s1[v * LANES + i] += (double)a1[v][i], s2[v * LANES + i] += (double)a2[v][i];
+      for (int i = 0; i < width; i++) s1[v * VW + i] += (double)a1[v][i], s2[v * VW + i] += (double)a2[v][i];
   }
 }
 
-LANES_INLINE void products(const float *x, const float *dy, float *dn, int64_t rows, int64_t c, const float *mean, const float *scale,
-                           const float *bias, double *s1, double *s2, const int64_t act, float slope) {
+VEC_INLINE void products(const float *x, const float *dy, float *dn, int64_t rows, int64_t c, const float *mean, const float *scale,
+                         const float *bias, double *s1, double *s2, const int64_t act, float slope) {
   int64_t i = 0;
-  for (; i + 4 * LANES <= c; i += 4 * LANES)
+  for (; i + 4 * VW <= c; i += 4 * VW)
     add_products(x + i, dy + i, dn + i, rows, c, mean + i, scale + i, bias + i, s1 + i, s2 + i, 4, 0, act, slope);
-  for (; i + LANES <= c; i += LANES)
+  for (; i + VW <= c; i += VW)
     add_products(x + i, dy + i, dn + i, rows, c, mean + i, scale + i, bias + i, s1 + i, s2 + i, 1, 0, act, slope);
   if (i < c) add_products(x + i, dy + i, dn + i, rows, c, mean + i, scale + i, bias + i, s1 + i, s2 + i, 1, c - i, act, slope);
 }
@@ -125,18 +125,18 @@ LANES_INLINE void products(const float *x, const float *dy, float *dn, int64_t r
 // --- rows -------------------------------------------------------------------------------------------------------------------------
 
 // y = act((x - mean) scale + bias)
-LANES_INLINE void normalise(const float *x, float *y, int64_t rows, int64_t c, const float *mean, const float *scale, const float *bias,
-                            const int64_t act, float slope) {
+VEC_INLINE void normalise(const float *x, float *y, int64_t rows, int64_t c, const float *mean, const float *scale, const float *bias,
+                          const int64_t act, float slope) {
   for (int64_t r = 0; r < rows; r++, x += c, y += c) {
     int64_t i = 0;
-    for (; i + LANES <= c; i += LANES) {
-      lanes v = (lanes_load(x + i) - lanes_load(mean + i)) * lanes_load(scale + i) + lanes_load(bias + i);
-      lanes_store(y + i, act_value(v, act, slope));
+    for (; i + VW <= c; i += VW) {
+      vfloat v = (vload(x + i) - vload(mean + i)) * vload(scale + i) + vload(bias + i);
+      vstore(y + i, act_value(v, act, slope));
     }
     if (i < c) {
       int64_t n = c - i;
-      lanes v = (lanes_load_part(x + i, n) - lanes_load_part(mean + i, n)) * lanes_load_part(scale + i, n) + lanes_load_part(bias + i, n);
-      lanes_store_part(y + i, act_value(v, act, slope), n);
+      vfloat v = (vload_part(x + i, n) - vload_part(mean + i, n)) * vload_part(scale + i, n) + vload_part(bias + i, n);
+      vstore_part(y + i, act_value(v, act, slope), n);
     }
   }
 }
@@ -146,9 +146,8 @@ static void gradient_rows(const float *x, const float *dn, float *dx, int64_t ro
                           const float *q, const float *p) {
   for (int64_t r = 0; r < rows; r++, x += c, dn += c, dx += c) {
     int64_t i = 0;
-    for (; i + LANES <= c; i += LANES)
-      lanes_store(dx + i, lanes_load(scale + i) * lanes_load(dn + i) - (lanes_load(x + i) - lanes_load(mean + i)) * lanes_load(q + i) -
-                              lanes_load(p + i));
+    for (; i + VW <= c; i += VW)
+      vstore(dx + i, vload(scale + i) * vload(dn + i) - (vload(x + i) - vload(mean + i)) * vload(q + i) - vload(p + i));
     for (; i < c; i++) dx[i] = scale[i] * dn[i] - (x[i] - mean[i]) * q[i] - p[i];
   }
 }

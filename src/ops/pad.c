@@ -9,13 +9,13 @@ static bool pad_infer(elbo_graph *g, node *n) {
   elbo_tensor *y = n->out[0];
   char text[SHAPE_TEXT];
   if (a->axis < 0 || a->axis >= xs->rank)
-    return graph_fail(g, ELBO_ERROR_ARGUMENT, "pad of %s: there is no axis %lld", shape_text(xs, text), (long long)a->axis) != NULL;
+    return graph_fail(g, ELBO_ERROR_ARGUMENT, "pad of %s: there is no axis %lld", shape_text(xs, text), (long long)a->axis);
   y->dtype = n->in[0]->dtype;
   y->shape = *xs;
   int64_t *length = &y->shape.dim[a->axis];
   if (a->before < 0 || a->after < 0 || !checked_add(*length, a->before, length) || !checked_add(*length, a->after, length))
     return graph_fail(g, ELBO_ERROR_ARGUMENT, "pad of %s along axis %lld by %lld and %lld: expected numbers from 0 that fit in memory",
-                      shape_text(xs, text), (long long)a->axis, (long long)a->before, (long long)a->after) != NULL;
+                      shape_text(xs, text), (long long)a->axis, (long long)a->before, (long long)a->after);
   return true;
 }
 

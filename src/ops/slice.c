@@ -9,10 +9,10 @@ static bool slice_infer(elbo_graph *g, node *n) {
   elbo_tensor *y = n->out[0];
   char text[SHAPE_TEXT];
   if (a->axis < 0 || a->axis >= xs->rank)
-    return graph_fail(g, ELBO_ERROR_ARGUMENT, "slice of %s: there is no axis %lld", shape_text(xs, text), (long long)a->axis) != NULL;
+    return graph_fail(g, ELBO_ERROR_ARGUMENT, "slice of %s: there is no axis %lld", shape_text(xs, text), (long long)a->axis);
   if (a->begin < 0 || a->end <= a->begin || a->end > xs->dim[a->axis])
     return graph_fail(g, ELBO_ERROR_ARGUMENT, "slice of %s along axis %lld: [%lld,%lld) is empty or reaches outside", shape_text(xs, text),
-                      (long long)a->axis, (long long)a->begin, (long long)a->end) != NULL;
+                      (long long)a->axis, (long long)a->begin, (long long)a->end);
   y->dtype = n->in[0]->dtype;
   y->shape = *xs;
   y->shape.dim[a->axis] = a->end - a->begin;

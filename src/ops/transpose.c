@@ -15,7 +15,7 @@ static bool transpose_infer(elbo_graph *g, node *n) {
     if (p < 0 || p >= x->shape.rank || (seen >> p & 1)) {
       char text[SHAPE_TEXT];
       return graph_fail(g, ELBO_ERROR_ARGUMENT, "transpose of %s: entry %d of the permutation is %lld, expected each of 0..%d once",
-                        shape_text(&x->shape, text), i, (long long)p, x->shape.rank - 1) != NULL;
+                        shape_text(&x->shape, text), i, (long long)p, x->shape.rank - 1);
     }
     seen |= 1u << p;
     y->shape.dim[i] = x->shape.dim[p];

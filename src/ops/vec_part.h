@@ -1,0 +1,29 @@
+// Loads and stores of fewer numbers than a vector holds. Only *_cpu.c files include this.
+#ifndef OPS_VEC_PART_H
+#define OPS_VEC_PART_H
+
+#include "ops/vec.h"
+
+#define VEC_INLINE static inline __attribute__((always_inline, unused))
+
+// The first n < VW numbers at p, zeros behind.
+VEC_INLINE vfloat vload_part(const float *p, int64_t n) {
+  float lane[VW] = {0};
+  for (int64_t i = 0; i < n; i++) lane[i] = p[i];
+  return vload(lane);
+}
+VEC_INLINE void vstore_part(float *p, vfloat v, int64_t n) {
+  float lane[VW];
+  vstore(lane, v);
+  for (int64_t i = 0; i < n; i++) p[i] = lane[i];
+}
+// n >= VW counts as VW.
+VEC_INLINE vfloat vload_upto(const float *p, int64_t n) { return n >= VW ? vload(p) : vload_part(p, n); }
+VEC_INLINE void vstore_upto(float *p, vfloat v, int64_t n) {
+  if (n >= VW)
+    vstore(p, v);
+  else
+    vstore_part(p, v, n);
+}
+
+#endif
