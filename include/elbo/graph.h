@@ -120,12 +120,15 @@ typedef struct elbo_plan_config {
   int poison;                 // 1: fill memory with NaN before each operation writes it and after its last use (tests)
   int64_t memory_limit;       // bytes of arena, 0: none. Cheap activations are recomputed to keep it; refused with the least possible
                               // figure when it cannot be
-  int train;                  // reserved
+  int updates;                // 1: run the graph's state updates too (default); 0: only what the outputs need
+  int weights_constant;       // 1: parameters rarely change (inference): worth packing once
+  const unsigned char *external_outputs; // NULL, or a flag an output: 1: lives in memory bound with elbo_plan_bind_output, none is planned;
+                                         // borrowed for the call
 } elbo_plan_config;
 
 ELBO_API void elbo_plan_defaults(elbo_plan_config *config);
 
-// Compiles what `outputs` (and the graph's state updates that depend on nothing else) need: removes the rest, fuses, picks kernels, lays
+// Compiles what `outputs` (and the graph's state updates) need: removes the rest, fuses, picks kernels, lays
 // out memory. The graph may be destroyed afterwards. `config` may be NULL.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_plan_create(elbo_ctx *ctx, elbo_graph *graph, int n_outputs, elbo_tensor *const *outputs,
                                                       const elbo_plan_config *config, elbo_plan **out);
@@ -140,7 +143,8 @@ ELBO_API size_t elbo_plan_input_bytes(const elbo_plan *plan, const char *name);
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_plan_set(elbo_plan *plan, const char *name, const float *values, int64_t count);
 // The result of outputs[i] after a run; valid until the next run. Doubles under the reference backend.
 ELBO_API const void *elbo_plan_output(const elbo_plan *plan, int i);
-// Directs output i to memory of the caller's (its size in the plan's own dtype, 64-byte alignment not required); NULL: the plan's own.
+// Directs output i to memory of the caller's (its size in the plan's own dtype), written by every run. An output flagged in external_outputs must
+// be bound before the first run and costs no copy; any other is copied there, and NULL ends that.
 ELBO_API void elbo_plan_bind_output(elbo_plan *plan, int i, void *memory);
 
 // Runs it with the parameters of `store` (may be NULL when there are none). Applies state updates to the store.

@@ -46,8 +46,9 @@ struct backend {
   void (*copy_out)(void *host, const void *device, size_t bytes);
   elbo_status (*compile)(compile_env *env, const node *n, kernel *k);
   void (*synchronize)(void);
-  // Fuses: rewrites a graph after differentiation. NULL: runs plain operations.
-  elbo_status (*fuse)(compile_env *env, elbo_graph *g, int n_outputs, elbo_tensor **outputs);
+  // Fuses: makes a new graph of a cleaned one, after differentiation; `tensors`: of `from` on entry, what stands for them in *to afterwards. NULL:
+  // runs plain operations.
+  elbo_status (*fuse)(compile_env *env, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
 };
 
 extern const backend backend_cpu;

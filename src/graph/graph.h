@@ -27,10 +27,11 @@ struct elbo_tensor {
 struct node {
   int id; // index into graph->nodes; producers come before consumers
   const op_def *op;
-  int n_in, n_out;
+  int n_in, n_out;   // infer may lower n_out below op->n_out
   elbo_tensor **in;  // an input may be NULL where the operation says that it is optional
   elbo_tensor **out;
-  const void *attr;  // op->attr_size bytes
+  const void *attr;  // attr_bytes bytes; holds no pointers, so that a node can be copied and compared
+  size_t attr_bytes; // op->attr_size, or more for operations with a trailing array
   const char *name;  // with scope; "" when it has none
 };
 
@@ -51,6 +52,9 @@ struct elbo_graph {
   state_update *updates;
   int64_t n_updates, cap_updates;
   char *scope; // "encoder.block1." or ""
+  int64_t cap_scope;
+  int64_t scope_length[32]; // of scope before each push
+  int scope_depth;
 };
 
 // --- shapes ---
@@ -69,10 +73,31 @@ bool shape_broadcast(const shape *a, const shape *b, shape *out);
 node *graph_add_node(elbo_graph *g, const op_def *op, const void *attr, int n_in, elbo_tensor *const *in, const char *name);
 // The same for operations with one output.
 elbo_tensor *graph_add(elbo_graph *g, const op_def *op, const void *attr, int n_in, elbo_tensor *const *in, const char *name);
+// As graph_add_node with attributes of attr_bytes >= op->attr_size.
+node *graph_add_sized(elbo_graph *g, const op_def *op, const void *attr, size_t attr_bytes, int n_in, elbo_tensor *const *in,
+                      const char *name);
 const char *scoped_name(elbo_graph *g, const char *name); // arena copy
 // Records the first error of the graph ("graph NAME: OP: ..."), returns NULL for use in a return statement.
 void *graph_fail(elbo_graph *g, elbo_status status, const char *format, ...) ELBO_PRINTF(3, 4);
 // For builders: the graph of the first non-NULL tensor if none of the n required tensors is NULL and the graph has no error; else NULL.
 elbo_graph *graph_of(int n, elbo_tensor *const *xs);
+
+// The node that made a tensor's value when it is a constant with one element: true and its value.
+bool tensor_is_constant(const elbo_tensor *t, double *value);
+
+// --- attributes of the leaves (ops/leaf.c) ---
+typedef struct parameter_attr {
+  elbo_param_kind kind;
+  elbo_init init;
+  shape shape;
+} parameter_attr;
+typedef struct input_attr {
+  elbo_dtype dtype;
+  shape shape;
+} input_attr;
+typedef struct constant_attr {
+  shape shape;
+  float values[]; // shape_count
+} constant_attr;
 
 #endif

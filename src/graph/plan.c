@@ -1,0 +1,234 @@
+// Compiling: clean -> fuse -> choose kernels -> plan memory.
+#include "graph/plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph/recompute.h"
+#include "graph/rewrite.h"
+#include "ops/op.h"
+
+void elbo_plan_defaults(elbo_plan_config *config) {
+  *config = (elbo_plan_config){.size = sizeof *config, .backend = ELBO_BACKEND_CPU, .fuse = 1, .updates = 1};
+}
+
+static elbo_status load_config(elbo_ctx *ctx, const elbo_plan_config *given, elbo_plan_config *config) {
+  elbo_plan_defaults(config);
+  if (!given) return ELBO_OK;
+  if (given->size == 0 || given->size > sizeof *config)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "elbo_plan_config.size is %zu: call elbo_plan_defaults first", given->size);
+  memcpy(config, given, given->size);
+  config->size = sizeof *config;
+  return ELBO_OK;
+}
+
+// Cleans and fuses into p->graph; `tensors` become the plan's.
+static elbo_status lower(elbo_plan *p, const elbo_graph *graph, const elbo_plan_config *config, compile_env *env, int n, elbo_tensor **tensors) {
+  TRY(graph_clean(p->ctx, graph, n, tensors, config->updates, &p->graph));
+  if (config->fuse && p->backend->fuse) {
+    elbo_graph *cleaned = p->graph;
+    p->graph = NULL;
+    elbo_status status = p->backend->fuse(env, cleaned, n, tensors, config->updates, &p->graph);
+    elbo_graph_destroy(&cleaned);
+    if (status != ELBO_OK) return status;
+  }
+  return ELBO_OK;
+}
+
+static elbo_status compile_steps(elbo_plan *p, compile_env *env) {
+  elbo_graph *g = p->graph;
+  int64_t n_steps = 0, n_params = 0;
+  for (int64_t i = 0; i < g->n_nodes; i++) {
+    n_steps += !(g->nodes[i]->op->flags & (OP_LEAF | OP_VIEW));
+    n_params += g->nodes[i]->op == &op_parameter;
+  }
+  TRY(array_new(p->ctx, (size_t)n_steps + 1, sizeof *p->steps, "a plan", (void **)&p->steps));
+  TRY(array_new(p->ctx, (size_t)n_steps + 1, sizeof *p->inplace, "a plan", (void **)&p->inplace));
+  TRY(array_new(p->ctx, (size_t)n_params + 1, sizeof *p->params, "a plan", (void **)&p->params));
+  for (int64_t i = 0; i < g->n_nodes; i++) {
+    const node *n = g->nodes[i];
+    if (n->op == &op_parameter) p->params[p->n_params++].leaf = n;
+    if (n->op->flags & (OP_LEAF | OP_VIEW)) continue;
+    plan_step *s = &p->steps[p->n_steps];
+    p->inplace[p->n_steps++] = -1; // counted first: destroy then sees it
+    s->node = n;
+    elbo_status status = p->backend->compile(env, n, &s->kernel);
+    if (status != ELBO_OK) return fail_within(p->ctx, status, "compiling %s%s%s", n->op->name, n->name[0] ? " " : "", n->name);
+    p->packed_bytes += (int64_t)(s->kernel.persist_bytes + s->kernel.library_bytes);
+    s->in = arena_alloc(g->arena, sizeof *s->in * (size_t)(n->n_in + 1));
+    s->out = arena_alloc(g->arena, sizeof *s->out * (size_t)(n->n_out + 1));
+    s->version = arena_alloc(g->arena, sizeof *s->version * (size_t)(n->n_in + 1));
+    if (!s->in || !s->out || !s->version) return fail_memory(p->ctx, sizeof *s->in * (size_t)n->n_in, "a plan");
+  }
+  return ELBO_OK;
+}
+
+static void fill_constant(const elbo_plan *p, const node *n) {
+  const constant_attr *a = n->attr;
+  void *to = p->memory_of[plan_buffer(p, n->out[0])];
+  int64_t count = shape_count(&a->shape);
+  if (p->backend->element_size(ELBO_F32) == sizeof(float))
+    p->backend->copy_in(to, a->values, sizeof(float) * (size_t)count);
+  else
+    for (int64_t i = 0; i < count; i++) ((double *)to)[i] = (double)a->values[i];
+}
+
+static elbo_status allocate(elbo_plan *p) {
+  TRY(plan_memory(p->ctx, p->n_buffers, p->buffers, &p->arena_bytes));
+  elbo_status status = p->backend->alloc(p->ctx, (size_t)(p->arena_bytes ? p->arena_bytes : 64), &p->arena);
+  if (status != ELBO_OK)
+    return fail_within(p->ctx, status, "the plan of graph %s needs %lld bytes", p->graph->name, (long long)p->arena_bytes);
+  TRY(array_new(p->ctx, (size_t)p->n_buffers + 1, sizeof *p->memory_of, "a plan", (void **)&p->memory_of));
+  for (int64_t i = 0; i < p->n_buffers; i++)
+    if (p->buffers[i].in_arena) p->memory_of[i] = (char *)p->arena + p->buffers[i].offset;
+  for (int i = 0; i < p->n_params; i++) p->params[i].buffer = plan_buffer(p, p->params[i].leaf->out[0]);
+  for (int64_t i = 0; i < p->graph->n_nodes; i++)
+    if (p->graph->nodes[i]->op == &op_constant) fill_constant(p, p->graph->nodes[i]);
+  p->pointers_stale = true;
+  return ELBO_OK;
+}
+
+static elbo_status build(elbo_plan *p, elbo_graph *graph, int n_outputs, elbo_tensor *const *outputs, const elbo_plan_config *config) {
+  TRY(array_new(p->ctx, (size_t)n_outputs + 1, sizeof *p->outputs, "a plan", (void **)&p->outputs));
+  p->n_outputs = n_outputs;
+  elbo_tensor **tensors = NULL;
+  TRY(array_new(p->ctx, (size_t)n_outputs + 1, sizeof *tensors, "a plan", (void **)&tensors));
+  memcpy(tensors, outputs, sizeof *tensors * (size_t)n_outputs);
+  compile_env env = {.ctx = p->ctx, .isa = p->ctx->isa, .pool = &p->ctx->pool, .weights_constant = config->weights_constant};
+  elbo_status status = lower(p, graph, config, &env, n_outputs, tensors);
+  if (status == ELBO_OK && config->memory_limit > 0)
+    status = recompute_to_fit(&env, p->backend, config->memory_limit, n_outputs, tensors, config->external_outputs, config->updates, &p->graph,
+                              &p->recomputed);
+  for (int i = 0; status == ELBO_OK && i < n_outputs; i++) {
+    p->outputs[i].tensor = tensors[i];
+    p->outputs[i].external = config->external_outputs && config->external_outputs[i];
+  }
+  free(tensors);
+  TRY(status);
+  TRY(compile_steps(p, &env));
+  TRY(array_new(p->ctx, (size_t)p->graph->n_tensors + 1, sizeof *p->buffer_of, "a plan", (void **)&p->buffer_of));
+  TRY(plan_assign_buffers(p));
+  return allocate(p);
+}
+
+elbo_status elbo_plan_create(elbo_ctx *ctx, elbo_graph *graph, int n_outputs, elbo_tensor *const *outputs, const elbo_plan_config *given,
+                             elbo_plan **out) {
+  *out = NULL;
+  elbo_plan_config config;
+  TRY(load_config(ctx, given, &config));
+  TRY(elbo_graph_check(graph));
+  for (int i = 0; i < n_outputs; i++)
+    if (!outputs[i] || outputs[i]->graph != graph)
+      return fail(ctx, ELBO_ERROR_ARGUMENT, "elbo_plan_create: output %d is not a tensor of graph %s", i, graph->name);
+  elbo_plan *p = calloc(1, sizeof *p);
+  if (!p) return fail_memory(ctx, sizeof *p, "a plan");
+  p->ctx = ctx;
+  p->poison = config.poison;
+  p->backend = config.backend == ELBO_BACKEND_REFERENCE ? &backend_reference : &backend_cpu;
+  elbo_status status = build(p, graph, n_outputs, outputs, &config);
+  if (status != ELBO_OK) {
+    elbo_plan_destroy(&p);
+    return status;
+  }
+  *out = p;
+  return ELBO_OK;
+}
+
+void elbo_plan_destroy(elbo_plan **plan) {
+  elbo_plan *p = plan ? *plan : NULL;
+  if (!p) return;
+  for (int i = 0; i < p->n_steps; i++)
+    if (p->steps[i].kernel.destroy) p->steps[i].kernel.destroy(&p->steps[i].kernel);
+  if (p->arena) p->backend->free(p->arena);
+  elbo_graph_destroy(&p->graph);
+  free(p->steps);
+  free(p->buffers);
+  free(p->buffer_of);
+  free(p->memory_of);
+  free(p->inplace);
+  free(p->params);
+  free(p->outputs);
+  free(p);
+  *plan = NULL;
+}
+
+// --- what is in it ---
+
+static const node *find_input(const elbo_plan *p, const char *name) {
+  for (int64_t i = 0; i < p->graph->n_nodes; i++)
+    if (p->graph->nodes[i]->op == &op_input && strcmp(p->graph->nodes[i]->name, name) == 0) return p->graph->nodes[i];
+  return NULL;
+}
+
+void *elbo_plan_input(elbo_plan *plan, const char *name) {
+  const node *n = find_input(plan, name);
+  return n ? plan->memory_of[plan_buffer(plan, n->out[0])] : NULL;
+}
+
+size_t elbo_plan_input_bytes(const elbo_plan *plan, const char *name) {
+  const node *n = find_input(plan, name);
+  return n ? plan_tensor_bytes(plan, n->out[0]) : 0;
+}
+
+elbo_status elbo_plan_set(elbo_plan *plan, const char *name, const float *values, int64_t count) {
+  const node *n = find_input(plan, name);
+  if (!n) return fail(plan->ctx, ELBO_ERROR_ARGUMENT, "the plan of graph %s has no input %s", plan->graph->name, name);
+  const elbo_tensor *t = n->out[0];
+  if (t->dtype != ELBO_F32) return fail(plan->ctx, ELBO_ERROR_ARGUMENT, "input %s is %s, not float32", name, elbo_dtype_name(t->dtype));
+  if (count != shape_count(&t->shape))
+    return fail(plan->ctx, ELBO_ERROR_ARGUMENT, "input %s has %lld elements, %lld given", name, (long long)shape_count(&t->shape), (long long)count);
+  void *to = plan->memory_of[plan_buffer(plan, t)];
+  if (plan->backend->element_size(ELBO_F32) == sizeof(float))
+    plan->backend->copy_in(to, values, sizeof(float) * (size_t)count);
+  else
+    for (int64_t i = 0; i < count; i++) ((double *)to)[i] = (double)values[i];
+  return ELBO_OK;
+}
+
+const void *elbo_plan_output(const elbo_plan *plan, int i) {
+  return i >= 0 && i < plan->n_outputs ? plan->memory_of[plan_buffer(plan, plan->outputs[i].tensor)] : NULL;
+}
+
+void elbo_plan_bind_output(elbo_plan *plan, int i, void *memory) {
+  plan->outputs[i].bound = memory;
+  if (!plan->outputs[i].external) return;
+  plan->memory_of[plan_buffer(plan, plan->outputs[i].tensor)] = memory;
+  plan->pointers_stale = true;
+}
+
+static int64_t step_flops(const node *n) {
+  if (n->op->flops) return n->op->flops(n);
+  return shape_count(&n->out[0]->shape);
+}
+
+static int64_t step_bytes(const elbo_plan *p, const node *n) {
+  int64_t bytes = 0;
+  for (int i = 0; i < n->n_in; i++) bytes += n->in[i] ? (int64_t)plan_tensor_bytes(p, n->in[i]) : 0;
+  for (int i = 0; i < n->n_out; i++) bytes += (int64_t)plan_tensor_bytes(p, n->out[i]);
+  return bytes;
+}
+
+void elbo_plan_get_info(const elbo_plan *plan, elbo_plan_info *out) {
+  *out = (elbo_plan_info){.arena_bytes = plan->arena_bytes, .packed_bytes = plan->packed_bytes, .steps = plan->n_steps, .recomputed = plan->recomputed};
+  for (int64_t i = 0; i < plan->n_buffers; i++)
+    if (plan->buffers[i].in_arena) out->unshared_bytes += plan->buffers[i].bytes;
+  for (int i = 0; i < plan->n_steps; i++) out->flops += step_flops(plan->steps[i].node);
+}
+
+elbo_status elbo_plan_get_step(const elbo_plan *plan, int i, elbo_step_info *out) {
+  if (i < 0 || i >= plan->n_steps) return fail(plan->ctx, ELBO_ERROR_ARGUMENT, "step %d of a plan that has %d", i, plan->n_steps);
+  const plan_step *s = &plan->steps[i];
+  *out = (elbo_step_info){.op = s->node->op->name,
+                          .name = s->node->name,
+                          .kernel = s->kernel.name ? s->kernel.name : "",
+                          .flops = step_flops(s->node),
+                          .bytes = step_bytes(plan, s->node),
+                          .seconds = s->seconds,
+                          .runs = s->runs};
+  return ELBO_OK;
+}
+
+void elbo_plan_profile(elbo_plan *plan, int on) {
+  plan->profile = on;
+  for (int i = 0; on && i < plan->n_steps; i++) plan->steps[i].seconds = 0, plan->steps[i].runs = 0;
+}

@@ -1,0 +1,36 @@
+// A store's insides: parameters sorted by (kind, name), so that trained ones are one flat buffer and a name prefix is one range of it.
+#ifndef GRAPH_STORE_H
+#define GRAPH_STORE_H
+
+#include "graph/graph.h"
+
+typedef struct store_entry {
+  const char *name;
+  elbo_param_kind kind;
+  shape shape;
+  int64_t count;
+  int64_t offset; // floats into the buffer of its kind
+} store_entry;
+
+struct elbo_store {
+  elbo_ctx *ctx;
+  arena *arena; // names, entries
+  int n;
+  store_entry *entries;      // TRAINED, then FROZEN, then STATE, each in name order
+  float *data[3];            // by kind, 64-byte aligned
+  int64_t count[3];          // floats, every parameter rounded up to 16 so that each begins on a cache line; padding is zero
+  uint64_t version;          // changes with every change of values, unique in the context
+  uint64_t identity;         // of this store, unique in the context
+};
+
+// Index into entries, or -1.
+int store_index(const elbo_store *s, const char *name);
+static inline float *store_data(const elbo_store *s, int i) { return s->data[s->entries[i].kind] + s->entries[i].offset; }
+// The range [*begin, *end) of data[ELBO_PARAM_TRAINED] that holds the trained parameters whose names begin with `prefix` ("": all); empty when
+// there are none.
+void store_trained_range(const elbo_store *s, const char *prefix, int64_t *begin, int64_t *end);
+// Copies all values between stores of one layout.
+void store_assign(elbo_store *to, const elbo_store *from);
+bool store_same_layout(const elbo_store *a, const elbo_store *b);
+
+#endif
