@@ -33,8 +33,8 @@ ELBO_API const char *elbo_dtype_name(elbo_dtype dtype); // "float32", "bfloat16"
 // A dense row-major array. The fields are public; `data` is 64-byte aligned and belongs to the array.
 typedef struct elbo_array {
   elbo_dtype dtype;
-  int rank;                    // 0 (one number) to ELBO_MAX_RANK
-  int64_t dim[ELBO_MAX_RANK];  // dim[0] outermost
+  int rank;                   // 0 (one number) to ELBO_MAX_RANK
+  int64_t dim[ELBO_MAX_RANK]; // dim[0] outermost
   void *data;
 } elbo_array;
 

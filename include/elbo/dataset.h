@@ -23,20 +23,20 @@ ELBO_API ELBO_MUST_CHECK elbo_status elbo_dataset_from_arrays(elbo_ctx *ctx, con
 // From a callback that fills example `index` (height*width*channels floats, *label) and returns 0; anything else is an error that stops
 // what is going on. Called from loader threads, several at once.
 typedef int (*elbo_example_fn)(void *user, int64_t index, float *x, int32_t *label);
-ELBO_API ELBO_MUST_CHECK elbo_status elbo_dataset_from_callback(elbo_ctx *ctx, int64_t count, int height, int width, int channels, int classes,
-                                                                elbo_example_fn fn, void *user, elbo_dataset **out);
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_dataset_from_callback(elbo_ctx *ctx, int64_t count, int height, int width, int channels,
+                                                                int classes, elbo_example_fn fn, void *user, elbo_dataset **out);
 ELBO_API void elbo_dataset_destroy(elbo_dataset **dataset);
 
 typedef struct elbo_dataset_info {
-  const char *format;     // "idx", "cifar10", "folder", "webdataset", "npy", "memory", "callback", "shapes", ...; borrowed
-  int64_t count[3];       // by elbo_split, after the hold-out; 0: none
-  int height, width, channels; // vectors: 1, 1, D
-  int bits;               // 8 or 16; 0: float
-  int classes;            // 0: no labels
-  int captions;           // 1: there are captions
-  int64_t skipped;        // unreadable examples met so far
+  const char *format;             // "idx", "cifar10", "folder", "webdataset", "npy", "memory", "callback", "shapes", ...; borrowed
+  int64_t count[3];               // by elbo_split, after the hold-out; 0: none
+  int height, width, channels;    // vectors: 1, 1, D
+  int bits;                       // 8 or 16; 0: float
+  int classes;                    // 0: no labels
+  int captions;                   // 1: there are captions
+  int64_t skipped;                // unreadable examples met so far
   const char *const *class_names; // `classes` names or NULL; borrowed
-  const char *decoder;    // for JPEG: decoder and version with its settings; "" else; borrowed
+  const char *decoder;            // for JPEG: decoder and version with its settings; "" else; borrowed
 } elbo_dataset_info;
 ELBO_API void elbo_dataset_get_info(const elbo_dataset *dataset, elbo_dataset_info *out);
 

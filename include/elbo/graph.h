@@ -57,10 +57,11 @@ typedef enum elbo_param_kind {
 } elbo_param_kind;
 
 typedef enum elbo_init_kind {
-  ELBO_INIT_KIND_ZEROS, ELBO_INIT_KIND_CONSTANT, // scale: the constant
-  ELBO_INIT_KIND_UNIFORM,                        // U(-scale, scale)
-  ELBO_INIT_KIND_NORMAL,                         // N(0, scale^2)
-  ELBO_INIT_KIND_FAN_IN                          // U(-scale/sqrt(fan_in), scale/sqrt(fan_in)); fan_in = product of dims 1.. unless given
+  ELBO_INIT_KIND_ZEROS,
+  ELBO_INIT_KIND_CONSTANT, // scale: the constant
+  ELBO_INIT_KIND_UNIFORM,  // U(-scale, scale)
+  ELBO_INIT_KIND_NORMAL,   // N(0, scale^2)
+  ELBO_INIT_KIND_FAN_IN    // U(-scale/sqrt(fan_in), scale/sqrt(fan_in)); fan_in = product of dims 1.. unless given
 } elbo_init_kind;
 
 typedef struct elbo_init {
@@ -74,7 +75,8 @@ typedef struct elbo_init {
 #define ELBO_INIT_FAN_IN ((elbo_init){ELBO_INIT_KIND_FAN_IN, 1.0, 0}) // PyTorch's default for Linear and Conv2d
 
 // A named parameter (scope added), float32. Asking twice for one name gives the same tensor (weight sharing) if everything agrees.
-ELBO_API elbo_tensor *elbo_parameter(elbo_graph *graph, const char *name, int rank, const int64_t *dim, elbo_param_kind kind, elbo_init init);
+ELBO_API elbo_tensor *elbo_parameter(elbo_graph *graph, const char *name, int rank, const int64_t *dim, elbo_param_kind kind,
+                                     elbo_init init);
 
 // After a run of a plan that holds it, state parameter `state` takes the value of `value` (same shape).
 ELBO_API void elbo_state_update(elbo_tensor *state, elbo_tensor *value);
@@ -89,7 +91,8 @@ ELBO_API ELBO_MUST_CHECK elbo_status elbo_gradient(elbo_tensor *y, int n, elbo_t
 
 // Parameters by name, outside of graphs: trained ones in one flat float32 buffer, state and frozen ones in another. Creation collects the
 // parameters of the graphs (same name: same shape and kind) and draws initial values from (seed, name): the same whatever else there is.
-ELBO_API ELBO_MUST_CHECK elbo_status elbo_store_create(elbo_ctx *ctx, int n_graphs, elbo_graph *const *graphs, uint64_t seed, elbo_store **out);
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_store_create(elbo_ctx *ctx, int n_graphs, elbo_graph *const *graphs, uint64_t seed,
+                                                       elbo_store **out);
 // A store of the same layout and values (an EMA, a teacher).
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_store_copy(elbo_ctx *ctx, const elbo_store *store, elbo_store **out);
 ELBO_API void elbo_store_destroy(elbo_store **store);
@@ -101,7 +104,7 @@ typedef struct elbo_param_info {
   int rank;
   int64_t dim[ELBO_MAX_RANK];
   int64_t count;
-  float *data;      // in the store; after writing to it call elbo_store_touch
+  float *data; // in the store; after writing to it call elbo_store_touch
 } elbo_param_info;
 
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_store_get(const elbo_store *store, int i, elbo_param_info *out);
@@ -114,14 +117,14 @@ ELBO_API void elbo_store_touch(elbo_store *store);
 typedef enum elbo_backend_kind { ELBO_BACKEND_CPU, ELBO_BACKEND_REFERENCE } elbo_backend_kind; // reference: float64, slow, for checking
 
 typedef struct elbo_plan_config {
-  size_t size;                // sizeof, set by elbo_plan_defaults
+  size_t size; // sizeof, set by elbo_plan_defaults
   elbo_backend_kind backend;
-  int fuse;                   // 1: fuse operations (default)
-  int poison;                 // 1: fill memory with NaN before each operation writes it and after its last use (tests)
-  int64_t memory_limit;       // bytes of arena, 0: none. Cheap activations are recomputed to keep it; refused with the least possible
-                              // figure when it cannot be
-  int updates;                // 1: run the graph's state updates too (default); 0: only what the outputs need
-  int weights_constant;       // 1: parameters rarely change (inference): worth packing once
+  int fuse;             // 1: fuse operations (default)
+  int poison;           // 1: fill memory with NaN before each operation writes it and after its last use (tests)
+  int64_t memory_limit; // bytes of arena, 0: none. Cheap activations are recomputed to keep it; refused with the least possible
+                        // figure when it cannot be
+  int updates;          // 1: run the graph's state updates too (default); 0: only what the outputs need
+  int weights_constant; // 1: parameters rarely change (inference): worth packing once
   const unsigned char *external_outputs; // NULL, or a flag an output: 1: lives in memory bound with elbo_plan_bind_output, none is planned;
                                          // borrowed for the call
 } elbo_plan_config;
@@ -143,31 +146,31 @@ ELBO_API size_t elbo_plan_input_bytes(const elbo_plan *plan, const char *name);
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_plan_set(elbo_plan *plan, const char *name, const float *values, int64_t count);
 // The result of outputs[i] after a run; valid until the next run. Doubles under the reference backend.
 ELBO_API const void *elbo_plan_output(const elbo_plan *plan, int i);
-// Directs output i to memory of the caller's (its size in the plan's own dtype), written by every run. An output flagged in external_outputs must
-// be bound before the first run and costs no copy; any other is copied there, and NULL ends that.
+// Directs output i to memory of the caller's (its size in the plan's own dtype), written by every run. An output flagged in
+// external_outputs must be bound before the first run and costs no copy; any other is copied there, and NULL ends that.
 ELBO_API void elbo_plan_bind_output(elbo_plan *plan, int i, void *memory);
 
 // Runs it with the parameters of `store` (may be NULL when there are none). Applies state updates to the store.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_plan_run(elbo_plan *plan, elbo_store *store);
 
 typedef struct elbo_plan_info {
-  int64_t arena_bytes;      // intermediates, inputs, outputs and scratch in one block, as planned
-  int64_t packed_bytes;     // kernels' own packed weights and library scratchpads
-  int64_t unshared_bytes;   // what the intermediates would take without reuse
-  int64_t flops;            // of one run, 2 per multiply-add, of the direct algorithms
-  int steps;                // operations after fusion
-  int recomputed;           // operations run twice to keep memory_limit
+  int64_t arena_bytes;    // intermediates, inputs, outputs and scratch in one block, as planned
+  int64_t packed_bytes;   // kernels' own packed weights and library scratchpads
+  int64_t unshared_bytes; // what the intermediates would take without reuse
+  int64_t flops;          // of one run, 2 per multiply-add, of the direct algorithms
+  int steps;              // operations after fusion
+  int recomputed;         // operations run twice to keep memory_limit
 } elbo_plan_info;
 
 ELBO_API void elbo_plan_get_info(const elbo_plan *plan, elbo_plan_info *out);
 
 typedef struct elbo_step_info {
-  const char *op;      // "conv2d"
-  const char *name;    // of the tensor it makes, "encoder.conv1" or ""
-  const char *kernel;  // "onednn:jit:avx2", "own:gemm.v3"
+  const char *op;     // "conv2d"
+  const char *name;   // of the tensor it makes, "encoder.conv1" or ""
+  const char *kernel; // "onednn:jit:avx2", "own:gemm.v3"
   int64_t flops;
-  int64_t bytes;       // read and written, each tensor once
-  double seconds;      // sum over the runs since elbo_plan_profile(plan, 1)
+  int64_t bytes;  // read and written, each tensor once
+  double seconds; // sum over the runs since elbo_plan_profile(plan, 1)
   int64_t runs;
 } elbo_step_info;
 

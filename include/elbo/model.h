@@ -13,75 +13,77 @@ extern "C" {
 typedef struct elbo_model elbo_model;
 
 typedef struct elbo_model_config {
-  size_t size;          // sizeof, set by elbo_model_defaults
-  int raw;              // 1: raw weights instead of EMA ones (a run's checkpoint only)
-  int64_t step;         // of a run: which checkpoint; -1: the newest; -2: the best
-  int batch_size;       // plans are made for this many examples; 0: 64
+  size_t size;    // sizeof, set by elbo_model_defaults
+  int raw;        // 1: raw weights instead of EMA ones (a run's checkpoint only)
+  int64_t step;   // of a run: which checkpoint; -1: the newest; -2: the best
+  int batch_size; // plans are made for this many examples; 0: 64
 } elbo_model_config;
 ELBO_API void elbo_model_defaults(elbo_model_config *config);
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_model_load(elbo_ctx *ctx, const char *path, const elbo_model_config *config, elbo_model **out);
 ELBO_API void elbo_model_destroy(elbo_model **model);
 
 typedef struct elbo_model_info {
-  const char *preset;             // "vae"; borrowed
-  const char *weights;            // "ema" or "raw"; borrowed
-  const char *likelihood;         // "bernoulli", ...; borrowed
-  int height, width, channels;    // of x; vectors: 1, 1, D
-  double low, high;               // the value range of x in .npy files
-  int latent_dim;                 // numbers in a code (all groups together)
-  int latent_groups;              // 1 unless hierarchical
-  int classes;                    // of the condition; 0: none
+  const char *preset;          // "vae"; borrowed
+  const char *weights;         // "ema" or "raw"; borrowed
+  const char *likelihood;      // "bernoulli", ...; borrowed
+  int height, width, channels; // of x; vectors: 1, 1, D
+  double low, high;            // the value range of x in .npy files
+  int latent_dim;              // numbers in a code (all groups together)
+  int latent_groups;           // 1 unless hierarchical
+  int classes;                 // of the condition; 0: none
   int64_t params;
-  int64_t step;                   // -1: unknown
+  int64_t step; // -1: unknown
 } elbo_model_info;
 ELBO_API void elbo_model_get_info(const elbo_model *model, elbo_model_info *out);
 
 typedef struct elbo_sample_config {
-  size_t size;          // sizeof, set by elbo_sample_defaults
+  size_t size; // sizeof, set by elbo_sample_defaults
   int64_t n;
   uint64_t seed;
-  int label;            // class for a conditional model; -1: classes in turn
-  int draw;             // 1: draw pixels from the likelihood; 0: its mean
-  double temperature;   // standard deviation of the prior, 1
+  int label;          // class for a conditional model; -1: classes in turn
+  int draw;           // 1: draw pixels from the likelihood; 0: its mean
+  double temperature; // standard deviation of the prior, 1
   elbo_progress_fn progress;
   void *progress_user;
 } elbo_sample_config;
 ELBO_API void elbo_sample_defaults(elbo_sample_config *config);
-// All arrays below are float32 (n,H,W,C) in the model's value range; codes (n,latent_dim). Outputs are owned by the caller and NULL on failure.
-// Sample i is a function of (model, seed, i): not of n or of the batch size beyond rounding.
+// All arrays below are float32 (n,H,W,C) in the model's value range; codes (n,latent_dim). Outputs are owned by the caller and NULL on
+// failure. Sample i is a function of (model, seed, i): not of n or of the batch size beyond rounding.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_sample(elbo_model *model, const elbo_sample_config *config, elbo_array **x);
 // x through the posterior and back: sample 0: its mean, 1: a draw. label (n) int32 or NULL.
-ELBO_API ELBO_MUST_CHECK elbo_status elbo_reconstruct(elbo_model *model, const elbo_array *x, const elbo_array *label, int sample, uint64_t seed,
-                                                      elbo_array **out);
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_reconstruct(elbo_model *model, const elbo_array *x, const elbo_array *label, int sample,
+                                                      uint64_t seed, elbo_array **out);
 // Posterior mean and standard deviation; stddev may be NULL.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_encode(elbo_model *model, const elbo_array *x, const elbo_array *label, elbo_array **mean,
                                                  elbo_array **stddev);
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_decode(elbo_model *model, const elbo_array *codes, const elbo_array *label, elbo_array **x);
 // a, b (H,W,C) or (1,H,W,C); steps >= 2 points on the straight line between the posterior means, ends included.
-ELBO_API ELBO_MUST_CHECK elbo_status elbo_interpolate(elbo_model *model, const elbo_array *a, const elbo_array *b, int steps, elbo_array **x);
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_interpolate(elbo_model *model, const elbo_array *a, const elbo_array *b, int steps,
+                                                      elbo_array **x);
 
 // --- evaluation ---
 typedef struct elbo_metric {
   char name[32];
   double value, stderr_, mc_stderr; // standard error over images; over Monte-Carlo draws (NaN: none)
   char unit[32];
-  int64_t n;                        // images
-  int k;                            // importance samples; 0: not one
-  char note[160];                   // what must be known to read the number; "" when nothing
+  int64_t n;      // images
+  int k;          // importance samples; 0: not one
+  char note[160]; // what must be known to read the number; "" when nothing
 } elbo_metric;
 typedef struct elbo_eval_config {
-  size_t size;            // sizeof, set by elbo_eval_defaults
-  const char *metrics;    // "elbo,iwae,recon,kl,active_units,mutual_information,psnr,..."; NULL: the model's usual ones
+  size_t size;         // sizeof, set by elbo_eval_defaults
+  const char *metrics; // "elbo,iwae,recon,kl,active_units,mutual_information,psnr,..."; NULL: the model's usual ones
   elbo_split split;
-  int samples;            // k of iwae
-  int64_t limit;          // a random subset of so many examples (seeded); 0: all
+  int samples;   // k of iwae
+  int64_t limit; // a random subset of so many examples (seeded); 0: all
   uint64_t seed;
   elbo_progress_fn progress;
   void *progress_user;
 } elbo_eval_config;
 typedef struct elbo_eval_result elbo_eval_result;
 ELBO_API void elbo_eval_defaults(elbo_eval_config *config);
-ELBO_API ELBO_MUST_CHECK elbo_status elbo_evaluate(elbo_model *model, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out);
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_evaluate(elbo_model *model, elbo_dataset *data, const elbo_eval_config *config,
+                                                   elbo_eval_result **out);
 ELBO_API void elbo_eval_destroy(elbo_eval_result **result);
 ELBO_API int elbo_eval_count(const elbo_eval_result *result);
 ELBO_API const elbo_metric *elbo_eval_metric(const elbo_eval_result *result, int i);
@@ -92,8 +94,8 @@ ELBO_API const double *elbo_eval_per_image(const elbo_eval_result *result, const
 
 // --- any network of a model directory on arrays ---
 typedef struct elbo_named_array {
-  const char *name;   // borrowed
-  elbo_array *array;  // in: borrowed; out: owned by the caller after success, NULL on failure
+  const char *name;  // borrowed
+  elbo_array *array; // in: borrowed; out: owned by the caller after success, NULL on failure
 } elbo_named_array;
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_apply(elbo_ctx *ctx, const char *path, int n_in, const elbo_named_array *in, int n_out,
                                                 elbo_named_array *out);

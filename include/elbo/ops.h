@@ -33,7 +33,7 @@ ELBO_API elbo_tensor *elbo_gelu(elbo_tensor *x);      // x Phi(x), by erf
 ELBO_API elbo_tensor *elbo_gelu_tanh(elbo_tensor *x); // the tanh approximation
 ELBO_API elbo_tensor *elbo_silu(elbo_tensor *x);      // x sigmoid(x)
 ELBO_API elbo_tensor *elbo_erf(elbo_tensor *x);
-ELBO_API elbo_tensor *elbo_clamp(elbo_tensor *x, double low, double high); // gradient 0 outside
+ELBO_API elbo_tensor *elbo_clamp(elbo_tensor *x, double low, double high);      // gradient 0 outside
 ELBO_API elbo_tensor *elbo_scale(elbo_tensor *x, double factor, double offset); // factor x + offset
 
 // --- element-wise, two inputs, shapes broadcast as in NumPy (aligned at the last axis) ---
@@ -52,7 +52,7 @@ ELBO_API elbo_tensor *elbo_reshape(elbo_tensor *x, int rank, const int64_t *dim)
 ELBO_API elbo_tensor *elbo_transpose(elbo_tensor *x, const int *perm);            // axis i of the result is axis perm[i] of x
 ELBO_API elbo_tensor *elbo_concat(int n, elbo_tensor *const *xs, int axis);
 ELBO_API elbo_tensor *elbo_slice(elbo_tensor *x, int axis, int64_t begin, int64_t end);
-ELBO_API int elbo_split(elbo_tensor *x, int axis, int n, elbo_tensor **parts);    // n equal slices; 0 and NULL parts on error, else n
+ELBO_API int elbo_split(elbo_tensor *x, int axis, int n, elbo_tensor **parts); // n equal slices; 0 and NULL parts on error, else n
 ELBO_API elbo_tensor *elbo_pad(elbo_tensor *x, int axis, int64_t before, int64_t after); // with zeros
 ELBO_API elbo_tensor *elbo_broadcast_to(elbo_tensor *x, int rank, const int64_t *dim);
 
@@ -93,12 +93,13 @@ ELBO_API elbo_tensor *elbo_batch_norm(elbo_tensor *x, elbo_tensor *weight, elbo_
 ELBO_API elbo_tensor *elbo_softmax(elbo_tensor *x); // over the last axis
 // q (B,Nq,heads*d), k, v (B,Nk,heads*d), bias NULL or broadcastable to (B,heads,Nq,Nk) -> (B,Nq,heads*d); softmax(scale q k^T + bias) v.
 // causal: query i sees keys 0..i + Nk - Nq. scale 0: 1/sqrt(d). Never holds an Nq x Nk matrix. refuses d2.
-ELBO_API elbo_tensor *elbo_attention(elbo_tensor *q, elbo_tensor *k, elbo_tensor *v, elbo_tensor *bias, int heads, double scale, int causal);
+ELBO_API elbo_tensor *elbo_attention(elbo_tensor *q, elbo_tensor *k, elbo_tensor *v, elbo_tensor *bias, int heads, double scale,
+                                     int causal);
 
 // --- resampling of (B,H,W,C) ---
-ELBO_API elbo_tensor *elbo_avg_pool2d(elbo_tensor *x, int kh, int kw);             // stride = window; H, W divisible
-ELBO_API elbo_tensor *elbo_upsample_nearest(elbo_tensor *x, int fh, int fw);       // whole factors
-ELBO_API elbo_tensor *elbo_resize_bilinear(elbo_tensor *x, int64_t h, int64_t w);  // align_corners = False, no antialiasing
+ELBO_API elbo_tensor *elbo_avg_pool2d(elbo_tensor *x, int kh, int kw);            // stride = window; H, W divisible
+ELBO_API elbo_tensor *elbo_upsample_nearest(elbo_tensor *x, int fh, int fw);      // whole factors
+ELBO_API elbo_tensor *elbo_resize_bilinear(elbo_tensor *x, int64_t h, int64_t w); // align_corners = False, no antialiasing
 
 // --- look-up ---
 ELBO_API elbo_tensor *elbo_embedding(elbo_tensor *index, elbo_tensor *table); // int32 (...), (V,D) -> (...,D); out of range: error at run

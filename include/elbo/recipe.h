@@ -11,10 +11,10 @@ extern "C" {
 typedef struct elbo_recipe elbo_recipe;
 
 // Loads a recipe from a file, or by the bare name of one that comes with the project ("vae-mnist"), and applies `overrides`
-// ("train.steps=100"), the last one winning. An unknown key, a wrong type or a value out of range is an error with file, line and the nearest valid
-// key. On failure *out is NULL.
-ELBO_API ELBO_MUST_CHECK elbo_status elbo_recipe_load(elbo_ctx *ctx, const char *path_or_name, int n_overrides, const char *const *overrides,
-                                                      elbo_recipe **out);
+// ("train.steps=100"), the last one winning. An unknown key, a wrong type or a value out of range is an error with file, line and the
+// nearest valid key. On failure *out is NULL.
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_recipe_load(elbo_ctx *ctx, const char *path_or_name, int n_overrides,
+                                                      const char *const *overrides, elbo_recipe **out);
 ELBO_API void elbo_recipe_destroy(elbo_recipe **recipe);
 
 // The fully resolved recipe as YAML (every key, defaults included). Owned by the caller: free().

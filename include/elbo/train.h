@@ -10,22 +10,22 @@ extern "C" {
 #endif
 
 typedef struct elbo_train_config {
-  size_t size;            // sizeof, set by elbo_train_defaults
-  const char *out;        // run directory; borrowed. Must not exist, be empty, or hold the same recipe's run when resume is set
-  int resume;             // 1: continue bit for bit; starts anew when there is no checkpoint; a finished run is left as it is
-  elbo_dataset *data;     // borrowed; NULL: opened from the recipe's data.path
+  size_t size;               // sizeof, set by elbo_train_defaults
+  const char *out;           // run directory; borrowed. Must not exist, be empty, or hold the same recipe's run when resume is set
+  int resume;                // 1: continue bit for bit; starts anew when there is no checkpoint; a finished run is left as it is
+  elbo_dataset *data;        // borrowed; NULL: opened from the recipe's data.path
   elbo_progress_fn progress; // after every step; a false return writes a checkpoint and stops (ELBO_ERROR_STOPPED). May be NULL
   void *progress_user;
 } elbo_train_config;
 
 typedef struct elbo_train_result {
-  int64_t steps;          // done in all
-  int64_t samples;        // consumed in all
-  double seconds;         // of training alone, all sessions of the run
-  double flops;           // training FLOPs in all (direct algorithm, 2 per multiply-add)
-  double loss;            // of the last logged interval
-  int already_finished;   // resume met a finished run
-  int resumed_from;       // step, 0: from the start
+  int64_t steps;        // done in all
+  int64_t samples;      // consumed in all
+  double seconds;       // of training alone, all sessions of the run
+  double flops;         // training FLOPs in all (direct algorithm, 2 per multiply-add)
+  double loss;          // of the last logged interval
+  int already_finished; // resume met a finished run
+  int resumed_from;     // step, 0: from the start
 } elbo_train_result;
 
 ELBO_API void elbo_train_defaults(elbo_train_config *config);
@@ -34,9 +34,9 @@ ELBO_API ELBO_MUST_CHECK elbo_status elbo_train(elbo_ctx *ctx, const elbo_recipe
 
 // What training would take, without running anything (--dry-run).
 typedef struct elbo_train_cost {
-  int64_t params;           // trained numbers
+  int64_t params; // trained numbers
   int64_t flops_per_step;
-  int64_t planned_bytes;    // everything below together
+  int64_t planned_bytes; // everything below together
   int64_t arena_bytes, weight_bytes, optimizer_bytes, library_bytes, loader_bytes;
 } elbo_train_cost;
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_train_dry_run(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_dataset *data, elbo_train_cost *out);

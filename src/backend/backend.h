@@ -20,11 +20,11 @@ typedef struct kernel_args {
 } kernel_args;
 
 struct kernel {
-  const char *name;      // static or owned by state: "own:gemm.v3", "onednn:jit:avx512_core"
-  size_t scratch_bytes;  // from the arena
+  const char *name;     // static or owned by state: "own:gemm.v3", "onednn:jit:avx512_core"
+  size_t scratch_bytes; // from the arena
   size_t persist_bytes;
-  size_t library_bytes;  // what a library allocated by itself (counted, not made, by us)
-  void *state;           // whatever prepare made
+  size_t library_bytes; // what a library allocated by itself (counted, not made, by us)
+  void *state;          // whatever prepare made
   elbo_status (*run)(const kernel *k, const kernel_args *a);
   void (*destroy)(kernel *k); // frees state; NULL when there is none
 };
@@ -46,8 +46,8 @@ struct backend {
   void (*copy_out)(void *host, const void *device, size_t bytes);
   elbo_status (*compile)(compile_env *env, const node *n, kernel *k);
   void (*synchronize)(void);
-  // Fuses: makes a new graph of a cleaned one, after differentiation; `tensors`: of `from` on entry, what stands for them in *to afterwards. NULL:
-  // runs plain operations.
+  // Fuses: makes a new graph of a cleaned one, after differentiation; `tensors`: of `from` on entry, what stands for them in *to
+  // afterwards. NULL: runs plain operations.
   elbo_status (*fuse)(compile_env *env, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
 };
 

@@ -22,6 +22,7 @@ struct elbo_ctx {
   elbo_log_fn log;
   void *log_user;
   message_board *messages;
+  uint64_t serial; // counts changes of stores: every value is given out once (atomically)
 };
 
 message_board *message_board_create(void); // NULL when out of memory

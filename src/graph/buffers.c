@@ -7,8 +7,7 @@
 
 static elbo_status add_buffer(elbo_plan *p, int64_t bytes, int first, int last, bool in_arena, int64_t *out) {
   TRY(array_grow(p->ctx, &p->buffers, &p->cap_buffers, p->n_buffers + 1, sizeof *p->buffers));
-  p->buffers[p->n_buffers] =
-      (buffer){.bytes = (bytes + 63) / 64 * 64, .first = first, .last = last, .offset = -1, .in_arena = in_arena};
+  p->buffers[p->n_buffers] = (buffer){.bytes = (bytes + 63) / 64 * 64, .first = first, .last = last, .offset = -1, .in_arena = in_arena};
   *out = p->n_buffers++;
   return ELBO_OK;
 }
@@ -31,7 +30,8 @@ static int inplace_input(const elbo_plan *p, const node *n, int step, const int 
   return -1;
 }
 
-static elbo_status place_node(elbo_plan *p, const node *n, int step, int *last_use, int64_t *tenant, const int *base, const bool *external) {
+static elbo_status place_node(elbo_plan *p, const node *n, int step, int *last_use, int64_t *tenant, const int *base,
+                              const bool *external) {
   int64_t b;
   if (n->op->flags & OP_VIEW) {
     p->buffer_of[n->out[0]->id] = p->buffer_of[n->in[0]->id];

@@ -17,7 +17,8 @@ static elbo_status bind_store(elbo_plan *p, elbo_store *store) {
       const node *leaf = p->params[i].leaf;
       int e = store_index(store, leaf->name);
       char a[SHAPE_TEXT], b[SHAPE_TEXT];
-      if (e < 0) return fail(p->ctx, ELBO_ERROR_ARGUMENT, "the store has no parameter %s, which graph %s needs", leaf->name, p->graph->name);
+      if (e < 0)
+        return fail(p->ctx, ELBO_ERROR_ARGUMENT, "the store has no parameter %s, which graph %s needs", leaf->name, p->graph->name);
       if (!shape_equal(&store->entries[e].shape, &leaf->out[0]->shape))
         return fail(p->ctx, ELBO_ERROR_ARGUMENT, "parameter %s has shape %s in the store, graph %s expects %s", leaf->name,
                     shape_text(&store->entries[e].shape, a), p->graph->name, shape_text(&leaf->out[0]->shape, b));
@@ -101,7 +102,8 @@ static elbo_status run_step(elbo_plan *p, int s) {
   elbo_status status = st->kernel.run(&st->kernel, &a);
   if (p->profile) st->seconds += seconds_now() - begin, st->runs++;
   if (status != ELBO_OK)
-    return fail_within(p->ctx, status, "%s%s%s in graph %s", st->node->op->name, st->node->name[0] ? " " : "", st->node->name, p->graph->name);
+    return fail_within(p->ctx, status, "%s%s%s in graph %s", st->node->op->name, st->node->name[0] ? " " : "", st->node->name,
+                       p->graph->name);
   return ELBO_OK;
 }
 
@@ -138,7 +140,8 @@ elbo_status elbo_plan_run(elbo_plan *p, elbo_store *store) {
   p->backend->synchronize();
   for (int i = 0; i < p->n_outputs; i++)
     if (p->outputs[i].bound && !p->outputs[i].external)
-      p->backend->copy_out(p->outputs[i].bound, p->memory_of[plan_buffer(p, p->outputs[i].tensor)], plan_tensor_bytes(p, p->outputs[i].tensor));
+      p->backend->copy_out(p->outputs[i].bound, p->memory_of[plan_buffer(p, p->outputs[i].tensor)],
+                           plan_tensor_bytes(p, p->outputs[i].tensor));
   apply_updates(p, store);
   return ELBO_OK;
 }

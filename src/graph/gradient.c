@@ -17,8 +17,8 @@ static elbo_tensor *sum_two(elbo_tensor *a, elbo_tensor *b) { return !a ? b : !b
 
 static bool differentiable_dtype(elbo_dtype d) { return d == ELBO_F32 || d == ELBO_F64 || d == ELBO_BF16 || d == ELBO_F16; }
 
-static bool backward(elbo_graph *g, int n_y, elbo_tensor *const *y, elbo_tensor *const *dy, int n_wrt, elbo_tensor *const *wrt, int first_node,
-                     elbo_tensor **dwrt);
+static bool backward(elbo_graph *g, int n_y, elbo_tensor *const *y, elbo_tensor *const *dy, int n_wrt, elbo_tensor *const *wrt,
+                     int first_node, elbo_tensor **dwrt);
 
 // The gradient of one node through its decomposition into plain operations.
 static bool backward_decomposed(elbo_graph *g, const node *n, elbo_tensor *const *dy, const bool *wanted, elbo_tensor **dx) {
@@ -41,8 +41,8 @@ static bool backward_decomposed(elbo_graph *g, const node *n, elbo_tensor *const
 }
 
 // Gradients of sum_i <y_i, dy_i> to each wrt, through nodes with id >= first_node only.
-static bool backward(elbo_graph *g, int n_y, elbo_tensor *const *y, elbo_tensor *const *dy, int n_wrt, elbo_tensor *const *wrt, int first_node,
-                     elbo_tensor **dwrt) {
+static bool backward(elbo_graph *g, int n_y, elbo_tensor *const *y, elbo_tensor *const *dy, int n_wrt, elbo_tensor *const *wrt,
+                     int first_node, elbo_tensor **dwrt) {
   pass p = {.g = g, .n = g->n_tensors};
   bool ok = false;
   p.gradient = calloc((size_t)p.n + 1, sizeof *p.gradient);
@@ -99,8 +99,8 @@ static bool backward(elbo_graph *g, int n_y, elbo_tensor *const *y, elbo_tensor 
       if (!wanted[i] || !dx[i]) continue;
       if (!shape_equal(&dx[i]->shape, &n->in[i]->shape)) {
         char a[SHAPE_TEXT], b[SHAPE_TEXT];
-        graph_fail(g, ELBO_ERROR_INTERNAL, "the gradient of %s to input %d has shape %s, not %s", n->op->name, i, shape_text(&dx[i]->shape, a),
-                   shape_text(&n->in[i]->shape, b));
+        graph_fail(g, ELBO_ERROR_INTERNAL, "the gradient of %s to input %d has shape %s, not %s", n->op->name, i,
+                   shape_text(&dx[i]->shape, a), shape_text(&n->in[i]->shape, b));
         goto done;
       }
       elbo_tensor **slot = &p.gradient[n->in[i]->id];
@@ -126,7 +126,8 @@ elbo_status elbo_gradient(elbo_tensor *y, int n, elbo_tensor *const *wrt, elbo_t
   elbo_graph *g = y->graph;
   TRY(elbo_graph_check(g));
   for (int i = 0; i < n; i++)
-    if (!wrt[i] || wrt[i]->graph != g) return fail(g->ctx, ELBO_ERROR_ARGUMENT, "elbo_gradient: wrt[%d] is not a tensor of graph %s", i, g->name);
+    if (!wrt[i] || wrt[i]->graph != g)
+      return fail(g->ctx, ELBO_ERROR_ARGUMENT, "elbo_gradient: wrt[%d] is not a tensor of graph %s", i, g->name);
   // The sum of y: every element weighs one.
   elbo_tensor *one = elbo_constant(g, 1.0);
   if (y->shape.rank > 0) one = elbo_broadcast_to(one, y->shape.rank, y->shape.dim);

@@ -101,7 +101,8 @@ node *graph_add_sized(elbo_graph *g, const op_def *op, const void *attr, size_t 
     if (!in[i] && !(op->optional >> i & 1)) return NULL;
     if (in[i] && in[i]->graph != g) return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s: input %d belongs to another graph", op->name, i);
   }
-  int n_out = op->n_out;
+  int n_out = op->n_out >= 0 ? op->n_out : (int)*(const int64_t *)attr;
+  if (n_out < 1 || n_out > 64) return graph_fail(g, ELBO_ERROR_INTERNAL, "%s with %d outputs", op->name, n_out);
   node *n = arena_alloc(g->arena, sizeof *n);
   if (!n) goto memory;
   *n = (node){.id = (int)g->n_nodes, .op = op, .n_in = n_in, .n_out = n_out, .attr_bytes = attr_bytes};
@@ -123,7 +124,8 @@ node *graph_add_sized(elbo_graph *g, const op_def *op, const void *attr, size_t 
   for (int i = 0; i < n->n_out; i++) {
     int64_t count = 1;
     for (int d = 0; d < n->out[i]->shape.rank; d++)
-      if (n->out[i]->shape.dim[d] <= 0 || !checked_mul(count, n->out[i]->shape.dim[d], &count) || count > INT64_MAX / 64) {
+      if (n->out[i]->shape.dim[d] < (i == 0) || // a later output may be absent: length 0
+          !checked_mul(count, n->out[i]->shape.dim[d], &count) || count > INT64_MAX / 64) {
         char text[SHAPE_TEXT];
         return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s: its result would have shape %s", op->name, shape_text(&n->out[i]->shape, text));
       }

@@ -27,8 +27,8 @@ struct elbo_tensor {
 struct node {
   int id; // index into graph->nodes; producers come before consumers
   const op_def *op;
-  int n_in, n_out;   // infer may lower n_out below op->n_out
-  elbo_tensor **in;  // an input may be NULL where the operation says that it is optional
+  int n_in, n_out;  // infer may lower n_out below op->n_out
+  elbo_tensor **in; // an input may be NULL where the operation says that it is optional
   elbo_tensor **out;
   const void *attr;  // attr_bytes bytes; holds no pointers, so that a node can be copied and compared
   size_t attr_bytes; // op->attr_size, or more for operations with a trailing array

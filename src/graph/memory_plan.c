@@ -5,7 +5,6 @@
 
 static bool live_together(const buffer *a, const buffer *b) { return a->first <= b->last && b->first <= a->last; }
 
-
 static int compare_size(const buffer *a, const buffer *b) {
   if (a->bytes != b->bytes) return a->bytes < b->bytes ? 1 : -1;
   if (a->first != b->first) return a->first < b->first ? -1 : 1;

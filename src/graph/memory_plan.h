@@ -6,9 +6,9 @@
 
 // One block of memory: a tensor, with all that are views of it or took its place; or a kernel's scratch.
 typedef struct buffer {
-  int64_t bytes;    // a multiple of 64
-  int first, last;  // steps in which it is live, both ends counted; -1: before the first step
-  int64_t offset;   // the answer; -1 when it is not in the arena (parameters, outputs bound outside)
+  int64_t bytes;   // a multiple of 64
+  int first, last; // steps in which it is live, both ends counted; -1: before the first step
+  int64_t offset;  // the answer; -1 when it is not in the arena (parameters, outputs bound outside)
   bool in_arena;
 } buffer;
 

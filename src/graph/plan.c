@@ -23,7 +23,8 @@ static elbo_status load_config(elbo_ctx *ctx, const elbo_plan_config *given, elb
 }
 
 // Cleans and fuses into p->graph; `tensors` become the plan's.
-static elbo_status lower(elbo_plan *p, const elbo_graph *graph, const elbo_plan_config *config, compile_env *env, int n, elbo_tensor **tensors) {
+static elbo_status lower(elbo_plan *p, const elbo_graph *graph, const elbo_plan_config *config, compile_env *env, int n,
+                         elbo_tensor **tensors) {
   TRY(graph_clean(p->ctx, graph, n, tensors, config->updates, &p->graph));
   if (config->fuse && p->backend->fuse) {
     elbo_graph *cleaned = p->graph;
@@ -97,8 +98,8 @@ static elbo_status build(elbo_plan *p, elbo_graph *graph, int n_outputs, elbo_te
   compile_env env = {.ctx = p->ctx, .isa = p->ctx->isa, .pool = &p->ctx->pool, .weights_constant = config->weights_constant};
   elbo_status status = lower(p, graph, config, &env, n_outputs, tensors);
   if (status == ELBO_OK && config->memory_limit > 0)
-    status = recompute_to_fit(&env, p->backend, config->memory_limit, n_outputs, tensors, config->external_outputs, config->updates, &p->graph,
-                              &p->recomputed);
+    status = recompute_to_fit(&env, p->backend, config->memory_limit, n_outputs, tensors, config->external_outputs, config->updates,
+                              &p->graph, &p->recomputed);
   for (int i = 0; status == ELBO_OK && i < n_outputs; i++) {
     p->outputs[i].tensor = tensors[i];
     p->outputs[i].external = config->external_outputs && config->external_outputs[i];
@@ -176,7 +177,8 @@ elbo_status elbo_plan_set(elbo_plan *plan, const char *name, const float *values
   const elbo_tensor *t = n->out[0];
   if (t->dtype != ELBO_F32) return fail(plan->ctx, ELBO_ERROR_ARGUMENT, "input %s is %s, not float32", name, elbo_dtype_name(t->dtype));
   if (count != shape_count(&t->shape))
-    return fail(plan->ctx, ELBO_ERROR_ARGUMENT, "input %s has %lld elements, %lld given", name, (long long)shape_count(&t->shape), (long long)count);
+    return fail(plan->ctx, ELBO_ERROR_ARGUMENT, "input %s has %lld elements, %lld given", name, (long long)shape_count(&t->shape),
+                (long long)count);
   void *to = plan->memory_of[plan_buffer(plan, t)];
   if (plan->backend->element_size(ELBO_F32) == sizeof(float))
     plan->backend->copy_in(to, values, sizeof(float) * (size_t)count);
@@ -209,7 +211,8 @@ static int64_t step_bytes(const elbo_plan *p, const node *n) {
 }
 
 void elbo_plan_get_info(const elbo_plan *plan, elbo_plan_info *out) {
-  *out = (elbo_plan_info){.arena_bytes = plan->arena_bytes, .packed_bytes = plan->packed_bytes, .steps = plan->n_steps, .recomputed = plan->recomputed};
+  *out = (elbo_plan_info){
+      .arena_bytes = plan->arena_bytes, .packed_bytes = plan->packed_bytes, .steps = plan->n_steps, .recomputed = plan->recomputed};
   for (int64_t i = 0; i < plan->n_buffers; i++)
     if (plan->buffers[i].in_arena) out->unshared_bytes += plan->buffers[i].bytes;
   for (int i = 0; i < plan->n_steps; i++) out->flops += step_flops(plan->steps[i].node);

@@ -43,7 +43,8 @@ elbo_status rewrite_end(rewrite *r, int n, elbo_tensor **tensors, bool updates, 
   for (int i = 0; status == ELBO_OK && i < n; i++) {
     elbo_tensor *t = r->map[tensors[i]->id];
     if (!t)
-      status = fail(g->ctx, ELBO_ERROR_INTERNAL, "a rewriting pass over graph %s lost a result of %s", g->name, tensors[i]->producer->op->name);
+      status =
+          fail(g->ctx, ELBO_ERROR_INTERNAL, "a rewriting pass over graph %s lost a result of %s", g->name, tensors[i]->producer->op->name);
     else
       tensors[i] = t;
   }

@@ -21,8 +21,8 @@ void rewrite_cancel(rewrite *r);
 // by node id: needed for `tensors` (and the state updates when `updates`). Freed by the caller.
 elbo_status graph_needed(elbo_ctx *ctx, const elbo_graph *g, int n, elbo_tensor *const *tensors, bool updates, bool **needed);
 
-// Removes what nobody needs and what does nothing (routing of gradients, x + 0, x * 1, broadcasts to the same shape), joins nodes that compute
-// the same. `tensors`: of `from` on entry, what stands for them in *to afterwards.
+// Removes what nobody needs and what does nothing (routing of gradients, x + 0, x * 1, broadcasts to the same shape), joins nodes that
+// compute the same. `tensors`: of `from` on entry, what stands for them in *to afterwards.
 elbo_status graph_clean(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
 
 #endif

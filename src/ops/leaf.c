@@ -12,7 +12,8 @@
 static bool input_infer(elbo_graph *g, node *n) {
   const input_attr *a = n->attr;
   if (a->dtype != ELBO_F32 && a->dtype != ELBO_I32 && a->dtype != ELBO_I64)
-    return graph_fail(g, ELBO_ERROR_ARGUMENT, "input %s: dtype float32, int32 or int64 expected, not %s", n->name, elbo_dtype_name(a->dtype));
+    return graph_fail(g, ELBO_ERROR_ARGUMENT, "input %s: dtype float32, int32 or int64 expected, not %s", n->name,
+                      elbo_dtype_name(a->dtype));
   n->out[0]->dtype = a->dtype;
   n->out[0]->shape = a->shape;
   return true;
@@ -35,8 +36,7 @@ static bool constant_infer(elbo_graph *g, node *n) {
   return true;
 }
 
-const op_def op_constant = {
-    .name = "constant", .attr_size = sizeof(constant_attr), .n_out = 1, .flags = OP_LEAF, .infer = constant_infer};
+const op_def op_constant = {.name = "constant", .attr_size = sizeof(constant_attr), .n_out = 1, .flags = OP_LEAF, .infer = constant_infer};
 
 static bool rank_fits(elbo_graph *g, const char *what, int rank) {
   if (rank >= 0 && rank <= ELBO_MAX_RANK) return true;
@@ -183,12 +183,8 @@ static bool scale_gradient_gradient(elbo_graph *g, const node *n, elbo_tensor *c
   return dx[0] != NULL;
 }
 
-const op_def op_scale_gradient = {.name = "scale_gradient",
-                                  .n_in = 2,
-                                  .n_out = 1,
-                                  .flags = OP_VIEW,
-                                  .infer = scale_gradient_infer,
-                                  .gradient = scale_gradient_gradient};
+const op_def op_scale_gradient = {
+    .name = "scale_gradient", .n_in = 2, .n_out = 1, .flags = OP_VIEW, .infer = scale_gradient_infer, .gradient = scale_gradient_gradient};
 
 elbo_tensor *elbo_scale_gradient(elbo_tensor *x, elbo_tensor *factor) {
   elbo_tensor *in[2] = {x, factor};
