@@ -111,8 +111,8 @@ static elbo_status make_plan(trainer *t, phase_state *p, const trained_list *lis
   void *memory;
   TRY(array_new(t->ctx, most, sizeof(elbo_tensor *), "a phase's outputs", &memory));
   elbo_tensor **outputs = memory;
-  elbo_status status = array_new(t->ctx, most, sizeof(bool), "a phase's outputs", &memory);
-  bool *external = status == ELBO_OK ? memory : NULL;
+  elbo_status status = array_new(t->ctx, most, 1, "a phase's outputs", &memory);
+  unsigned char *external = status == ELBO_OK ? memory : NULL;
   int n = 0;
   outputs[n++] = def->loss;
   if (def->enable) outputs[n++] = def->enable;
@@ -120,7 +120,7 @@ static elbo_status make_plan(trainer *t, phase_state *p, const trained_list *lis
   int first_gradient = n;
   for (int64_t k = 0; status == ELBO_OK && k < list->n; k++)
     if (list->gradient[k]) {
-      external[n] = true;
+      external[n] = 1;
       outputs[n++] = list->gradient[k];
     }
   if (status == ELBO_OK) {

@@ -1,4 +1,5 @@
 // What goes into a step: batches by field name, the seed, and scalars from the task's schedule.
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
