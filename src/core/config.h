@@ -27,8 +27,8 @@ struct yaml_node {
   const char *text; // scalars
   bool quoted;
   int64_t count;
-  const char **key;    // maps
-  yaml_node **child;   // maps and lists
+  const char **key;  // maps
+  yaml_node **child; // maps and lists
 };
 
 // Trees live in the arena. A file: at most 1 MiB, depth 32; anchors, tags and several documents are refused.
@@ -51,8 +51,14 @@ typedef enum config_type {
   CONFIG_TYPE_SECTION     // a nested struct with its own table
 } config_type;
 
-typedef struct config_ints { int64_t count; const int64_t *at; } config_ints;
-typedef struct config_floats { int64_t count; const double *at; } config_floats;
+typedef struct config_ints {
+  int64_t count;
+  const int64_t *at;
+} config_ints;
+typedef struct config_floats {
+  int64_t count;
+  const double *at;
+} config_floats;
 
 typedef struct config_table config_table;
 typedef struct config_field {
@@ -74,19 +80,29 @@ struct config_table {
   const char *help;
 };
 
-#define CONFIG_INT(S, F, MIN, MAX, DEF, UNIT, HELP) {#F, CONFIG_TYPE_INT, offsetof(S, F), MIN, MAX, DEF, UNIT, HELP, NULL, NULL}
-#define CONFIG_FLOAT(S, F, MIN, MAX, DEF, UNIT, HELP) {#F, CONFIG_TYPE_FLOAT, offsetof(S, F), MIN, MAX, DEF, UNIT, HELP, NULL, NULL}
-#define CONFIG_BOOL(S, F, DEF, HELP) {#F, CONFIG_TYPE_BOOL, offsetof(S, F), 0, 1, DEF, "", HELP, NULL, NULL}
-#define CONFIG_STRING(S, F, DEF, HELP) {#F, CONFIG_TYPE_STRING, offsetof(S, F), 0, 0, DEF, "", HELP, NULL, NULL}
-#define CONFIG_ENUM(S, F, DEF, NAMES, HELP) {#F, CONFIG_TYPE_ENUM, offsetof(S, F), 0, 0, DEF, "", HELP, NAMES, NULL}
-#define CONFIG_BYTES(S, F, DEF, HELP) {#F, CONFIG_TYPE_BYTES, offsetof(S, F), 0, 9e18, DEF, "bytes", HELP, NULL, NULL}
-#define CONFIG_INTS(S, F, MIN, MAX, DEF, UNIT, HELP) {#F, CONFIG_TYPE_INT_LIST, offsetof(S, F), MIN, MAX, DEF, UNIT, HELP, NULL, NULL}
-#define CONFIG_FLOATS(S, F, MIN, MAX, DEF, UNIT, HELP) {#F, CONFIG_TYPE_FLOAT_LIST, offsetof(S, F), MIN, MAX, DEF, UNIT, HELP, NULL, NULL}
-#define CONFIG_SECTION(S, F, TABLE) {#F, CONFIG_TYPE_SECTION, offsetof(S, F), 0, 0, "{}", "", "", NULL, TABLE}
-#define CONFIG_TABLE(NAME, S, FIELDS, HELP) {NAME, sizeof(S), FIELDS, (int)(sizeof(FIELDS) / sizeof((FIELDS)[0])), HELP}
+#define CONFIG_INT(S, F, MIN, MAX, DEF, UNIT, HELP) \
+  { #F, CONFIG_TYPE_INT, offsetof(S, F), MIN, MAX, DEF, UNIT, HELP, NULL, NULL }
+#define CONFIG_FLOAT(S, F, MIN, MAX, DEF, UNIT, HELP) \
+  { #F, CONFIG_TYPE_FLOAT, offsetof(S, F), MIN, MAX, DEF, UNIT, HELP, NULL, NULL }
+#define CONFIG_BOOL(S, F, DEF, HELP) \
+  { #F, CONFIG_TYPE_BOOL, offsetof(S, F), 0, 1, DEF, "", HELP, NULL, NULL }
+#define CONFIG_STRING(S, F, DEF, HELP) \
+  { #F, CONFIG_TYPE_STRING, offsetof(S, F), 0, 0, DEF, "", HELP, NULL, NULL }
+#define CONFIG_ENUM(S, F, DEF, NAMES, HELP) \
+  { #F, CONFIG_TYPE_ENUM, offsetof(S, F), 0, 0, DEF, "", HELP, NAMES, NULL }
+#define CONFIG_BYTES(S, F, DEF, HELP) \
+  { #F, CONFIG_TYPE_BYTES, offsetof(S, F), 0, 9e18, DEF, "bytes", HELP, NULL, NULL }
+#define CONFIG_INTS(S, F, MIN, MAX, DEF, UNIT, HELP) \
+  { #F, CONFIG_TYPE_INT_LIST, offsetof(S, F), MIN, MAX, DEF, UNIT, HELP, NULL, NULL }
+#define CONFIG_FLOATS(S, F, MIN, MAX, DEF, UNIT, HELP) \
+  { #F, CONFIG_TYPE_FLOAT_LIST, offsetof(S, F), MIN, MAX, DEF, UNIT, HELP, NULL, NULL }
+#define CONFIG_SECTION(S, F, TABLE) \
+  { #F, CONFIG_TYPE_SECTION, offsetof(S, F), 0, 0, "{}", "", "", NULL, TABLE }
+#define CONFIG_TABLE(NAME, S, FIELDS, HELP) \
+  { NAME, sizeof(S), FIELDS, (int)(sizeof(FIELDS) / sizeof((FIELDS)[0])), HELP }
 
-// Fills `out` (table->struct_size bytes) from `map` (NULL: all defaults). Unknown keys (nearest valid one suggested), wrong types and values out of
-// range are errors "FILE:LINE: train.stepz: unknown key; did you mean 'steps'?". Strings and lists live in the arena.
+// Fills `out` (table->struct_size bytes) from `map` (NULL: all defaults). Unknown keys (nearest valid one suggested), wrong types and
+// values out of range are errors "FILE:LINE: train.stepz: unknown key; did you mean 'steps'?". Strings and lists live in the arena.
 elbo_status config_load(elbo_ctx *ctx, arena *a, const config_table *table, const yaml_node *map, const char *path, void *out);
 // Same from "key=value" strings ("holdout=5000").
 elbo_status config_load_options(elbo_ctx *ctx, arena *a, const config_table *table, int n, const char *const *options, void *out);
@@ -94,11 +110,16 @@ elbo_status config_load_options(elbo_ctx *ctx, arena *a, const config_table *tab
 bool yaml_has(const yaml_node *root, const char *path);
 
 // A growing text.
-typedef struct text_buffer { char *at; size_t length, capacity; bool failed; } text_buffer;
+typedef struct text_buffer {
+  char *at;
+  size_t length, capacity;
+  bool failed;
+} text_buffer;
 void text_add(text_buffer *t, const char *format, ...) ELBO_PRINTF(2, 3);
 char *text_take(text_buffer *t); // NUL-terminated, caller frees; NULL when memory ran out
 
-// The struct as YAML, every key, two spaces an indent, `# help` behind leaf keys when comments is set. Reading it back gives the same struct.
+// The struct as YAML, every key, two spaces an indent, `# help` behind leaf keys when comments is set. Reading it back gives the same
+// struct.
 void config_write(const config_table *table, const void *in, int indent, bool comments, text_buffer *out);
 // "| key | type | default | range | meaning |" rows, nested keys with their path.
 void config_markdown(const config_table *table, const char *path, text_buffer *out);

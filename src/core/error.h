@@ -14,16 +14,16 @@ elbo_status fail_memory(elbo_ctx *ctx, size_t bytes, const char *what);
 elbo_status fail_errno(elbo_ctx *ctx, const char *path, const char *what);
 
 // Forwards a failure to the caller.
-#define TRY(call)                                        \
-  do {                                                   \
-    elbo_status try_status_ = (call);                    \
-    if (try_status_ != ELBO_OK) return try_status_;      \
+#define TRY(call)                                   \
+  do {                                              \
+    elbo_status try_status_ = (call);               \
+    if (try_status_ != ELBO_OK) return try_status_; \
   } while (0)
 // Forwards a failure to the function's one `fail:` label; needs a local `elbo_status status`.
-#define TRY_GOTO(call)                    \
-  do {                                    \
-    status = (call);                      \
-    if (status != ELBO_OK) goto fail;     \
+#define TRY_GOTO(call)                \
+  do {                                \
+    status = (call);                  \
+    if (status != ELBO_OK) goto fail; \
   } while (0)
 
 void log_debug(elbo_ctx *ctx, const char *format, ...) ELBO_PRINTF(2, 3);

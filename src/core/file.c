@@ -63,13 +63,17 @@ done:
   return status;
 }
 
-static elbo_status write_all(elbo_ctx *ctx, int fd, const char *path, const char *data, size_t size) {
-  while (size > 0) {
-    ssize_t n = write(fd, data, size < 1u << 30 ? size : 1u << 30);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return fail_errno(ctx, path, "cannot write");
-    data += n;
-    size -= (size_t)n;
+static elbo_status write_all(elbo_ctx *ctx, int fd, const char *path, int64_t n, const file_part *parts) {
+  for (int64_t i = 0; i < n; i++) {
+    const char *data = parts[i].data;
+    size_t size = parts[i].size;
+    while (size > 0) {
+      ssize_t written = write(fd, data, size < 1u << 30 ? size : 1u << 30);
+      if (written < 0 && errno == EINTR) continue;
+      if (written <= 0) return fail_errno(ctx, path, "cannot write");
+      data += written;
+      size -= (size_t)written;
+    }
   }
   return ELBO_OK;
 }
@@ -96,21 +100,26 @@ static elbo_status sync_parent(elbo_ctx *ctx, const char *path) {
 }
 
 // A device or a pipe (/dev/stdout, /dev/full) is written to, never renamed over.
-static elbo_status write_in_place(elbo_ctx *ctx, const char *path, const void *data, size_t size) {
+static elbo_status write_in_place(elbo_ctx *ctx, const char *path, int64_t n, const file_part *parts) {
   int fd = open(path, O_WRONLY | O_CLOEXEC);
   if (fd < 0) return fail_errno(ctx, path, "cannot open for writing");
-  elbo_status status = write_all(ctx, fd, path, data, size);
+  elbo_status status = write_all(ctx, fd, path, n, parts);
   if (close(fd) != 0 && status == ELBO_OK) status = fail_errno(ctx, path, "cannot write");
   return status;
 }
 
 elbo_status file_write(elbo_ctx *ctx, const char *path, const void *data, size_t size) {
+  file_part part = {data, size};
+  return file_write_parts(ctx, path, 1, &part);
+}
+
+elbo_status file_write_parts(elbo_ctx *ctx, const char *path, int64_t n, const file_part *parts) {
   struct stat st;
   char *resolved = NULL, *temporary = NULL;
   elbo_status status = ELBO_OK;
   if (stat(path, &st) == 0) {
     if (S_ISDIR(st.st_mode)) return fail(ctx, ELBO_ERROR_IO, "%s: is a directory; expected a file to write", path);
-    if (!S_ISREG(st.st_mode)) return write_in_place(ctx, path, data, size);
+    if (!S_ISREG(st.st_mode)) return write_in_place(ctx, path, n, parts);
     resolved = realpath(path, NULL); // what a link points to is replaced, not the link
   }
   const char *target = resolved ? resolved : path;
@@ -124,7 +133,7 @@ elbo_status file_write(elbo_ctx *ctx, const char *path, const void *data, size_t
     status = fail_errno(ctx, path, "cannot create");
     goto done;
   }
-  status = write_all(ctx, fd, path, data, size);
+  status = write_all(ctx, fd, path, n, parts);
   if (status == ELBO_OK) status = sync_descriptor(ctx, fd, path);
   if (close(fd) != 0 && status == ELBO_OK) status = fail_errno(ctx, path, "cannot write");
   if (status == ELBO_OK && rename(temporary, target) != 0) status = fail_errno(ctx, path, "cannot rename into place");
