@@ -23,20 +23,28 @@ typedef struct yaml_node yaml_node;
 struct yaml_node {
   yaml_kind kind;
   const char *file; // "recipes/vae.yaml" or "command line"
-  int line;         // 1-based
+  int line;         // 1-based; 0: a place without lines
   const char *text; // scalars
   bool quoted;
   int64_t count;
   const char **key;  // maps
+  int *key_line;     // maps
   yaml_node **child; // maps and lists
 };
 
-// Trees live in the arena. A file: at most 1 MiB, depth 32; anchors, tags and several documents are refused.
+// Trees live in the arena. A file: at most 1 MiB, depth 32, 1,000 keys a map, none twice; anchors, tags and several documents are refused.
+// An empty document is an empty scalar, as is a key with nothing behind it.
 elbo_status yaml_read(elbo_ctx *ctx, arena *a, const char *path, yaml_node **out);
 elbo_status yaml_parse(elbo_ctx *ctx, arena *a, const char *name, const char *text, size_t size, yaml_node **out);
-// Sets key.path=value (value is YAML flow: "[1, 2]", "{a: 1}", "3"), making maps on the way.
+// Sets key.path=value (value is YAML flow: "[1, 2]", "{a: 1}", "3"), making maps on the way. A number in the path is an index into a list:
+// "stages.0.train.steps=5".
 elbo_status yaml_override(elbo_ctx *ctx, arena *a, yaml_node *root, const char *assignment);
-const yaml_node *yaml_get(const yaml_node *map, const char *key); // NULL when absent
+// The same from elsewhere than the command line; `source` stands in messages.
+elbo_status yaml_set(elbo_ctx *ctx, arena *a, const char *source, yaml_node *root, const char *assignment);
+const yaml_node *yaml_get(const yaml_node *map, const char *key); // NULL when absent, or when map is NULL or no map
+bool yaml_is_null(const yaml_node *node);                         // NULL, nothing, ~ or null
+// Fails with "FILE:LINE: PATH: message".
+elbo_status yaml_fail(elbo_ctx *ctx, const yaml_node *node, const char *path, const char *format, ...) ELBO_PRINTF(4, 5);
 
 // --- tables ---
 typedef enum config_type {
@@ -121,9 +129,11 @@ char *text_take(text_buffer *t); // NUL-terminated, caller frees; NULL when memo
 // The struct as YAML, every key, two spaces an indent, `# help` behind leaf keys when comments is set. Reading it back gives the same
 // struct.
 void config_write(const config_table *table, const void *in, int indent, bool comments, text_buffer *out);
+// The value of one key ("latent.dim") as text; strings bare, sections as YAML. false: no such key.
+bool config_value_text(const config_table *table, const void *in, const char *path, text_buffer *out);
 // "| key | type | default | range | meaning |" rows, nested keys with their path.
 void config_markdown(const config_table *table, const char *path, text_buffer *out);
-// The names of an enum field's value: config_enum_name("a|b|c", 1, buffer) -> "b".
+// The name of an enum field's value: config_enum_name("a|b|c", 1, buffer, size) -> "b"; NULL when there is no such value.
 const char *config_enum_name(const char *names, int value, char *buffer, size_t size);
 
 #endif
