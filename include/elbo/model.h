@@ -61,6 +61,11 @@ ELBO_API ELBO_MUST_CHECK elbo_status elbo_decode(elbo_model *model, const elbo_a
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_interpolate(elbo_model *model, const elbo_array *a, const elbo_array *b, int steps,
                                                       elbo_array **x);
 
+// Opens data as the run at `model_path` was trained on: the data section of its recipe (hold-out, binarisation, size, ...) with `path`
+// (NULL: the recipe's own) and `options` ("holdout=100") in place. For a model directory without a recipe: elbo_dataset_open.
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_model_open_data(elbo_ctx *ctx, const char *model_path, const char *path, int n_options,
+                                                          const char *const *options, elbo_dataset **out);
+
 // --- evaluation ---
 typedef struct elbo_metric {
   char name[32];

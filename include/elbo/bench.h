@@ -1,0 +1,56 @@
+// Benchmarks: this machine's peak, single operations, and the training steps of recipes.
+#ifndef ELBO_BENCH_H
+#define ELBO_BENCH_H
+
+#include <elbo/dataset.h>
+#include <elbo/recipe.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// The most float32 multiply-adds a second that this context's threads and instruction set do in registers, in GFLOP/s (2 per multiply-add).
+// Takes about a third of a second.
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_bench_peak(elbo_ctx *ctx, double *gflops);
+
+typedef struct elbo_bench_config {
+  size_t size;        // sizeof, set by elbo_bench_defaults
+  double seconds;     // of timed steps, 3
+  int64_t min_steps;  // timed at the least, 20
+  int profile;        // 1: time every operation (elbo_bench_result.rows)
+  elbo_dataset *data; // borrowed; NULL: from the recipe
+  elbo_progress_fn progress;
+  void *progress_user;
+} elbo_bench_config;
+ELBO_API void elbo_bench_defaults(elbo_bench_config *config);
+
+// One operation: of a profile, or measured alone.
+typedef struct elbo_bench_row {
+  char op[48], name[96], kernel[64];
+  double ms;     // of one run, average
+  double share;  // of the step's time, 0..1; 0 for operations measured alone
+  double gflops; // 0: does no arithmetic worth counting
+  double gbytes; // read and written a second, in GB/s, each tensor once
+} elbo_bench_row;
+
+typedef struct elbo_bench_result {
+  int64_t params, flops_per_step, batch_size, steps;
+  double step_min_ms, step_median_ms;
+  double gflops, peak_gflops, share_of_peak; // at the median step
+  int64_t planned_bytes, peak_rss_bytes;     // what the planner computed; what the process had at its most
+  double first_step_s;                       // from the process's start to the end of its first training step
+  int n_rows;
+  elbo_bench_row *rows; // the slowest first; elbo_bench_free
+} elbo_bench_result;
+
+// Trains the recipe in memory, writing nothing, and times its steps, loading included.
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_bench_recipe(elbo_ctx *ctx, const elbo_recipe *recipe, const elbo_bench_config *config,
+                                                       elbo_bench_result *out);
+// Every operation alone at a usual size; only n_rows, rows and peak_gflops are set.
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_bench_ops(elbo_ctx *ctx, const elbo_bench_config *config, elbo_bench_result *out);
+ELBO_API void elbo_bench_free(elbo_bench_result *result);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,139 @@
+// elbo bench
+#include <stdlib.h>
+#include <string.h>
+
+#include <elbo/bench.h>
+
+#include "cli/cli.h"
+
+static void print_rows(const elbo_bench_result *r, bool json) {
+  if (!json && r->n_rows) printf("%9s %6s %9s %8s  %-18s %-26s %s\n", "ms", "share", "GFLOP/s", "GB/s", "operation", "kernel", "makes");
+  for (int i = 0; i < r->n_rows; i++) {
+    const elbo_bench_row *row = &r->rows[i];
+    if (!json) {
+      printf("%9.4f %5.1f%% %9.1f %8.1f  %-18s %-26s %s\n", row->ms, 100 * row->share, row->gflops, row->gbytes, row->op, row->kernel,
+             row->name);
+      continue;
+    }
+    printf("%s{\"op\": ", i ? ", " : "");
+    print_json_text(stdout, row->op);
+    printf(", \"name\": ");
+    print_json_text(stdout, row->name);
+    printf(", \"kernel\": ");
+    print_json_text(stdout, row->kernel);
+    printf(", \"ms\": %.6g, \"share\": %.4g, \"gflops\": %.6g, \"gbytes\": %.6g}", row->ms, row->share, row->gflops, row->gbytes);
+  }
+}
+
+static void print_workload(const elbo_bench_result *r, bool json) {
+  if (!json) {
+    printf("parameters       %lld\nFLOPs of a step  %lld (batch %lld)\n", (long long)r->params, (long long)r->flops_per_step,
+           (long long)r->batch_size);
+    printf("step             %.3f ms at best, %.3f ms median of %lld\n", r->step_min_ms, r->step_median_ms, (long long)r->steps);
+    printf("speed            %.1f GFLOP/s, %.1f %% of this machine's %.1f\n", r->gflops, 100 * r->share_of_peak, r->peak_gflops);
+    printf("memory           %.1f MiB planned, %.1f MiB resident at most\n", (double)r->planned_bytes / 1048576,
+           (double)r->peak_rss_bytes / 1048576);
+    printf("first step done  %.3f s after the start of the process\n", r->first_step_s);
+    return;
+  }
+  printf("{\"params\": %lld, \"flops_per_step\": %lld, \"step_ms\": {\"min\": %.6g, \"median\": %.6g}, \"gflops\": %.6g, \"peak_gflops\": "
+         "%.6g, "
+         "\"share_of_peak\": %.4g, \"planned_bytes\": %lld, \"peak_rss_bytes\": %lld, \"first_step_s\": %.4g, \"batch_size\": %lld, "
+         "\"steps\": %lld",
+         (long long)r->params, (long long)r->flops_per_step, r->step_min_ms, r->step_median_ms, r->gflops, r->peak_gflops, r->share_of_peak,
+         (long long)r->planned_bytes, (long long)r->peak_rss_bytes, r->first_step_s, (long long)r->batch_size, (long long)r->steps);
+}
+
+static elbo_status bench_workload(elbo_ctx *ctx, const char *name, int n, const char *const *keys, const elbo_bench_config *config,
+                                  bool json) {
+  elbo_recipe *recipe = NULL;
+  elbo_bench_result result = {0};
+  elbo_status status = elbo_recipe_load(ctx, name, n, keys, &recipe);
+  if (status == ELBO_OK) status = elbo_bench_recipe(ctx, recipe, config, &result);
+  clear_progress();
+  if (status == ELBO_OK) {
+    print_workload(&result, json);
+    if (json && config->profile)
+      printf(", \"profile\": [");
+    else if (config->profile)
+      printf("\n");
+    print_rows(&result, json);
+    if (json) printf("%s}\n", config->profile ? "]" : "");
+  }
+  elbo_bench_free(&result);
+  elbo_recipe_destroy(&recipe);
+  return status;
+}
+
+static elbo_status bench_machine(elbo_ctx *ctx, const elbo_bench_config *config, bool json) {
+  elbo_bench_result result = {0};
+  elbo_status status = elbo_bench_ops(ctx, config, &result);
+  clear_progress();
+  if (status == ELBO_OK) {
+    if (json)
+      printf("{\"peak_gflops\": %.6g, \"threads\": %d, \"isa\": \"%s\", \"ops\": [", result.peak_gflops, elbo_ctx_threads(ctx),
+             elbo_ctx_isa(ctx));
+    else
+      printf("peak: %.1f GFLOP/s of float32 multiply-adds (%d threads, %s kernels)\n\n", result.peak_gflops, elbo_ctx_threads(ctx),
+             elbo_ctx_isa(ctx));
+    print_rows(&result, json);
+    if (json) printf("]}\n");
+  }
+  elbo_bench_free(&result);
+  return status;
+}
+
+static int run(const command *self, int argc, char **argv) {
+  common_options common = {0};
+  elbo_bench_config config;
+  elbo_bench_defaults(&config);
+  const char *data_path = NULL, *recipe = NULL;
+  text_list positional;
+  const option options[] = {{"profile", 0, OPTION_FLAG, &config.profile, 0, 0, NULL, "time every operation of the step, the slowest first"},
+                            {"steps", 0, OPTION_INT, &config.min_steps, 1, 1e9, "N", "timed steps at the least (default: 20)"},
+                            {"seconds", 0, OPTION_FLOAT, &config.seconds, 0, 3600, "T", "timed seconds at the least (default: 3)"},
+                            {"data", 0, OPTION_TEXT, &data_path, 0, 0, "PATH", "instead of the recipe's data.path"},
+                            COMMON_OPTIONS(common)};
+  int status = args_parse(self, argc, argv, options, COUNT(options), &positional);
+  if (status != ARGS_GO) return status;
+  int n = 0;
+  for (int i = 0; i < positional.count; i++) {
+    if (is_override(positional.at[i]))
+      positional.at[n++] = positional.at[i];
+    else if (recipe)
+      return usage_error(self, "'%s': one recipe is already given, '%s'", positional.at[i], recipe);
+    else
+      recipe = positional.at[i];
+  }
+  if (!recipe && (n || data_path || config.profile)) return usage_error(self, "a recipe is needed with key=value, --data and --profile");
+  char seed[64];
+  const char **keys = calloc((size_t)n + 2, sizeof *keys);
+  if (!keys) return say("out of memory"), STATUS_FAILED;
+  snprintf(seed, sizeof seed, "train.seed=%llu", (unsigned long long)common.seed);
+  keys[0] = seed;
+  memcpy(keys + 1, positional.at, (size_t)n * sizeof *keys);
+  elbo_ctx *ctx = NULL;
+  status = open_context(&common, &ctx);
+  if (status != ARGS_GO) return free(keys), status;
+  config.progress = show_progress;
+  catch_interruption();
+  elbo_status done = data_path ? open_data(ctx, NULL, data_path, NULL, &config.data) : ELBO_OK;
+  if (done == ELBO_OK && recipe)
+    done = bench_workload(ctx, recipe, n + 1, keys, &config, common.json);
+  else if (done == ELBO_OK)
+    done = bench_machine(ctx, &config, common.json);
+  status = done == ELBO_OK ? STATUS_DONE : report_failure(ctx, done);
+  elbo_dataset_destroy(&config.data);
+  elbo_ctx_destroy(&ctx);
+  free(keys);
+  return status;
+}
+
+const command command_bench = {
+    "bench",
+    "[RECIPE [key=value ...]] [--profile] [--json]",
+    "measure this machine, or the training steps of a recipe",
+    "Without a recipe: the peak of float32 multiply-adds, and every operation alone. With one: its training steps, beside\n"
+    "that peak; FLOPs are those of the direct algorithms, 2 per multiply-add, whatever kernel runs. Nothing is written.",
+    "elbo bench bench/conv-vae-mnist --profile",
+    run};

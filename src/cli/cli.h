@@ -1,0 +1,145 @@
+// The command: one table of subcommands, one option parser, one way to report. It sees include/elbo alone.
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include <elbo/dataset.h>
+#include <elbo/model.h>
+
+enum { STATUS_DONE = 0, STATUS_FAILED = 1, STATUS_USAGE = 2, STATUS_INTERRUPTED = 130 };
+
+// --- options ---------------------------------------------------------------------------------------------------------------------------
+
+typedef enum option_type {
+  OPTION_FLAG,   // int: set to 1
+  OPTION_INT,    // int64_t within min..max
+  OPTION_SEED,   // uint64_t
+  OPTION_FLOAT,  // double within min..max
+  OPTION_TEXT,   // const char *
+  OPTION_CHOICE, // int: index into "a|b|c"
+  OPTION_LIST    // text_list; takes every argument up to the next option
+} option_type;
+
+typedef struct text_list {
+  int count;
+  const char **at;
+} text_list;
+
+typedef struct option {
+  const char *name; // "steps" of --steps
+  char letter;      // 'n' of -n, or 0
+  option_type type;
+  void *value;
+  double min, max;
+  const char *argument; // "N"; the choices of a choice
+  const char *help;
+} option;
+
+typedef struct command {
+  const char *name, *arguments, *summary, *details, *example;
+  int (*run)(const struct command *self, int argc, char **argv);
+} command;
+
+// What every command that computes takes.
+typedef struct common_options {
+  int64_t threads; // 0: not given
+  uint64_t seed;
+  int json;
+} common_options;
+#define COMMON_OPTIONS(c)                                                                           \
+  {"threads", 0, OPTION_INT, &(c).threads, 1, 4096, "N", "worker threads (default: one per core)"}, \
+      {"seed", 0, OPTION_SEED, &(c).seed, 0, 0, "S", "seed of everything random (default: 0)"}, {   \
+    "json", 0, OPTION_FLAG, &(c).json, 0, 0, NULL, "print one JSON object"                          \
+  }
+
+#define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
+enum { ARGS_GO = -1 };
+
+// Sorts argv[1..] into options and positional arguments. Returns ARGS_GO, or the status to exit with (--help, bad usage). The lists
+// point into memory that lives until the process ends.
+int args_parse(const command *self, int argc, char **argv, const option *options, int n_options, text_list *positional);
+// Says what is wrong with the usage and returns STATUS_USAGE.
+int usage_error(const command *self, const char *format, ...) ELBO_PRINTF(2, 3);
+// Whether a positional argument is a "key.path=value" override.
+bool is_override(const char *text);
+// The nearest of "a|b|c" (NULL when none is near).
+const char *nearest_name(const char *text, const char *const *names, int n);
+extern const command *const commands[];
+extern const int n_commands;
+
+// --- context, messages, interruption -----------------------------------------------------------------------------------------------------
+
+// Creates the context. Returns ARGS_GO or the exit status.
+int open_context(const common_options *common, elbo_ctx **ctx);
+// Prints the context's message and returns the exit status that belongs to `status`.
+int report_failure(elbo_ctx *ctx, elbo_status status);
+void say(const char *format, ...) ELBO_PRINTF(1, 2); // "elbo: ..." on standard error
+// The model that the first positional argument names.
+typedef struct model_options {
+  int raw;
+  const char *checkpoint;
+} model_options;
+#define MODEL_OPTIONS(m)                                                                                                   \
+  {"raw", 0, OPTION_FLAG, &(m).raw, 0, 0, NULL, "the raw weights instead of their running average"}, {                     \
+    "checkpoint", 0, OPTION_TEXT, &(m).checkpoint, 0, 0, "newest|best|STEP", "which checkpoint of a run (default: newest)" \
+  }
+// Creates context and model; on failure says why, destroys both and returns the exit status, else ARGS_GO.
+int open_model(const command *self, const common_options *common, const model_options *options, const char *path, elbo_ctx **ctx,
+               elbo_model **model, elbo_model_info *info);
+// Destroys both and returns the exit status of `status`, with its message where it failed.
+int close_model(elbo_ctx **ctx, elbo_model **model, elbo_status status);
+
+// SIGINT, SIGTERM and SIGHUP from now on ask the running call to stop (a second one kills).
+void catch_interruption(void);
+bool interrupted(void);
+
+// elbo_progress_fn; user: NULL. A bar on a terminal, plain lines otherwise.
+int show_progress(void *user, const char *what, int64_t done, int64_t total, const char *text);
+void clear_progress(void); // before anything else is printed
+
+// --- arrays in and out
+// ------------------------------------------------------------------------------------------------------------------------
+
+typedef struct array_options {
+  int layout; // 0: nhwc, 1: nchw
+  int uint8;
+} array_options;
+#define ARRAY_OPTIONS(a)                                                                                      \
+  {"layout", 0, OPTION_CHOICE, &(a).layout, 0, 0, "nhwc|nchw", "axes of 4-D .npy arrays"}, {                  \
+    "uint8", 0, OPTION_FLAG, &(a).uint8, 0, 0, NULL, ".npy output as 0..255 instead of the model's own range" \
+  }
+
+// Whether --out can be written as it stands, before any work is done: its ending, its folder, a directory that is not empty.
+int check_output(const command *self, const char *out, bool array_only);
+bool is_picture_name(const char *out);
+// Writes x (n,H,W,C), values low..high: one grid picture, a .npy, or a directory of numbered pictures. columns 0: as square as can be.
+elbo_status write_images(elbo_ctx *ctx, const elbo_array *x, double low, double high, int columns, const array_options *options,
+                         const char *out);
+elbo_status write_array(elbo_ctx *ctx, const elbo_array *x, const array_options *options, const char *out);
+
+// Reads up to n (0: all) examples for a model from a .npy or a data set, in the model's range. label may be NULL or be left NULL.
+typedef struct input_options {
+  const char *data, *split_name;
+  int split; // elbo_split; -1: test where there is one, else valid, else train
+  int64_t n;
+  bool shuffle;
+  uint64_t seed;
+  int layout;
+  text_list options; // "key=value" of the data section
+} input_options;
+elbo_status read_images(elbo_ctx *ctx, const char *model_path, const elbo_model_info *info, const input_options *in, elbo_array **x,
+                        elbo_array **label);
+elbo_status open_data(elbo_ctx *ctx, const char *model_path, const char *path, const text_list *options, elbo_dataset **out);
+// One picture as (1,H,W,C) in the model's range; its size must be the model's.
+elbo_status read_picture(elbo_ctx *ctx, const char *path, const elbo_model_info *info, elbo_array **out);
+#define SPLIT_NAMES "train|valid|test"
+
+void print_json_text(FILE *out, const char *text); // quoted and escaped
+void print_json_number(FILE *out, double value);   // null when not finite
+
+// The end of every command: how the result went out. Standard output that cannot be written is a failure.
+int finish(int status);
+
+#endif

@@ -1,0 +1,72 @@
+// elbo decode
+#include <string.h>
+
+#include "cli/cli.h"
+
+// One class for all codes, or as many as there are codes from a .npy.
+static elbo_status read_labels(elbo_ctx *ctx, const char *path, int64_t label, int64_t n, elbo_array **out) {
+  *out = NULL;
+  if (path) {
+    elbo_array *raw = NULL;
+    elbo_status status = elbo_npy_read(ctx, path, &raw);
+    if (status == ELBO_OK && (raw->rank != 1 || raw->dim[0] != n)) {
+      say("%s: expected one class for each of the %lld codes", path, (long long)n);
+      status = ELBO_ERROR_STOPPED;
+    }
+    if (status == ELBO_OK) status = elbo_array_convert(ctx, raw, ELBO_I32, out);
+    elbo_array_destroy(&raw);
+    return status;
+  }
+  if (label < 0) return ELBO_OK;
+  elbo_status status = elbo_array_create(ctx, ELBO_I32, 1, &n, out);
+  for (int64_t i = 0; status == ELBO_OK && i < n; i++) ((int32_t *)(*out)->data)[i] = (int32_t)label;
+  return status;
+}
+
+static int run(const command *self, int argc, char **argv) {
+  common_options common = {0};
+  model_options which = {0};
+  array_options arrays = {0};
+  const char *codes_path = NULL, *labels_path = NULL, *out = NULL;
+  int64_t class_index = -1;
+  text_list positional;
+  const option options[] = {{"codes", 0, OPTION_TEXT, &codes_path, 0, 0, "codes.npy", "codes (n, numbers in a code), any numeric type"},
+                            {"class", 0, OPTION_INT, &class_index, 0, 1e9, "C", "class of all of them, for a conditional model"},
+                            {"labels", 0, OPTION_TEXT, &labels_path, 0, 0, "y.npy", "a class for each code"},
+                            {"out", 'o', OPTION_TEXT, &out, 0, 0, "PATH", "x.npy, grid.png, or a directory of pictures"},
+                            ARRAY_OPTIONS(arrays),
+                            MODEL_OPTIONS(which),
+                            COMMON_OPTIONS(common)};
+  int status = args_parse(self, argc, argv, options, COUNT(options), &positional);
+  if (status != ARGS_GO) return status;
+  if (positional.count != 1) return usage_error(self, "expected one RUN or MODEL directory, got %d arguments", positional.count);
+  if (!codes_path) return usage_error(self, "--codes is missing: what should be decoded?");
+  status = check_output(self, out, false);
+  if (status != ARGS_GO) return status;
+  elbo_ctx *ctx = NULL;
+  elbo_model *model = NULL;
+  elbo_model_info info;
+  status = open_model(self, &common, &which, positional.at[0], &ctx, &model, &info);
+  if (status != ARGS_GO) return status;
+  elbo_array *raw = NULL, *codes = NULL, *label = NULL, *x = NULL;
+  elbo_status made = elbo_npy_read(ctx, codes_path, &raw);
+  if (made == ELBO_OK && (raw->rank != 2 || raw->dim[1] != info.latent_dim || raw->dim[0] < 1)) {
+    say("%s: expected an array (codes, %d) for this model", codes_path, info.latent_dim);
+    made = ELBO_ERROR_STOPPED;
+  }
+  if (made == ELBO_OK) made = elbo_array_convert(ctx, raw, ELBO_F32, &codes);
+  if (made == ELBO_OK) made = read_labels(ctx, labels_path, class_index, codes->dim[0], &label);
+  if (made == ELBO_OK) made = elbo_decode(model, codes, label, &x);
+  if (made == ELBO_OK) made = write_images(ctx, x, info.low, info.high, 0, &arrays, out);
+  if (made == ELBO_OK && common.json) {
+    printf("{\"n\": %lld, \"out\": ", (long long)x->dim[0]);
+    print_json_text(stdout, out);
+    printf("}\n");
+  } else if (made == ELBO_OK)
+    printf("%lld decoded: %s\n", (long long)x->dim[0], out);
+  elbo_array_destroy(&raw), elbo_array_destroy(&codes), elbo_array_destroy(&label), elbo_array_destroy(&x);
+  return close_model(&ctx, &model, made);
+}
+
+const command command_decode = {"decode", "RUN --codes codes.npy --out DIR | x.npy | grid.png", "turn codes into examples",
+                                NULL,     "elbo decode run --codes codes.npy --out pictures",   run};

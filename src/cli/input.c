@@ -1,0 +1,114 @@
+// Arrays in: examples for a model out of a .npy file, a data set or a picture, in the model's own value range.
+#include <stdlib.h>
+#include <string.h>
+
+#include <elbo/image.h>
+
+#include "cli/cli.h"
+
+static bool is_npy(const char *path) {
+  size_t n = strlen(path);
+  return n > 4 && !strcmp(path + n - 4, ".npy");
+}
+
+static elbo_status refuse(const char *path, int64_t h, int64_t w, int64_t c, const elbo_model_info *info) {
+  say("%s: examples are %lld x %lld x %lld; the model's are %d x %d x %d (height, width, channels)", path, (long long)h, (long long)w,
+      (long long)c, info->height, info->width, info->channels);
+  return ELBO_ERROR_STOPPED;
+}
+
+static void to_range(elbo_array *x, double scale, const elbo_model_info *info) { // 0..scale to low..high
+  float *values = x->data;
+  double factor = (info->high - info->low) / scale;
+  for (int64_t i = 0, n = elbo_array_count(x); i < n; i++) values[i] = (float)(info->low + values[i] * factor);
+}
+
+// (N,H,W,C) of what a .npy may hold: (N,D), (N,H,W), (N,H,W,C), or (N,C,H,W) when the layout says so. 8-bit counts as 0..255.
+static elbo_status read_npy(elbo_ctx *ctx, const elbo_model_info *info, const input_options *in, elbo_array **out) {
+  elbo_array *raw = NULL, *turned = NULL;
+  elbo_status status = elbo_npy_read(ctx, in->data, &raw);
+  if (status != ELBO_OK) return status;
+  if (in->layout && raw->rank == 4) {
+    status = elbo_array_to_nhwc(ctx, raw, &turned);
+    elbo_array_destroy(&raw);
+    if (status != ELBO_OK) return status;
+    raw = turned;
+  }
+  bool bytes = raw->dtype == ELBO_U8;
+  if (raw->rank == 2)
+    raw->rank = 4, raw->dim[3] = raw->dim[1], raw->dim[1] = raw->dim[2] = 1;
+  else if (raw->rank == 3)
+    raw->rank = 4, raw->dim[3] = 1;
+  int64_t size = (int64_t)info->height * info->width * info->channels;
+  if (raw->rank == 4 && raw->dim[1] == 1 && raw->dim[2] == 1 && raw->dim[3] == size) // flat rows of the model's size
+    raw->dim[1] = info->height, raw->dim[2] = info->width, raw->dim[3] = info->channels;
+  if (raw->rank != 4) {
+    say("%s: an array of %d axes; expected examples x height x width x channels", in->data, raw->rank);
+    status = ELBO_ERROR_STOPPED;
+  } else if (raw->dim[1] != info->height || raw->dim[2] != info->width || raw->dim[3] != info->channels) {
+    status = refuse(in->data, raw->dim[1], raw->dim[2], raw->dim[3], info);
+  } else if (raw->dim[0] == 0) {
+    say("%s: holds no examples", in->data);
+    status = ELBO_ERROR_STOPPED;
+  } else {
+    if (in->n > 0 && raw->dim[0] > in->n) raw->dim[0] = in->n;
+    status = elbo_array_convert(ctx, raw, ELBO_F32, out);
+    if (status == ELBO_OK && bytes) to_range(*out, 255, info);
+  }
+  elbo_array_destroy(&raw);
+  return status;
+}
+
+elbo_status open_data(elbo_ctx *ctx, const char *model_path, const char *path, const text_list *options, elbo_dataset **out) {
+  const char *stripped[256];
+  int n = 0;
+  for (int i = 0; options && i < options->count && n < COUNT(stripped); i++) // data.holdout=100 and holdout=100 are the same here
+    stripped[n++] = strncmp(options->at[i], "data.", 5) ? options->at[i] : options->at[i] + 5;
+  if (model_path) return elbo_model_open_data(ctx, model_path, path, n, stripped, out);
+  return elbo_dataset_open(ctx, path, n, stripped, out);
+}
+
+elbo_status read_images(elbo_ctx *ctx, const char *model_path, const elbo_model_info *info, const input_options *in, elbo_array **x,
+                        elbo_array **label) {
+  if (in->data && is_npy(in->data)) return read_npy(ctx, info, in, x);
+  elbo_dataset *data = NULL;
+  elbo_status status = open_data(ctx, model_path, in->data, &in->options, &data);
+  if (status != ELBO_OK) return status;
+  elbo_dataset_info about;
+  elbo_dataset_get_info(data, &about);
+  int split = in->split;
+  if (split < 0)
+    split = about.count[ELBO_SPLIT_TEST] ? ELBO_SPLIT_TEST : about.count[ELBO_SPLIT_VALID] ? ELBO_SPLIT_VALID : ELBO_SPLIT_TRAIN;
+  static const char *const names[] = {"train", "valid", "test"};
+  const char *shown = in->data ? in->data : "the run's data";
+  if (about.height != info->height || about.width != info->width || about.channels != info->channels) {
+    status = refuse(shown, about.height, about.width, about.channels, info);
+  } else if (about.count[split] == 0) {
+    say("%s: there is nothing in the %s split", shown, names[split]);
+    status = ELBO_ERROR_STOPPED;
+  } else {
+    int64_t n = in->n > 0 && in->n < about.count[split] ? in->n : about.count[split];
+    status = elbo_dataset_read(data, (elbo_split)split, 0, n, in->shuffle, in->seed, x, info->classes ? label : NULL);
+    if (status == ELBO_OK && about.bits) to_range(*x, 1, info);
+  }
+  elbo_dataset_destroy(&data);
+  return status;
+}
+
+elbo_status read_picture(elbo_ctx *ctx, const char *path, const elbo_model_info *info, elbo_array **out) {
+  elbo_array *raw = NULL;
+  elbo_status status = elbo_image_read(ctx, path, &raw);
+  if (status != ELBO_OK) return status;
+  double scale = raw->dtype == ELBO_U16 ? 65535 : 255;
+  if (raw->dim[0] != info->height || raw->dim[1] != info->width || raw->dim[2] != info->channels)
+    status = refuse(path, raw->dim[0], raw->dim[1], raw->dim[2], info);
+  else
+    status = elbo_array_convert(ctx, raw, ELBO_F32, out);
+  elbo_array_destroy(&raw);
+  if (status != ELBO_OK) return status;
+  to_range(*out, scale, info);
+  (*out)->rank = 4;
+  for (int i = 3; i > 0; i--) (*out)->dim[i] = (*out)->dim[i - 1];
+  (*out)->dim[0] = 1;
+  return ELBO_OK;
+}
