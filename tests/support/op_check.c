@@ -89,7 +89,7 @@ fail:
 
 // --- plans of it ---
 
-static elbo_plan *plan_of(elbo_ctx *ctx, const op_check *c, const built *b, elbo_backend_kind backend, int fuse, int *index) {
+static elbo_plan *plan_of(elbo_ctx *ctx, const op_check *c, const built *b, elbo_backend_kind kind, int fuse, int *index) {
   elbo_tensor *out[MAX_OUTPUTS];
   int n = 0;
   for (int i = 0; i < b->n_out; i++) {
@@ -98,7 +98,7 @@ static elbo_plan *plan_of(elbo_ctx *ctx, const op_check *c, const built *b, elbo
   }
   elbo_plan_config config;
   elbo_plan_defaults(&config);
-  config.backend = backend;
+  config.backend = kind;
   config.fuse = fuse;
   config.poison = 1;
   elbo_plan *p = NULL;
