@@ -36,6 +36,8 @@ typedef struct compile_env {
   bool weights_constant; // inference: parameters do not change between runs; worth packing
 } compile_env;
 
+enum { FUSE_CONTRACTION = 1, FUSE_ELEMENTWISE = 2 };
+
 // One device. Memory is flat; pointers from `alloc` may be offset.
 struct backend {
   const char *name;
@@ -46,9 +48,7 @@ struct backend {
   void (*copy_out)(void *host, const void *device, size_t bytes);
   elbo_status (*compile)(compile_env *env, const node *n, kernel *k);
   void (*synchronize)(void);
-  // Fuses: makes a new graph of a cleaned one, after differentiation; `tensors`: of `from` on entry, what stands for them in *to
-  // afterwards. NULL: runs plain operations.
-  elbo_status (*fuse)(compile_env *env, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
+  unsigned fuses; // the patterns that it has kernels for; the graph's fuse pass makes no others
 };
 
 extern const backend backend_cpu;

@@ -29,4 +29,5 @@ const backend backend_cpu = {.name = "cpu",
                              .copy_in = cpu_copy,
                              .copy_out = cpu_copy,
                              .compile = cpu_compile,
-                             .synchronize = cpu_synchronize};
+                             .synchronize = cpu_synchronize,
+                             .fuses = FUSE_CONTRACTION | FUSE_ELEMENTWISE};

@@ -1,10 +1,20 @@
-// Fusion for the CPU backend: contraction + bias + residual + activation, norm + activation, chains of element-wise operations with sums at
-// their ends. Made only here, after differentiation.
+// Fusion, of the patterns that a backend declares. Made only here, after differentiation: contractions with residual and activation, then
+// chains of element-wise operations, with the sums at their ends, into programs that pass once over memory.
 #ifndef GRAPH_FUSE_H
 #define GRAPH_FUSE_H
 
 #include "backend/backend.h"
 
-elbo_status fuse_graph(compile_env *env, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
+// The whole pass: makes a new graph of a cleaned one. `tensors`: of `from` on entry, what stands for them in *to afterwards. `patterns`:
+// FUSE_*.
+elbo_status fuse_graph(elbo_ctx *ctx, unsigned patterns, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates,
+                       elbo_graph **to);
+
+// Its two parts, of the same form.
+elbo_status fuse_contractions(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
+elbo_status fuse_elementwise(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
+
+// By tensor id: how many nodes read it, plus one for each time it stands in `tensors` or in a state update. Freed by the caller.
+elbo_status count_uses(elbo_ctx *ctx, const elbo_graph *g, int n, elbo_tensor *const *tensors, bool updates, int **uses);
 
 #endif

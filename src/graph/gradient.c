@@ -128,9 +128,10 @@ elbo_status elbo_gradient(elbo_tensor *y, int n, elbo_tensor *const *wrt, elbo_t
   for (int i = 0; i < n; i++)
     if (!wrt[i] || wrt[i]->graph != g)
       return fail(g->ctx, ELBO_ERROR_ARGUMENT, "elbo_gradient: wrt[%d] is not a tensor of graph %s", i, g->name);
+  g->phase++; // nodes of this call
   // The sum of y: every element weighs one.
   elbo_tensor *one = elbo_constant(g, 1.0);
   if (y->shape.rank > 0) one = elbo_broadcast_to(one, y->shape.rank, y->shape.dim);
-  if (!one || !backward(g, 1, &y, &one, n, wrt, 0, gradient)) return elbo_graph_check(g);
-  return ELBO_OK;
+  if (one && backward(g, 1, &y, &one, n, wrt, 0, gradient)) g->phase++; // and of what follows it
+  return elbo_graph_check(g);
 }

@@ -105,7 +105,7 @@ node *graph_add_sized(elbo_graph *g, const op_def *op, const void *attr, size_t 
   if (n_out < 1 || n_out > 64) return graph_fail(g, ELBO_ERROR_INTERNAL, "%s with %d outputs", op->name, n_out);
   node *n = arena_alloc(g->arena, sizeof *n);
   if (!n) goto memory;
-  *n = (node){.id = (int)g->n_nodes, .op = op, .n_in = n_in, .n_out = n_out, .attr_bytes = attr_bytes};
+  *n = (node){.id = (int)g->n_nodes, .op = op, .n_in = n_in, .n_out = n_out, .attr_bytes = attr_bytes, .phase = g->phase};
   n->in = arena_alloc(g->arena, sizeof *n->in * (size_t)(n_in ? n_in : 1));
   n->out = arena_alloc(g->arena, sizeof *n->out * (size_t)n_out);
   n->name = name && name[0] ? arena_string(g->arena, name) : "";

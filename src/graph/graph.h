@@ -33,6 +33,7 @@ struct node {
   const void *attr;  // attr_bytes bytes; holds no pointers, so that a node can be copied and compared
   size_t attr_bytes; // op->attr_size, or more for operations with a trailing array
   const char *name;  // with scope; "" when it has none
+  int phase;         // which call of elbo_gradient made it (0: none, odd: one is under way): fusion keeps forward and backward apart
 };
 
 typedef struct state_update {
@@ -55,6 +56,7 @@ struct elbo_graph {
   int64_t cap_scope;
   int64_t scope_length[32]; // of scope before each push
   int scope_depth;
+  int phase; // of nodes added now
 };
 
 // --- shapes ---

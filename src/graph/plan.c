@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "graph/fuse.h"
 #include "graph/recompute.h"
 #include "graph/rewrite.h"
 #include "ops/op.h"
@@ -26,10 +27,10 @@ static elbo_status load_config(elbo_ctx *ctx, const elbo_plan_config *given, elb
 static elbo_status lower(elbo_plan *p, const elbo_graph *graph, const elbo_plan_config *config, compile_env *env, int n,
                          elbo_tensor **tensors) {
   TRY(graph_clean(p->ctx, graph, n, tensors, config->updates, &p->graph));
-  if (config->fuse && p->backend->fuse) {
+  if (config->fuse && p->backend->fuses) {
     elbo_graph *cleaned = p->graph;
     p->graph = NULL;
-    elbo_status status = p->backend->fuse(env, cleaned, n, tensors, config->updates, &p->graph);
+    elbo_status status = fuse_graph(p->ctx, p->backend->fuses, cleaned, n, tensors, config->updates, &p->graph);
     elbo_graph_destroy(&cleaned);
     if (status != ELBO_OK) return status;
   }
@@ -75,7 +76,6 @@ static void fill_constant(const elbo_plan *p, const node *n) {
 }
 
 static elbo_status allocate(elbo_plan *p) {
-  TRY(plan_memory(p->ctx, p->n_buffers, p->buffers, &p->arena_bytes));
   elbo_status status = p->backend->alloc(p->ctx, (size_t)(p->arena_bytes ? p->arena_bytes : 64), &p->arena);
   if (status != ELBO_OK)
     return fail_within(p->ctx, status, "the plan of graph %s needs %lld bytes", p->graph->name, (long long)p->arena_bytes);
@@ -89,6 +89,56 @@ static elbo_status allocate(elbo_plan *p) {
   return ELBO_OK;
 }
 
+// Forgets everything made from the graph, so that it can be made again from another.
+static void discard_steps(elbo_plan *p) {
+  for (int i = 0; i < p->n_steps; i++)
+    if (p->steps[i].kernel.destroy) p->steps[i].kernel.destroy(&p->steps[i].kernel);
+  free(p->steps);
+  free(p->inplace);
+  free(p->params);
+  free(p->buffers);
+  free(p->buffer_of);
+  p->steps = NULL;
+  p->inplace = NULL;
+  p->params = NULL;
+  p->buffers = NULL;
+  p->buffer_of = NULL;
+  p->n_steps = p->n_params = 0;
+  p->n_buffers = p->cap_buffers = p->packed_bytes = 0;
+}
+
+static elbo_status place(elbo_plan *p, compile_env *env, const elbo_plan_config *config, elbo_tensor **tensors) {
+  for (int i = 0; i < p->n_outputs; i++) {
+    p->outputs[i].tensor = tensors[i];
+    p->outputs[i].external = config->external_outputs && config->external_outputs[i];
+  }
+  TRY(compile_steps(p, env));
+  TRY(array_new(p->ctx, (size_t)p->graph->n_tensors + 1, sizeof *p->buffer_of, "a plan", (void **)&p->buffer_of));
+  TRY(plan_assign_buffers(p));
+  return plan_memory(p->ctx, p->n_buffers, p->buffers, &p->arena_bytes);
+}
+
+// Doubles cheap operations until the arena fits, or nothing more can be won.
+static elbo_status fit(elbo_plan *p, compile_env *env, const elbo_plan_config *config, elbo_tensor **tensors) {
+  int64_t least = p->arena_bytes;
+  for (int round = 0; p->arena_bytes > config->memory_limit && round < 200; round++) {
+    elbo_graph *smaller = NULL;
+    int count = 0;
+    TRY(recompute_once(p, p->arena_bytes - config->memory_limit, p->n_outputs, tensors, &smaller, &count));
+    if (!count) break;
+    discard_steps(p);
+    elbo_graph_destroy(&p->graph);
+    p->graph = smaller;
+    p->recomputed += count;
+    TRY(place(p, env, config, tensors));
+    if (p->arena_bytes < least) least = p->arena_bytes;
+  }
+  if (p->arena_bytes > config->memory_limit)
+    return fail(p->ctx, ELBO_ERROR_MEMORY, "graph %s: memory_limit is %lld bytes, the least that its plan can do with is %lld",
+                p->graph->name, (long long)config->memory_limit, (long long)least);
+  return ELBO_OK;
+}
+
 static elbo_status build(elbo_plan *p, elbo_graph *graph, int n_outputs, elbo_tensor *const *outputs, const elbo_plan_config *config) {
   TRY(array_new(p->ctx, (size_t)n_outputs + 1, sizeof *p->outputs, "a plan", (void **)&p->outputs));
   p->n_outputs = n_outputs;
@@ -96,20 +146,11 @@ static elbo_status build(elbo_plan *p, elbo_graph *graph, int n_outputs, elbo_te
   TRY(array_new(p->ctx, (size_t)n_outputs + 1, sizeof *tensors, "a plan", (void **)&tensors));
   memcpy(tensors, outputs, sizeof *tensors * (size_t)n_outputs);
   compile_env env = {.ctx = p->ctx, .isa = p->ctx->isa, .pool = &p->ctx->pool, .weights_constant = config->weights_constant};
-  elbo_status status = lower(p, graph, config, &env, n_outputs, tensors);
-  if (status == ELBO_OK && config->memory_limit > 0)
-    status = recompute_to_fit(&env, p->backend, config->memory_limit, n_outputs, tensors, config->external_outputs, config->updates,
-                              &p->graph, &p->recomputed);
-  for (int i = 0; status == ELBO_OK && i < n_outputs; i++) {
-    p->outputs[i].tensor = tensors[i];
-    p->outputs[i].external = config->external_outputs && config->external_outputs[i];
-  }
+  elbo_status status = lower(p, graph, config, n_outputs, tensors);
+  if (status == ELBO_OK) status = place(p, &env, config, tensors);
+  if (status == ELBO_OK && config->memory_limit > 0) status = fit(p, &env, config, tensors);
   free(tensors);
-  TRY(status);
-  TRY(compile_steps(p, &env));
-  TRY(array_new(p->ctx, (size_t)p->graph->n_tensors + 1, sizeof *p->buffer_of, "a plan", (void **)&p->buffer_of));
-  TRY(plan_assign_buffers(p));
-  return allocate(p);
+  return status == ELBO_OK ? allocate(p) : status;
 }
 
 elbo_status elbo_plan_create(elbo_ctx *ctx, elbo_graph *graph, int n_outputs, elbo_tensor *const *outputs, const elbo_plan_config *given,

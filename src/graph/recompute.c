@@ -1,10 +1,117 @@
-// Trading time for memory.
+// Trading time for memory [Chen16, section 3]: at the fullest step of a plan, drop what can cheaply be had again.
 #include "graph/recompute.h"
 
-#include "core/error.h"
+#include <stdlib.h>
+#include <string.h>
 
-elbo_status recompute_to_fit(compile_env *env, const backend *b, int64_t limit, int n, elbo_tensor **tensors, const unsigned char *external,
-                             bool updates, elbo_graph **graph, int *recomputed) {
-  (void)b, (void)limit, (void)n, (void)tensors, (void)external, (void)updates, (void)graph, (void)recomputed;
-  return fail(env->ctx, ELBO_ERROR_UNSUPPORTED, "memory_limit is not built in");
+#include "graph/rewrite.h"
+#include "ops/op.h"
+
+// A tensor that is kept across the fullest step for a later reader.
+typedef struct candidate {
+  const node *producer;
+  int reader; // id of the first node after the step that reads it (through views too)
+  int64_t bytes;
+} candidate;
+
+typedef struct search {
+  const elbo_plan *p;
+  int *step_of; // by node id, -1: leaf or view
+  int at;       // the fullest step
+} search;
+
+static const elbo_tensor *base_of(const elbo_tensor *t) {
+  while (t->producer->op->flags & OP_VIEW) t = t->producer->in[0];
+  return t;
+}
+
+static bool cheap(const node *n) { return (n->op->flags & (OP_CHEAP | OP_ELEMENTWISE)) != 0 && n->n_out == 1; }
+
+// Whether everything that n reads will be there at step s without being kept longer for it.
+static bool inputs_there(const search *f, const node *n, int s) {
+  for (int i = 0; i < n->n_in; i++) {
+    if (!n->in[i]) continue;
+    const elbo_tensor *b = base_of(n->in[i]);
+    if (b->producer->op->flags & OP_LEAF) continue;
+    const buffer *buf = &f->p->buffers[plan_buffer(f->p, b)];
+    if (f->p->inplace[f->step_of[n->id]] == plan_buffer(f->p, b)) return false; // it was written over
+    if (buf->last < s) return false;
+  }
+  return true;
+}
+
+static bool consider(const search *f, const elbo_tensor *t, candidate *c) {
+  const node *n = t->producer;
+  const elbo_graph *g = f->p->graph;
+  if (n->op->flags & (OP_LEAF | OP_VIEW) || !cheap(n) || f->step_of[n->id] >= f->at) return false;
+  const buffer *buf = &f->p->buffers[plan_buffer(f->p, t)];
+  if (!buf->in_arena || buf->last <= f->at || buf->last >= f->p->n_steps || buf->first > f->at) return false;
+  for (int64_t id = n->id + 1; id < g->n_nodes; id++) {
+    const node *k = g->nodes[id];
+    if (f->step_of[id] < 0) continue;
+    for (int i = 0; i < k->n_in; i++) {
+      if (!k->in[i] || base_of(k->in[i]) != t) continue;
+      if (f->step_of[id] == f->at) return false; // read right there
+      if (f->step_of[id] < f->at) continue;
+      *c = (candidate){n, (int)id, buf->bytes};
+      return inputs_there(f, n, f->step_of[id]);
+    }
+  }
+  return false;
+}
+
+static int by_bytes(const void *a, const void *b) {
+  const candidate *x = a, *y = b;
+  if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
+  return x->producer->id - y->producer->id;
+}
+
+// Copies the graph with each chosen producer doubled in front of its late reader.
+static elbo_status double_producers(const elbo_plan *p, const candidate *chosen, int count, int n, elbo_tensor **tensors, elbo_graph **to) {
+  rewrite r;
+  const elbo_graph *g = p->graph;
+  TRY(rewrite_begin(p->ctx, g, &r));
+  for (int64_t id = 0; id < g->n_nodes; id++) {
+    for (int i = 0; i < count; i++) {
+      if (chosen[i].reader != id) continue;
+      if (!rewrite_copy(&r, chosen[i].producer)) goto fail;
+      // Views of the old value must be views of the new one from here on.
+      for (int64_t v = chosen[i].producer->id + 1; v < id; v++)
+        if (g->nodes[v]->op->flags & OP_VIEW && base_of(g->nodes[v]->out[0]) == chosen[i].producer->out[0] &&
+            !rewrite_copy(&r, g->nodes[v]))
+          goto fail;
+    }
+    if (!rewrite_copy(&r, g->nodes[id])) goto fail;
+  }
+  return rewrite_end(&r, n, tensors, true, to);
+fail:;
+  elbo_status status = elbo_graph_check(r.to);
+  rewrite_cancel(&r);
+  return status != ELBO_OK ? status : fail(p->ctx, ELBO_ERROR_INTERNAL, "doubling a node of graph %s failed", g->name);
+}
+
+elbo_status recompute_once(const elbo_plan *p, int64_t bytes_over, int n, elbo_tensor **tensors, elbo_graph **to, int *count) {
+  search f = {.p = p};
+  candidate *found = NULL;
+  elbo_status status = ELBO_OK;
+  int n_found = 0;
+  *to = NULL;
+  *count = 0;
+  TRY_GOTO(array_new(p->ctx, (size_t)p->graph->n_nodes + 1, sizeof *f.step_of, "recomputation", (void **)&f.step_of));
+  TRY_GOTO(array_new(p->ctx, (size_t)p->graph->n_tensors + 1, sizeof *found, "recomputation", (void **)&found));
+  for (int64_t id = 0, step = 0; id < p->graph->n_nodes; id++)
+    f.step_of[id] = p->graph->nodes[id]->op->flags & (OP_LEAF | OP_VIEW) ? -1 : (int)step++;
+  memory_lower_bound(p->n_buffers, p->buffers, p->n_steps, &f.at);
+  for (int64_t i = 0; i < p->graph->n_tensors; i++)
+    if (consider(&f, p->graph->tensors[i], &found[n_found])) n_found++;
+  if (n_found == 0) goto fail;
+  qsort(found, (size_t)n_found, sizeof *found, by_bytes);
+  int take = 0;
+  for (int64_t won = 0; take < n_found && won < bytes_over; take++) won += found[take].bytes;
+  TRY_GOTO(double_producers(p, found, take, n, tensors, to));
+  *count = take;
+fail:
+  free(f.step_of);
+  free(found);
+  return status;
 }

@@ -2,11 +2,11 @@
 #ifndef GRAPH_RECOMPUTE_H
 #define GRAPH_RECOMPUTE_H
 
-#include "backend/backend.h"
+#include "graph/plan.h"
 
-// Rewrites *graph until its plan fits into `limit` bytes of arena; *recomputed: operations that run twice. ELBO_ERROR_MEMORY with the least
-// figure that was reached when it cannot be done.
-elbo_status recompute_to_fit(compile_env *env, const backend *b, int64_t limit, int n, elbo_tensor **tensors, const unsigned char *external,
-                             bool updates, elbo_graph **graph, int *recomputed);
+// Looks at the placed plan p and rewrites its graph so that fewer bytes are live at its fullest step: tensors that are kept across it only
+// for a later reader are computed again right before that reader. `tensors` (the outputs) are mapped along. *count: operations that were
+// doubled, 0 when there is nothing left to win; *to is then NULL.
+elbo_status recompute_once(const elbo_plan *p, int64_t bytes_over, int n, elbo_tensor **tensors, elbo_graph **to, int *count);
 
 #endif

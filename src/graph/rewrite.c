@@ -30,6 +30,7 @@ node *rewrite_copy(rewrite *r, const node *n) {
   if (!in) return graph_fail(r->to, ELBO_ERROR_MEMORY, "out of memory while copying a graph");
   for (int i = 0; i < n->n_in; i++) in[i] = n->in[i] ? r->map[n->in[i]->id] : NULL;
   node *copy = graph_add_sized(r->to, n->op, n->attr, n->attr_bytes, n->n_in, in, n->name);
+  if (copy) copy->phase = n->phase;
   if (copy)
     for (int i = 0; i < n->n_out; i++) r->map[n->out[i]->id] = copy->out[i];
   return copy;
