@@ -77,6 +77,8 @@ typedef struct fused_contraction_attr {
   contraction_epilogue epilogue;
 } fused_contraction_attr;
 
+extern const op_def op_linear, op_conv2d, op_conv_transpose2d;
+
 // For fuse passes. `plain` is a linear, conv2d or conv_transpose2d node, or a fused one whose epilogue can still grow (no activation yet,
 // no residual where one is given): its inputs and attributes are taken over, its alpha and bias are those of the result as well.
 // `residual` (may be NULL) has the shape of the result. out[0] is activation(pre); out[1] is pre, of shape (0) unless keep_pre.

@@ -75,6 +75,8 @@ typedef struct broadcast_attr {
   int64_t dim[ELBO_MAX_RANK];
 } broadcast_attr;
 
+extern const op_def op_unary, op_binary, op_where, op_broadcast_to;
+
 // "exp", "add": the instruction's own name; op->name for nodes that are not of the family.
 const char *elementwise_name(const node *n);
 const char *elementwise_code_name(elementwise_code code);
