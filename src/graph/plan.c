@@ -24,8 +24,7 @@ static elbo_status load_config(elbo_ctx *ctx, const elbo_plan_config *given, elb
 }
 
 // Cleans and fuses into p->graph; `tensors` become the plan's.
-static elbo_status lower(elbo_plan *p, const elbo_graph *graph, const elbo_plan_config *config, compile_env *env, int n,
-                         elbo_tensor **tensors) {
+static elbo_status lower(elbo_plan *p, const elbo_graph *graph, const elbo_plan_config *config, int n, elbo_tensor **tensors) {
   TRY(graph_clean(p->ctx, graph, n, tensors, config->updates, &p->graph));
   if (config->fuse && p->backend->fuses) {
     elbo_graph *cleaned = p->graph;
