@@ -52,7 +52,7 @@ ELBO_API elbo_tensor *elbo_reshape(elbo_tensor *x, int rank, const int64_t *dim)
 ELBO_API elbo_tensor *elbo_transpose(elbo_tensor *x, const int *perm);            // axis i of the result is axis perm[i] of x
 ELBO_API elbo_tensor *elbo_concat(int n, elbo_tensor *const *xs, int axis);
 ELBO_API elbo_tensor *elbo_slice(elbo_tensor *x, int axis, int64_t begin, int64_t end);
-ELBO_API int elbo_split(elbo_tensor *x, int axis, int n, elbo_tensor **parts); // n equal slices; 0 and NULL parts on error, else n
+ELBO_API int elbo_split_axis(elbo_tensor *x, int axis, int n, elbo_tensor **parts); // n equal slices; 0 and NULL parts on error, else n
 ELBO_API elbo_tensor *elbo_pad(elbo_tensor *x, int axis, int64_t before, int64_t after); // with zeros
 ELBO_API elbo_tensor *elbo_broadcast_to(elbo_tensor *x, int rank, const int64_t *dim);
 

@@ -44,7 +44,7 @@ elbo_tensor *elbo_slice(elbo_tensor *x, int axis, int64_t begin, int64_t end) {
   return graph_add(g, &op_slice, &a, 1, &x, NULL);
 }
 
-int elbo_split(elbo_tensor *x, int axis, int n, elbo_tensor **parts) {
+int elbo_split_axis(elbo_tensor *x, int axis, int n, elbo_tensor **parts) {
   elbo_graph *g = graph_of(1, &x);
   for (int i = 0; i < n; i++) parts[i] = NULL;
   if (!g) return 0;
