@@ -1,0 +1,210 @@
+// Benchmarks: the machine's arithmetic peak, and the training steps of a recipe run by the trainer that trains.
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/ctx.h"
+#include "core/memory.h"
+#include "models/workload.h"
+#include "tasks/bench.h"
+#include "tasks/peak.h"
+#include "train/loop.h"
+
+double seconds_of(clockid_t clock) {
+  struct timespec t;
+  clock_gettime(clock, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+// --- peak ---
+
+typedef struct peak_work {
+  isa_level isa;
+  int64_t rounds;
+  float results[64]; // written so that the loops cannot be dropped
+} peak_work;
+
+static void peak_body(void *arg, int id, int count) {
+  peak_work *w = arg;
+  (void)count;
+  float result;
+#ifdef ELBO_HAVE_X86_VARIANTS
+  if (w->isa == ISA_V4)
+    result = peak_loop_v4(w->rounds, 0.999f, 0.5f);
+  else if (w->isa == ISA_V3)
+    result = peak_loop_v3(w->rounds, 0.999f, 0.5f);
+  else
+#endif
+    result = peak_loop_base(w->rounds, 0.999f, 0.5f);
+  w->results[id % 64] = result;
+}
+
+static int flops_per_round(isa_level isa) {
+#ifdef ELBO_HAVE_X86_VARIANTS
+  if (isa == ISA_V4) return peak_flops_per_round_v4();
+  if (isa == ISA_V3) return peak_flops_per_round_v3();
+#endif
+  (void)isa;
+  return peak_flops_per_round_base();
+}
+
+elbo_status elbo_bench_peak(elbo_ctx *ctx, double *gflops) {
+  peak_work work = {.isa = ctx->isa, .rounds = 200000};
+  double best = 0, began = seconds_of(CLOCK_MONOTONIC);
+  *gflops = 0;
+  while (seconds_of(CLOCK_MONOTONIC) - began < 0.35) {
+    double start = seconds_of(CLOCK_MONOTONIC);
+    parallel_run(&ctx->pool, peak_body, &work);
+    double taken = seconds_of(CLOCK_MONOTONIC) - start;
+    double rate = (double)flops_per_round(ctx->isa) * (double)work.rounds * pool_threads(&ctx->pool) / taken * 1e-9;
+    if (rate > best) best = rate;
+    if (taken < 0.005) work.rounds *= 2; // long enough that starting the threads does not show
+  }
+  if (!isfinite((double)work.results[0])) return fail(ctx, ELBO_ERROR_INTERNAL, "the peak loop gave a value that is not finite");
+  *gflops = best;
+  return ELBO_OK;
+}
+
+// --- profiles ---
+
+void elbo_bench_defaults(elbo_bench_config *config) {
+  *config = (elbo_bench_config){.size = sizeof *config, .seconds = 3, .min_steps = 20};
+}
+
+void elbo_bench_free(elbo_bench_result *result) {
+  if (!result) return;
+  free(result->rows);
+  result->rows = NULL;
+  result->n_rows = 0;
+}
+
+static int slowest_first(const void *a, const void *b) {
+  const elbo_bench_row *x = a, *y = b;
+  return (x->ms < y->ms) - (x->ms > y->ms);
+}
+
+void bench_sort_rows(elbo_bench_result *r) {
+  if (r->n_rows > 1) qsort(r->rows, (size_t)r->n_rows, sizeof *r->rows, slowest_first);
+}
+
+elbo_status bench_add_plan(elbo_ctx *ctx, const elbo_plan *plan, const char *name, elbo_bench_result *r) {
+  elbo_plan_info info;
+  elbo_plan_get_info(plan, &info);
+  void *grown = realloc(r->rows, (size_t)(r->n_rows + info.steps + 1) * sizeof *r->rows);
+  if (!grown) return fail_memory(ctx, (size_t)(r->n_rows + info.steps + 1) * sizeof *r->rows, "a profile");
+  r->rows = grown;
+  for (int i = 0; i < info.steps; i++) {
+    elbo_step_info step;
+    TRY(elbo_plan_get_step(plan, i, &step));
+    if (!step.runs) continue;
+    elbo_bench_row *row = &r->rows[r->n_rows++];
+    double seconds = step.seconds / (double)step.runs;
+    *row = (elbo_bench_row){.ms = 1e3 * seconds};
+    snprintf(row->op, sizeof row->op, "%s", step.op);
+    snprintf(row->name, sizeof row->name, "%s", name ? name : step.name);
+    snprintf(row->kernel, sizeof row->kernel, "%s", step.kernel ? step.kernel : "");
+    if (seconds > 0) row->gflops = (double)step.flops / seconds * 1e-9, row->gbytes = (double)step.bytes / seconds * 1e-9;
+  }
+  return ELBO_OK;
+}
+
+// --- recipes ---
+
+// Seconds since this process began; the kernel keeps that to a hundredth of a second.
+static double process_age(void) {
+  char line[1024];
+  unsigned long long start = 0;
+  FILE *file = fopen("/proc/self/stat", "r");
+  if (!file) return NAN;
+  size_t n = fread(line, 1, sizeof line - 1, file);
+  fclose(file);
+  line[n] = 0;
+  const char *at = strrchr(line, ')'); // the name before may hold anything; the start is the 20th field behind it
+  for (int field = 0; at && field < 20; field++) at = strchr(at + 1, ' ');
+  if (!at || sscanf(at, " %llu", &start) != 1) return NAN;
+  return seconds_of(CLOCK_BOOTTIME) - (double)start / (double)sysconf(_SC_CLK_TCK);
+}
+
+static int by_value(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+enum { MOST_STEPS = 100000 };
+
+static elbo_status time_steps(elbo_ctx *ctx, trainer *t, const elbo_bench_config *config, elbo_bench_result *out) {
+  void *memory;
+  TRY(array_new(ctx, MOST_STEPS, sizeof(double), "the times of steps", &memory));
+  double *times = memory, began = 0;
+  elbo_status status = trainer_step(t);
+  out->first_step_s = process_age();
+  for (int i = 0; i < 3 && status == ELBO_OK; i++) status = trainer_step(t); // caches, pages, clocks
+  int64_t n = 0;
+  began = seconds_of(CLOCK_MONOTONIC);
+  for (double now = began; status == ELBO_OK && n < MOST_STEPS && (n < config->min_steps || now - began < config->seconds); n++) {
+    status = trainer_step(t);
+    double then = now;
+    now = seconds_of(CLOCK_MONOTONIC);
+    times[n] = now - then;
+    if (status == ELBO_OK && config->progress && !config->progress(config->progress_user, "bench", n + 1, 0, "steps"))
+      status = fail(ctx, ELBO_ERROR_STOPPED, "stopped while timing steps");
+  }
+  if (status == ELBO_OK) {
+    qsort(times, (size_t)n, sizeof *times, by_value);
+    out->steps = n;
+    out->step_min_ms = 1e3 * times[0];
+    out->step_median_ms = 1e3 * (n % 2 ? times[n / 2] : 0.5 * (times[n / 2 - 1] + times[n / 2]));
+  }
+  free(memory);
+  return status;
+}
+
+static elbo_status profile_steps(elbo_ctx *ctx, trainer *t, int phases, double step_ms, elbo_bench_result *out) {
+  for (int p = 0; p < phases; p++) elbo_plan_profile(trainer_plan(t, p), 1);
+  for (int i = 0; i < 20; i++) TRY(trainer_step(t));
+  for (int p = 0; p < phases; p++) {
+    TRY(bench_add_plan(ctx, trainer_plan(t, p), NULL, out));
+    elbo_plan_profile(trainer_plan(t, p), 0);
+  }
+  double planned = 0;
+  for (int i = 0; i < out->n_rows; i++) planned += out->rows[i].ms;
+  elbo_bench_row *rest = &out->rows[out->n_rows++]; // bench_add_plan leaves room for one more
+  *rest = (elbo_bench_row){
+      .op = "update and loading", .name = "optimiser, average, next batch", .ms = step_ms > planned ? step_ms - planned : 0};
+  double total = planned + rest->ms;
+  for (int i = 0; i < out->n_rows; i++) out->rows[i].share = total > 0 ? out->rows[i].ms / total : 0;
+  bench_sort_rows(out);
+  return ELBO_OK;
+}
+
+elbo_status elbo_bench_recipe(elbo_ctx *ctx, const elbo_recipe *recipe, const elbo_bench_config *config, elbo_bench_result *out) {
+  workload *w = NULL;
+  trainer *t = NULL;
+  elbo_train_cost cost = {0};
+  struct rusage usage;
+  elbo_bench_config defaults;
+  elbo_status status;
+  *out = (elbo_bench_result){0};
+  if (!config) elbo_bench_defaults(&defaults), config = &defaults;
+  TRY_GOTO(workload_create(ctx, recipe, config->data, &w));
+  TRY_GOTO(trainer_create(ctx, workload_train_config(w), workload_task(w), workload_source(w), NULL, &t));
+  trainer_get_cost(t, &cost);
+  out->params = cost.params, out->flops_per_step = cost.flops_per_step, out->planned_bytes = cost.planned_bytes;
+  out->batch_size = workload_train_config(w)->batch_size;
+  TRY_GOTO(time_steps(ctx, t, config, out));
+  getrusage(RUSAGE_SELF, &usage);
+  out->peak_rss_bytes = (int64_t)usage.ru_maxrss * 1024;
+  TRY_GOTO(elbo_bench_peak(ctx, &out->peak_gflops));
+  out->gflops = (double)out->flops_per_step / out->step_median_ms * 1e-6;
+  out->share_of_peak = out->peak_gflops > 0 ? out->gflops / out->peak_gflops : 0;
+  if (config->profile) TRY_GOTO(profile_steps(ctx, t, workload_task(w)->n_phases, out->step_median_ms, out));
+fail:
+  if (status != ELBO_OK) elbo_bench_free(out);
+  trainer_destroy(&t);
+  workload_destroy(&w);
+  return status;
+}
