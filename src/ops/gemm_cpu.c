@@ -1,0 +1,331 @@
+#include "ops/gemm_cpu.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+// --- micro-kernels ------------------------------------------------------------------------------------------------------------------
+
+// tile[r * GEMM_NR + n] = sum over k of a[r * GEMM_LD + k] b[k * vectors VW + n]
+INLINE void rows_body(const int rows, const int vectors, int64_t K, const float *restrict a, const float *restrict b,
+                      float *restrict tile) {
+  vfloat acc[GEMM_MR][2];
+#pragma GCC unroll 14
+  for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) acc[r][v] = (vfloat){0};
+  for (int64_t k = 0; k < K; k++) {
+    vfloat bv[2];
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) bv[v] = vload(b + v * VW);
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; r++) {
+      vfloat ar = vsplat(a[r * GEMM_LD]);
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; v++) acc[r][v] += ar * bv[v];
+    }
+    a++;
+    b += vectors * VW;
+  }
+#pragma GCC unroll 14
+  for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) vstore(tile + r * GEMM_NR + v * VW, acc[r][v]);
+}
+
+INLINE void outer_body(const int rows, const int vectors, int64_t K, const float *restrict a, int64_t lda, const float *restrict b,
+                       int64_t ldb, float *restrict acc_out, int64_t ld_acc, bool add) {
+  vfloat acc[GEMM_MR][2];
+#pragma GCC unroll 14
+  for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) acc[r][v] = add ? vload(acc_out + r * ld_acc + v * VW) : (vfloat){0};
+  for (int64_t k = 0; k < K; k++) {
+    vfloat bv[2];
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) bv[v] = vload(b + v * VW);
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; r++) {
+      vfloat ar = vsplat(a[r]);
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; v++) acc[r][v] += ar * bv[v];
+    }
+    a += lda;
+    b += ldb;
+  }
+#pragma GCC unroll 14
+  for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) vstore(acc_out + r * ld_acc + v * VW, acc[r][v]);
+}
+
+typedef void (*rows_fn)(int64_t K, const float *a, const float *b, float *tile);
+typedef void (*outer_fn)(int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, float *acc, int64_t ld_acc, bool add);
+
+#define MICRO(rows, vectors)                                                                                                               \
+  static void rows_##rows##_##vectors(int64_t K, const float *a, const float *b, float *tile) { rows_body(rows, vectors, K, a, b, tile); } \
+  static void outer_##rows##_##vectors(int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, float *acc, int64_t ld_acc,    \
+                                       bool add) {                                                                                         \
+    outer_body(rows, vectors, K, a, lda, b, ldb, acc, ld_acc, add);                                                                        \
+  }
+#if GEMM_MR == 14
+#define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
+#else
+#define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#endif
+#define BOTH(rows) MICRO(rows, 1) MICRO(rows, 2)
+FOR_ROWS(BOTH)
+#define ROWS_ENTRY(rows) {rows_##rows##_1, rows_##rows##_2},
+#define OUTER_ENTRY(rows) {outer_##rows##_1, outer_##rows##_2},
+static const rows_fn rows_table[GEMM_MR][2] = {FOR_ROWS(ROWS_ENTRY)};
+static const outer_fn outer_table[GEMM_MR][2] = {FOR_ROWS(OUTER_ENTRY)};
+
+void ISA(gemm_outer)(int rows, int vectors, int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, float *acc, int64_t ld_acc,
+                     bool add) {
+  outer_table[rows - 1][vectors - 1](K, a, lda, b, ldb, acc, ld_acc, add);
+}
+
+// --- packing ------------------------------------------------------------------------------------------------------------------------
+
+// Four rows of 4-lane groups to four columns: out[i] lane 4 g + j = group g, row j, element i; v[j] holds row j of every group.
+INLINE void transpose4(const vfloat v[4], vfloat out[4]) {
+#if VW == 16
+  __m512 a = _mm512_unpacklo_ps((__m512)v[0], (__m512)v[1]), b = _mm512_unpackhi_ps((__m512)v[0], (__m512)v[1]);
+  __m512 c = _mm512_unpacklo_ps((__m512)v[2], (__m512)v[3]), d = _mm512_unpackhi_ps((__m512)v[2], (__m512)v[3]);
+  out[0] = (vfloat)_mm512_shuffle_ps(a, c, 0x44);
+  out[1] = (vfloat)_mm512_shuffle_ps(a, c, 0xee);
+  out[2] = (vfloat)_mm512_shuffle_ps(b, d, 0x44);
+  out[3] = (vfloat)_mm512_shuffle_ps(b, d, 0xee);
+#elif VW == 8
+  __m256 a = _mm256_unpacklo_ps((__m256)v[0], (__m256)v[1]), b = _mm256_unpackhi_ps((__m256)v[0], (__m256)v[1]);
+  __m256 c = _mm256_unpacklo_ps((__m256)v[2], (__m256)v[3]), d = _mm256_unpackhi_ps((__m256)v[2], (__m256)v[3]);
+  out[0] = (vfloat)_mm256_shuffle_ps(a, c, 0x44);
+  out[1] = (vfloat)_mm256_shuffle_ps(a, c, 0xee);
+  out[2] = (vfloat)_mm256_shuffle_ps(b, d, 0x44);
+  out[3] = (vfloat)_mm256_shuffle_ps(b, d, 0xee);
+#else
+  for (int i = 0; i < 4; i++)
+    for (int g = 0; g < VW; g += 4)
+      for (int j = 0; j < 4; j++) out[i][g + j] = v[j][g + i];
+#endif
+}
+
+typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
+
+// dst[k * width + n] = b[n * ld + k] for VW columns and K rows
+static void pack_transposed(int64_t K, const float *b, int64_t ld, int width, float *dst) {
+  int64_t k = 0;
+  for (; k + 4 <= K; k += 4) {
+    vfloat v[4], out[4];
+    for (int j = 0; j < 4; j++) {
+      union {
+        four part[VW / 4];
+        vfloat whole;
+      } u;
+      for (int g = 0; g < VW / 4; g++) u.part[g] = *(const four *)(b + (4 * g + j) * ld + k);
+      v[j] = u.whole;
+    }
+    transpose4(v, out);
+    for (int j = 0; j < 4; j++) vstore(dst + (k + j) * width, out[j]);
+  }
+  for (; k < K; k++)
+    for (int n = 0; n < VW; n++) dst[k * width + n] = b[n * ld + k];
+}
+
+static void pack_matrix(const gemm_job *j, const float *b, int64_t n0, int width, float *dst) {
+  for (int v = 0; v < width; v += VW) {
+    int64_t columns = j->N - n0 - v < VW ? j->N - n0 - v : VW;
+    if (!j->b_transposed) {
+      for (int64_t k = 0; k < j->K; k++) vstore(dst + k * width + v, load_upto(b + k * j->ldb + n0 + v, columns));
+    } else if (columns == VW) {
+      pack_transposed(j->K, b + (n0 + v) * j->ldb, j->ldb, width, dst + v);
+    } else {
+      for (int64_t k = 0; k < j->K; k++) vstore(dst + k * width + v, (vfloat){0});
+      for (int64_t n = 0; n < columns; n++)
+        for (int64_t k = 0; k < j->K; k++) dst[k * width + v + n] = b[(n0 + v + n) * j->ldb + k];
+    }
+  }
+}
+
+// The vectors of columns that column part `part` has; its packed panels begin at begin * VW * K.
+static void column_range(const gemm_job *j, int part, int64_t *begin, int64_t *end) {
+  split_range((j->N + VW - 1) / VW, part, j->column_parts, begin, end);
+}
+
+static void pack_part(const gemm_job *j, const gemm_io *io, int part) {
+  int64_t v0, v1;
+  column_range(j, part, &v0, &v1);
+  for (int64_t v = v0; v < v1; v += 2) {
+    int width = v + 1 < v1 ? GEMM_NR : VW;
+    float *dst = io->packed + j->packed_offset + v * VW * j->K;
+    (j->pack ? j->pack : pack_matrix)(j, io->b + j->b_offset, v * VW, width, dst);
+  }
+}
+
+// --- one thread's share -------------------------------------------------------------------------------------------------------------
+
+static void gather_matrix(const gemm_job *j, const float *a, int64_t m0, int64_t rows, int64_t k0, int64_t kc, float *dst) {
+  for (int64_t r = 0; r < rows; r++) copy_floats(dst + r * GEMM_LD, a + (m0 + r) * j->lda + k0, kc);
+}
+
+// A stored (K,M): tile t of `rows` rows at m0 becomes dst[k][GEMM_KMAJOR_LD].
+static void gather_transposed(const gemm_job *j, const float *a, int64_t m0, int rows, int64_t k0, int64_t kc, float *dst) {
+  for (int64_t k = 0; k < kc; k++) copy_floats(dst + k * GEMM_KMAJOR_LD, a + (k0 + k) * j->lda + m0, rows);
+}
+
+typedef struct tile_store {
+  const gemm_job *job;
+  const gemm_io *io;
+  bool first, last; // of the blocks of K
+} tile_store;
+
+// Adds a tile to C and, after the last block of K, applies the epilogue.
+static void store_tile(const tile_store *s, const float *tile, const int64_t *offset, int rows, int64_t n0, int vectors) {
+  const gemm_job *j = s->job;
+  const gemm_io *io = s->io;
+  const contraction_epilogue *e = &j->epilogue;
+  float alpha = (float)e->alpha, slope = (float)e->slope;
+  for (int v = 0; v < vectors; v++) {
+    int64_t n = n0 + v * VW, columns = j->N - n < VW ? j->N - n : VW;
+    vfloat bias = io->bias && s->last ? load_upto(io->bias + j->n_offset + n, columns) : (vfloat){0};
+    for (int r = 0; r < rows; r++) {
+      float *c = io->c + offset[r] + n;
+      vfloat x = vload(tile + r * GEMM_NR + v * VW);
+      if (!s->first) x += load_upto(c, columns);
+      if (s->last) {
+        x = alpha * x + bias;
+        if (io->residual) x += load_upto(io->residual + offset[r] + n, columns);
+        if (io->pre) store_upto(io->pre + offset[r] + n, x, columns);
+        if (e->activation != CONTRACTION_LINEAR) x = activate(x, e->activation, slope);
+      }
+      store_upto(c, x, columns);
+    }
+  }
+}
+
+static void place_matrix(const gemm_job *j, int64_t m0, int rows, int64_t *offset) {
+  for (int r = 0; r < rows; r++) offset[r] = j->c_offset + (m0 + r) * j->ldc;
+}
+
+// Rows [m0, m0 + rows), rows <= GEMM_ROWS, vectors of columns [v0, v1).
+static void run_block(const gemm_job *j, const gemm_io *io, int64_t m0, int rows, int64_t v0, int64_t v1, float *block) {
+  int64_t offset[GEMM_ROWS];
+  float tile[GEMM_MR * GEMM_NR] __attribute__((aligned(64)));
+  int tiles = gemm_tiles(rows);
+  const float *a = io->a + j->a_offset;
+  (j->place ? j->place : place_matrix)(j, m0, rows, offset);
+  int64_t blocks = (j->K + GEMM_KC - 1) / GEMM_KC;
+  if (blocks == 0) blocks = 1; // an empty sum is still the epilogue of zero
+  for (int64_t kb = 0; kb < blocks; kb++) {
+    int64_t k0, k1;
+    split_range(j->K, (int)kb, (int)blocks, &k0, &k1);
+    tile_store s = {j, io, kb == 0, kb == blocks - 1};
+    if (!j->a_transposed) {
+      (j->gather ? j->gather : gather_matrix)(j, a, m0, rows, k0, k1 - k0, block);
+    } else {
+      for (int t = 0; t < tiles; t++) {
+        int64_t r0, r1;
+        split_range(rows, t, tiles, &r0, &r1);
+        gather_transposed(j, a, m0 + r0, (int)(r1 - r0), k0, k1 - k0, block + t * GEMM_KMAJOR_LD * GEMM_KC);
+      }
+    }
+    for (int64_t v = v0; v < v1; v += 2) {
+      int vectors = v + 1 < v1 ? 2 : 1;
+      const float *b = io->packed + j->packed_offset + v * VW * j->K + k0 * vectors * VW;
+      for (int t = 0; t < tiles; t++) {
+        int64_t r0, r1;
+        split_range(rows, t, tiles, &r0, &r1);
+        int tile_rows = (int)(r1 - r0);
+        if (!j->a_transposed)
+          rows_table[tile_rows - 1][vectors - 1](k1 - k0, block + r0 * GEMM_LD, b, tile);
+        else
+          outer_table[tile_rows - 1][vectors - 1](k1 - k0, block + t * GEMM_KMAJOR_LD * GEMM_KC, GEMM_KMAJOR_LD, b, vectors * VW, tile,
+                                                  GEMM_NR, false);
+        store_tile(&s, tile, offset + r0, tile_rows, v * VW, vectors);
+      }
+    }
+  }
+}
+
+static void run_rows(const gemm_job *j, const gemm_io *io, int64_t m0, int64_t m1, int64_t v0, int64_t v1, float *block) {
+  int64_t blocks = (m1 - m0 + GEMM_ROWS - 1) / GEMM_ROWS;
+  for (int64_t i = 0; i < blocks && v1 > v0; i++) {
+    int64_t b0, b1;
+    split_range(m1 - m0, (int)i, (int)blocks, &b0, &b1);
+    run_block(j, io, m0 + b0, (int)(b1 - b0), v0, v1, block);
+  }
+}
+
+// --- sharing the work ---------------------------------------------------------------------------------------------------------------
+
+#define BLOCK_FLOATS                                                                          \
+  (GEMM_ROWS * GEMM_LD > GEMM_ROWS / GEMM_MR * GEMM_KMAJOR_LD * GEMM_KC ? GEMM_ROWS * GEMM_LD \
+                                                                        : GEMM_ROWS / GEMM_MR * GEMM_KMAJOR_LD * GEMM_KC)
+
+size_t ISA(gemm_scratch_bytes)(int threads) { return (size_t)threads * BLOCK_FLOATS * sizeof(float); }
+
+// Columns when they divide well, as every thread then packs what it uses; rows otherwise. Costs in cycles of one vector operation a cycle.
+int64_t ISA(gemm_plan)(gemm_job *j, int threads) {
+  int64_t vectors = (j->N + VW - 1) / VW;
+  double best = INFINITY;
+  for (int columns = 1; columns <= threads; columns++) {
+    if (threads % columns) continue;
+    int rows = threads / columns;
+    double m = (double)((j->M + rows - 1) / rows), v = (double)((vectors + columns - 1) / columns);
+    double pack = rows == 1 ? v * 4 : (double)vectors * 4 / threads;
+    double cost = (double)j->K * (m * v + m * 0.2 + pack) + (rows == 1 ? 0 : 5000);
+    if (cost < best) best = cost, j->row_parts = rows, j->column_parts = columns;
+  }
+  return vectors * VW * j->K;
+}
+
+typedef struct gemm_region {
+  const gemm_job *jobs;
+  int64_t n;
+  const gemm_io *io;
+  bool pack, compute;
+} gemm_region;
+
+static void gemm_thread(void *arg, int id, int count) {
+  const gemm_region *region = arg;
+  float *block = region->io->scratch + (int64_t)id * BLOCK_FLOATS;
+  for (int64_t i = 0; i < region->n; i++) {
+    const gemm_job *j = region->jobs + i;
+    int parts = j->row_parts * j->column_parts;
+    for (int part = id; part < parts; part += count) {
+      int row_part = part / j->column_parts, column_part = part % j->column_parts;
+      int64_t m0, m1, v0, v1;
+      if (region->pack) { // rows of parts that share columns split the packing by panels
+        if (j->row_parts == 1) {
+          pack_part(j, region->io, column_part);
+        } else {
+          column_range(j, column_part, &v0, &v1);
+          for (int64_t v = v0 + 2 * row_part; v < v1; v += 2 * j->row_parts) {
+            float *dst = region->io->packed + j->packed_offset + v * VW * j->K;
+            (j->pack ? j->pack : pack_matrix)(j, region->io->b + j->b_offset, v * VW, v + 1 < v1 ? GEMM_NR : VW, dst);
+          }
+        }
+      }
+      if (!region->compute) continue;
+      split_range(j->M, row_part, j->row_parts, &m0, &m1);
+      column_range(j, column_part, &v0, &v1);
+      run_rows(j, region->io, m0, m1, v0, v1, block);
+    }
+  }
+}
+
+void ISA(gemm_run)(const thread_pool *pool, const gemm_job *jobs, int64_t n, const gemm_io *io) {
+  bool shared = false; // some thread uses what another has packed
+  for (int64_t i = 0; i < n; i++) shared |= jobs[i].row_parts > 1;
+  gemm_region region = {jobs, n, io, !io->packed_valid, io->packed_valid || !shared};
+  parallel_run(pool, gemm_thread, &region);
+  if (region.compute) return;
+  region.pack = false, region.compute = true;
+  parallel_run(pool, gemm_thread, &region);
+}
+
+void ISA(gemm_run_single)(const gemm_job *j, const gemm_io *io, float *scratch) {
+  int64_t vectors = (j->N + VW - 1) / VW;
+  gemm_job one = *j;
+  one.row_parts = one.column_parts = 1;
+  if (!io->packed_valid) pack_part(&one, io, 0);
+  run_rows(&one, io, 0, j->M, 0, vectors, scratch);
+}
