@@ -102,9 +102,7 @@ INLINE void transpose4(const vfloat v[4], vfloat out[4]) {
   out[2] = (vfloat)_mm256_shuffle_ps(b, d, 0x44);
   out[3] = (vfloat)_mm256_shuffle_ps(b, d, 0xee);
 #else
-  for (int i = 0; i < 4; i++)
-    for (int g = 0; g < VW; g += 4)
-      for (int j = 0; j < 4; j++) out[i][g + j] = v[j][g + i];
+  for (int i = 0; i < 4; i++) out[i] = (vfloat){v[0][i], v[1][i], v[2][i], v[3][i]};
 #endif
 }
 

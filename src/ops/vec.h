@@ -32,7 +32,7 @@ typedef float vfloat_unaligned __attribute__((vector_size(4 * VW), aligned(4), m
 
 static inline vfloat vload(const float *p) { return *(const vfloat_unaligned *)p; }
 static inline void vstore(float *p, vfloat v) { *(vfloat_unaligned *)p = v; }
-static inline vfloat vsplat(float x) { return (vfloat){0} + x; }
+static inline vfloat vsplat(float x) { return x - (vfloat){0}; } // x - 0 is x for every x: no instruction is left of it, unlike x + 0
 
 // a where the mask is all ones, b where it is zero
 static inline vfloat vselect(vint mask, vfloat a, vfloat b) { return (vfloat)((mask & (vint)a) | (~mask & (vint)b)); }

@@ -1,0 +1,8 @@
+#include "ops/conv_cpu.h"
+
+static elbo_status prepare(compile_env *env, const node *n, kernel *k) {
+  conv_problem p = conv_problem_of(env, n);
+  return ISA(conv_prepare)(env, &p, k);
+}
+
+const cpu_op ISA(conv2d_weight_grad_cpu) = {prepare};

@@ -1,0 +1,36 @@
+// Convolution kernels of one instruction set, and the table from which one is chosen by shape. Only *_cpu.c files and tests include this.
+#ifndef OPS_CONV_CPU_H
+#define OPS_CONV_CPU_H
+
+#include "ops/conv2d.h"
+#include "ops/isa.h"
+
+typedef enum conv_direction { CONV_FORWARD, CONV_TRANSPOSED, CONV_WEIGHT_GRAD } conv_direction;
+
+// One convolution as a kernel sees it. The plain and the fused operations differ only in where their inputs are.
+typedef struct conv_problem {
+  conv_direction direction;
+  conv2d_attr attr;
+  conv_sizes size;
+  contraction_epilogue epilogue;
+  int x, w, y, bias, residual; // indices of inputs, -1 for none; forward: x and w in, transposed: y and w, weight gradient: x and y
+  bool weights_constant;
+} conv_problem;
+conv_problem conv_problem_of(const compile_env *env, const node *n);
+
+// A way to compute some convolutions. The cheapest of those that support a problem is taken, so the choice is a function of shape,
+// instruction set and thread count alone.
+typedef struct conv_kernel {
+  const char *name;
+  bool (*supports)(const conv_problem *p);
+  double (*cost)(const conv_problem *p); // in vector multiply-adds of this instruction set, all that it costs besides expressed in them
+  elbo_status (*prepare)(compile_env *env, const conv_problem *p, kernel *k);
+} conv_kernel;
+extern const conv_kernel *const ISA(conv_kernels)[];                               // NULL at the end
+elbo_status ISA(conv_prepare)(compile_env *env, const conv_problem *p, kernel *k); // chooses
+
+// The table's entries, each in a file of its own.
+extern const conv_kernel ISA(conv_gemm);        // forward and transposed: gather patches, multiply
+extern const conv_kernel ISA(conv_gemm_weight); // weight gradient: the like
+
+#endif
