@@ -3,6 +3,7 @@
 #define DATA_LOADER_H
 
 #include <elbo/dataset.h>
+#include <stdbool.h>
 
 #include "core/ctx.h"
 
@@ -11,12 +12,12 @@ typedef struct loader loader;
 typedef struct loader_config {
   elbo_split split;
   int64_t batch_size;
-  bool shuffle;       // a new permutation each epoch, of (seed, epoch); false: file order, one epoch, then ELBO_OK with *out NULL
+  bool shuffle; // a new permutation each epoch, of (seed, epoch); false: file order, one epoch, then ELBO_OK with *out NULL
   uint64_t seed;
-  int threads;        // decoding threads; 0: one for every two of the context's, at least one
-  int64_t prefetch;   // batches ready ahead; 0: 2
-  bool augment;       // crop, flip, binarize: dynamic, dequantise as the data set's options say; off: the deterministic forms
-  int64_t limit;      // a random subset of so many examples of the split (by seed); 0: all
+  int threads;      // decoding threads; 0: one for every two of the context's, at least one
+  int64_t prefetch; // batches ready ahead; 0: 2
+  bool augment;     // crop, flip, binarize: dynamic, dequantise as the data set's options say; off: the deterministic forms
+  int64_t limit;    // a random subset of so many examples of the split (by seed); 0: all
 } loader_config;
 
 // One named tensor of a batch. x: float32 (B,H,W,C), images in 0..1 (or as binarised, dequantised); label: int32 (B); weight: float32
@@ -38,7 +39,8 @@ typedef struct data_batch {
 
 elbo_status loader_create(elbo_ctx *ctx, elbo_dataset *ds, const loader_config *config, loader **out);
 void loader_destroy(loader **l);
-// The next batch, borrowed until the next call. With shuffle, batches run over the epoch's end (an example is seen once an epoch) and never end.
+// The next batch, borrowed until the next call. With shuffle, batches run over the epoch's end (an example is seen once an epoch) and never
+// end.
 elbo_status loader_next(loader *l, const data_batch **out);
 // Goes to where `samples` examples have been consumed: the next batch is what it would have been.
 elbo_status loader_seek(loader *l, int64_t samples);

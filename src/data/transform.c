@@ -1,0 +1,101 @@
+// From the stored form of an example to what a model sees: window, mirror, grey level, then binarised or dequantised.
+#include <string.h>
+
+#include "core/philox.h"
+#include "data/dataset.h"
+
+void dataset_output_shape(const elbo_dataset *ds, int *height, int *width, int *channels) {
+  *height = ds->config.crop ? (int)ds->config.crop : ds->height;
+  *width = ds->config.crop ? (int)ds->config.crop : ds->width;
+  *channels = ds->channels;
+}
+
+// `n` values from element `from` of the stored example: integers keep their value unless unit, which brings them to 0..1.
+static void load_values(const elbo_dataset *ds, const void *stored, size_t from, int n, bool unit, float *out) {
+  if (ds->dtype == ELBO_U8) {
+    const uint8_t *v = (const uint8_t *)stored + from;
+    float top = unit ? 255.0f : 1.0f;
+    for (int i = 0; i < n; i++) out[i] = (float)v[i] / top;
+  } else if (ds->dtype == ELBO_U16) {
+    const uint16_t *v = (const uint16_t *)stored + from;
+    float top = unit ? 65535.0f : 1.0f;
+    for (int i = 0; i < n; i++) out[i] = (float)v[i] / top;
+  } else {
+    memcpy(out, (const float *)stored + from, (size_t)n * sizeof *out);
+  }
+}
+
+static void mirror_row(float *row, int width, int channels) {
+  for (int a = 0, b = width - 1; a < b; a++, b--)
+    for (int c = 0; c < channels; c++) {
+      float t = row[a * channels + c];
+      row[a * channels + c] = row[b * channels + c], row[b * channels + c] = t;
+    }
+}
+
+// x becomes 1 with probability x. Blocks that are black or white already need no draw, and would not be changed by one.
+static void binarize(uint64_t seed, uint32_t stream, uint64_t sample, int64_t n, float *x) {
+  for (int64_t i = 0; i < n; i += 4) {
+    int m = n - i < 4 ? (int)(n - i) : 4, grey = 0;
+    for (int j = 0; j < m; j++) grey |= x[i + j] > 0.0f && x[i + j] < 1.0f;
+    if (!grey) continue;
+    uint32_t bits[4];
+    philox_draw(seed, stream, sample, (uint32_t)(i / 4), bits);
+    for (int j = 0; j < m; j++) x[i + j] = philox_uniform(bits[j]) < (double)x[i + j] ? 1.0f : 0.0f;
+  }
+}
+
+// (v + u) / levels; the last step keeps the value below 1 where float32 would round it up.
+static void dequantize(uint64_t seed, uint32_t stream, uint64_t sample, double levels, int64_t n, float *x) {
+  for (int64_t i = 0; i < n; i += 4) {
+    uint32_t bits[4];
+    philox_draw(seed, stream, sample, (uint32_t)(i / 4), bits);
+    for (int j = 0; j < 4 && i + j < n; j++) {
+      float v = (float)(((double)x[i + j] + philox_uniform(bits[j])) / levels);
+      x[i + j] = v < 1.0f ? v : 0x1.fffffep-1f;
+    }
+  }
+}
+
+void transform_example(const elbo_dataset *ds, const void *stored, const transform_draw *draw, bool raw, float *out) {
+  const data_config *o = &ds->config;
+  int height, width, channels, top = 0, left = 0;
+  dataset_output_shape(ds, &height, &width, &channels);
+  bool mirror = false, unit = raw || o->dequantize == DEQUANTIZE_NONE;
+  if (o->crop || o->flip) {
+    int free_y = ds->height + 2 * (int)o->pad - height, free_x = ds->width + 2 * (int)o->pad - width;
+    if (!o->crop) free_y = free_x = 0;
+    uint32_t bits[4];
+    philox_draw(draw->seed, philox_stream("augment"), (uint64_t)draw->position, 0, bits);
+    top = draw->augment ? (int)(((uint64_t)bits[0] * (uint64_t)(free_y + 1)) >> 32) : free_y / 2;
+    left = draw->augment ? (int)(((uint64_t)bits[1] * (uint64_t)(free_x + 1)) >> 32) : free_x / 2;
+    if (o->crop) top -= (int)o->pad, left -= (int)o->pad;
+    mirror = draw->augment && o->flip && bits[2] >> 31;
+  }
+  size_t row = (size_t)width * (size_t)channels;
+  for (int y = 0; y < height; y++) {
+    float *to = out + (size_t)y * row;
+    int from = y + top, first = left < 0 ? -left : 0, last = ds->width - left < width ? ds->width - left : width;
+    if (from < 0 || from >= ds->height || last <= first) {
+      memset(to, 0, row * sizeof *to);
+      continue;
+    }
+    memset(to, 0, (size_t)(first * channels) * sizeof *to);
+    memset(to + last * channels, 0, (size_t)((width - last) * channels) * sizeof *to);
+    size_t at = ((size_t)from * (size_t)ds->width + (size_t)(left + first)) * (size_t)channels;
+    load_values(ds, stored, at, (last - first) * channels, unit, to + first * channels);
+    if (mirror) mirror_row(to, width, channels);
+  }
+  if (raw) return;
+  int64_t n = (int64_t)row * height;
+  uint64_t place = (uint64_t)(draw->augment ? draw->position : draw->index);
+  if (o->binarize == BINARIZE_DYNAMIC && draw->augment)
+    binarize(draw->seed, philox_stream("binarize"), place, n, out);
+  else if (o->binarize == BINARIZE_FIXED && draw->augment)
+    binarize((uint64_t)o->seed, philox_stream("binarize_once"), (uint64_t)draw->index, n, out);
+  else if (o->binarize != BINARIZE_NONE)
+    binarize(draw->seed, philox_stream("binarize_once"), (uint64_t)draw->index, n, out);
+  if (o->dequantize == DEQUANTIZE_UNIFORM)
+    dequantize(draw->seed, philox_stream(draw->augment ? "dequantize" : "dequantize_once"), place, ds->dtype == ELBO_U8 ? 256.0 : 65536.0,
+               n, out);
+}
