@@ -1,6 +1,7 @@
 // group_norm, its gradient, and both with an activation. Channels-last: sums are kept per channel, a few vectors of channels at a time down
 // the rows, then folded into groups in double precision; groups may therefore be of any size. All sums are in an order that the
 // shape alone fixes, so results do not depend on the number of threads.
+// batch_norm is the same with the whole batch as one image and every channel a group of its own; only it keeps variances.
 #include "ops/isa.h"
 #include "ops/norm.h"
 #include "ops/vec_part.h"
@@ -17,6 +18,7 @@ typedef struct group_norm_state {
   int64_t blocks;                        // of images, whole images only
   int64_t thread_floats, thread_doubles; // scratch of a thread
   int threads;
+  bool variance; // the second statistic is the variance, not rstd
   double eps;
   int64_t act;
   float slope;
@@ -192,19 +194,26 @@ static void finish_statistics(const group_norm_job *j, int64_t b, const float *s
     }
     double variance = m2 / (rows * (double)s->per);
     j->mean[b * s->groups + g] = (float)mean;
-    j->rstd[b * s->groups + g] = (float)(1.0 / sqrt((variance > 0 || isnan(variance) ? variance : 0) + s->eps));
+    if (variance < 0) variance = 0;
+    j->rstd[b * s->groups + g] = (float)(s->variance ? variance : 1.0 / sqrt(variance + s->eps));
   }
+}
+
+static inline double rstd_of(const group_norm_state *s, float statistic) {
+  return s->variance ? 1.0 / sqrt((double)statistic + s->eps) : (double)statistic;
 }
 
 // channel (3,C): mean, scale = rstd weight, bias
 static void fill_channels(const group_norm_job *j, int64_t b, const float *mean, const float *rstd, float *channel) {
   const group_norm_state *s = j->s;
-  for (int64_t g = 0; g < s->groups; g++)
+  for (int64_t g = 0; g < s->groups; g++) {
+    double r = rstd_of(s, rstd[b * s->groups + g]);
     for (int64_t c = g * s->per; c < (g + 1) * s->per; c++) {
       channel[c] = mean[b * s->groups + g];
-      channel[s->c + c] = rstd[b * s->groups + g] * (j->weight ? j->weight[c] : 1.0f);
+      channel[s->c + c] = (float)r * (j->weight ? j->weight[c] : 1.0f);
       channel[2 * s->c + c] = j->bias ? j->bias[c] : 0.0f;
     }
+  }
 }
 
 // channel (5,C): rows 3 and 4 become q and p of gradient_rows, from sums (2,C) of an image
@@ -212,7 +221,7 @@ static void fill_gradient_channels(const group_norm_job *j, int64_t b, const dou
   const group_norm_state *s = j->s;
   double count = (double)(s->rows * s->per);
   for (int64_t g = 0; g < s->groups; g++) {
-    double rstd = (double)j->rstd_in[b * s->groups + g], along = 0, sum = 0;
+    double rstd = rstd_of(s, j->rstd_in[b * s->groups + g]), along = 0, sum = 0;
     for (int64_t c = g * s->per; c < (g + 1) * s->per; c++) {
       double w = j->weight ? (double)j->weight[c] : 1.0;
       along += w * sums[c], sum += w * sums[s->c + c];
@@ -319,7 +328,7 @@ static elbo_status group_norm_run(const kernel *k, const kernel_args *a) {
 static void add_dweight(const group_norm_job *j, int64_t b, const double *sums, double *to) {
   const group_norm_state *s = j->s;
   for (int64_t c = 0; c < s->c; c++) {
-    to[c] += (double)j->rstd_in[b * s->groups + c / s->per] * sums[c];
+    to[c] += rstd_of(s, j->rstd_in[b * s->groups + c / s->per]) * sums[c];
     to[s->c + c] += sums[s->c + c];
   }
 }
@@ -396,7 +405,7 @@ static void finish_dweight(void *arg, int64_t begin, int64_t end) {
     int64_t items = s->chunks > 1 ? s->images * s->chunks : s->blocks;
     for (int64_t i = 0; i < items; i++) {
       const double *sums = j->partial + i * 2 * s->c;
-      double rstd = s->chunks > 1 ? (double)j->rstd_in[i / s->chunks * s->groups + c / s->per] : 1.0;
+      double rstd = s->chunks > 1 ? rstd_of(s, j->rstd_in[i / s->chunks * s->groups + c / s->per]) : 1.0;
       dweight += rstd * sums[c], dbias += sums[s->c + c];
     }
     j->dweight[c] = (float)dweight, j->dbias[c] = (float)dbias;
@@ -419,14 +428,17 @@ static elbo_status group_norm_grad_run(const kernel *k, const kernel_args *a) {
 
 // --- choice -----------------------------------------------------------------------------------------------------------------------
 
-static elbo_status prepare(compile_env *env, const node *n, kernel *k) {
-  const group_norm_attr *a = n->attr;
-  const shape *x = &n->in[0]->shape;
-  group_norm_state *s;
-  TRY(kernel_state_new(env, k, sizeof *s, &s));
-  s->images = x->dim[0], s->rows = shape_product(x, 1, x->rank - 1), s->c = x->dim[x->rank - 1];
-  s->groups = a->groups, s->per = s->c / a->groups;
-  s->eps = a->eps, s->act = a->act, s->slope = (float)a->slope;
+// Its inputs are x, weight, mean, var, dy: no bias.
+static elbo_status batch_norm_grad_run(const kernel *k, const kernel_args *a) {
+  const void *in[] = {a->in[0], a->in[1], NULL, a->in[2], a->in[3], a->in[4]};
+  kernel_args group = *a;
+  group.in = in;
+  return group_norm_grad_run(k, &group);
+}
+
+// Sizes and chunks from images, rows, c and groups.
+static void choose(const compile_env *env, group_norm_state *s, kernel *k) {
+  s->per = s->c / s->groups;
   s->chunks = 1;
   if (s->images < WHOLE_IMAGES) { // chunks of at least 8192 numbers, 64 of them in all at most
     int64_t most = s->rows * s->c / 8192, fair = DWEIGHT_BLOCKS / s->images;
@@ -441,22 +453,44 @@ static elbo_status prepare(compile_env *env, const node *n, kernel *k) {
   int64_t partials = (s->chunks > 1 ? s->images * s->chunks : s->blocks) * 2 * s->c;
   k->scratch_bytes =
       (size_t)(partials + s->threads * s->thread_doubles) * sizeof(double) + (size_t)(s->threads * s->thread_floats) * sizeof(float);
+}
+
+static elbo_status prepare_group(compile_env *env, const node *n, kernel *k) {
+  const group_norm_attr *a = n->attr;
+  const shape *x = &n->in[0]->shape;
+  group_norm_state *s;
+  TRY(kernel_state_new(env, k, sizeof *s, &s));
+  s->images = x->dim[0], s->rows = shape_product(x, 1, x->rank - 1), s->c = x->dim[x->rank - 1], s->groups = a->groups;
+  s->eps = a->eps, s->act = a->act, s->slope = (float)a->slope;
+  choose(env, s, k);
   return ELBO_OK;
 }
 
-static elbo_status group_norm_prepare(compile_env *env, const node *n, kernel *k) {
-  TRY(prepare(env, n, k));
-  k->name = "own:group_norm." ISA_TEXT, k->run = group_norm_run;
+static elbo_status prepare_batch(compile_env *env, const node *n, kernel *k) {
+  const norm_attr *a = n->attr;
+  const shape *x = &n->in[0]->shape;
+  group_norm_state *s;
+  TRY(kernel_state_new(env, k, sizeof *s, &s));
+  s->images = 1, s->rows = shape_product(x, 0, x->rank - 1), s->c = s->groups = x->dim[x->rank - 1];
+  s->variance = true, s->eps = a->eps, s->act = NORM_ACT_NONE;
+  choose(env, s, k);
   return ELBO_OK;
 }
 
-static elbo_status group_norm_grad_prepare(compile_env *env, const node *n, kernel *k) {
-  TRY(prepare(env, n, k));
-  k->name = "own:group_norm_grad." ISA_TEXT, k->run = group_norm_grad_run;
-  return ELBO_OK;
-}
+#define PREPARE(op, setup)                                                      \
+  static elbo_status op##_prepare(compile_env *env, const node *n, kernel *k) { \
+    TRY(setup(env, n, k));                                                      \
+    k->name = "own:" #op "." ISA_TEXT, k->run = op##_run;                       \
+    return ELBO_OK;                                                             \
+  }                                                                             \
+  const cpu_op ISA(op##_cpu) = {op##_prepare};
 
-const cpu_op ISA(group_norm_cpu) = {group_norm_prepare};
-const cpu_op ISA(group_norm_grad_cpu) = {group_norm_grad_prepare};
-const cpu_op ISA(fused_group_norm_cpu) = {group_norm_prepare};
-const cpu_op ISA(fused_group_norm_grad_cpu) = {group_norm_grad_prepare};
+#define batch_norm_run group_norm_run
+#define fused_group_norm_run group_norm_run
+#define fused_group_norm_grad_run group_norm_grad_run
+PREPARE(group_norm, prepare_group)
+PREPARE(group_norm_grad, prepare_group)
+PREPARE(fused_group_norm, prepare_group)
+PREPARE(fused_group_norm_grad, prepare_group)
+PREPARE(batch_norm, prepare_batch)
+PREPARE(batch_norm_grad, prepare_batch)
