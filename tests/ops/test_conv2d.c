@@ -1,0 +1,243 @@
+// conv2d, and every convolution kernel forced on every shape it supports, in all three directions.
+#include <math.h>
+#include <string.h>
+
+#include "ops/conv_cases.h"
+#include "ops/conv_cpu.h"
+
+#define KERNELS(isa) extern const conv_kernel *const conv_kernels_##isa[];
+KERNELS(base)
+#ifdef __x86_64__
+KERNELS(v3)
+KERNELS(v4)
+static const conv_kernel *const *tables[ISA_COUNT] = {conv_kernels_base, conv_kernels_v3, conv_kernels_v4};
+#else
+static const conv_kernel *const *tables[ISA_COUNT] = {conv_kernels_base};
+#endif
+
+static elbo_status prepare_forced(compile_env *env, const node *n, kernel *k, const void *arg) {
+  const conv_kernel *c = arg;
+  conv_problem p = conv_problem_of(env, n);
+  return c->prepare(env, &p, k);
+}
+
+// Runs every kernel that supports the node; counts them.
+static bool force_all(elbo_ctx *ctx, const kernel_check *check, const node *n, int *count) {
+  compile_env env = {.ctx = ctx, .isa = ctx->isa, .pool = &ctx->pool, .weights_constant = check->weights_constant};
+  conv_problem p = conv_problem_of(&env, n);
+  for (int i = 0; tables[ctx->isa][i]; i++) {
+    const conv_kernel *c = tables[ctx->isa][i];
+    if (!c->supports(&p)) continue;
+    if (!(c->cost(&p) >= 0)) return false;
+    count[i]++;
+    if (!kernel_check_run(ctx, check, n, prepare_forced, c)) return false;
+  }
+  return true;
+}
+
+static elbo_tensor *fuse_randomly(elbo_graph *g, test_random *r, elbo_tensor *y) {
+  if (!y) return NULL;
+  contraction_epilogue e = {.alpha = test_below(r, 0, 1) ? 1.0 : 0.5,
+                            .activation = (contraction_activation)test_below(r, 0, CONTRACTION_ACTIVATIONS - 1),
+                            .slope = 0.1,
+                            .keep_pre = (int)test_below(r, 0, 1)};
+  elbo_tensor *residual = test_below(r, 0, 1) ? elbo_input(g, "residual", ELBO_F32, 4, y->shape.dim) : NULL;
+  node *n = graph_add_fused(g, y->producer, residual, &e, NULL);
+  return n ? n->out[0] : NULL;
+}
+
+static void test_forced(void **unused) {
+  (void)unused;
+  for (int isa = 0; isa < ISA_COUNT; isa++) {
+    elbo_ctx *ctx = test_ctx_isa(0, (isa_level)isa);
+    if (!ctx) {
+      print_message("skipped: this machine lacks variant %s\n", isa_name((isa_level)isa));
+      continue;
+    }
+    test_random r = {test_seed(), 0};
+    int count[16] = {0};
+    for (int i = 0; i < 120; i++) {
+      conv_case c = conv_case_random(&r, i % 4 == 0 ? 70 : 20);
+      kernel_check check = {.label = c.text, .seed = (uint64_t)i, .weights_constant = i % 2};
+      for (int kind = 0; kind < 3; kind++) {
+        elbo_graph *g;
+        assert_ok(ctx, elbo_graph_create(ctx, "case", &g));
+        elbo_tensor *y = kind == 2 ? conv_case_weight_grad(g, &c) : conv_case_build(g, &c, kind == 1);
+        if (kind < 2 && i % 3 == 0) y = fuse_randomly(g, &r, y);
+        assert_ok(ctx, elbo_graph_check(g));
+        if (!force_all(ctx, &check, y->producer, count))
+          fail_msg("%s, direction %d, seed %llu", c.text, kind, (unsigned long long)test_seed());
+        elbo_graph_destroy(&g);
+      }
+    }
+    for (int i = 0; tables[isa][i]; i++) {
+      if (!count[i]) print_message("kernel %s of %s met no shape it supports\n", tables[isa][i]->name, isa_name((isa_level)isa));
+      assert_true(count[i] > 0);
+    }
+    elbo_ctx_destroy(&ctx);
+  }
+}
+
+// Larger ones: several blocks of the inner dimension and of rows, more threads than work.
+static void test_blocks(void **unused) {
+  (void)unused;
+  static const conv_case cases[] = {
+      {.B = 3, .H = 9, .W = 11, .I = 67, .O = 35, .kh = 3, .kw = 3, .config = {.pad = {1, 1, 1, 1}}, .bias = 1},
+      {.B = 2, .H = 8, .W = 8, .I = 40, .O = 80, .kh = 4, .kw = 4, .config = {.stride = {2, 2}, .pad = {1, 1, 1, 1}}, .bias = 1},
+      {.B = 40, .H = 5, .W = 5, .I = 3, .O = 33, .kh = 4, .kw = 4, .config = {.stride = {2, 2}, .pad = {1, 1, 1, 1}}},
+      {.B = 1, .H = 1, .W = 1, .I = 300, .O = 5, .kh = 1, .kw = 1, .bias = 1},
+      {.B = 20, .H = 7, .W = 6, .I = 32, .O = 1, .kh = 3, .kw = 3, .config = {.pad = {1, 1, 1, 1}}, .bias = 1},
+      {.B = 2, .H = 20, .W = 3, .I = 2, .O = 2, .kh = 11, .kw = 1, .config = {.pad = {5, 0, 5, 0}}},
+      {.B = 1, .H = 6, .W = 6, .I = 1, .O = 2, .kh = 2, .kw = 2, .config = {.stride = {5, 5}}},
+  };
+  for (int isa = 0; isa < ISA_COUNT; isa++)
+    for (int threads = 1; threads <= 5; threads += 2) {
+      elbo_ctx *ctx = test_ctx_isa(threads, (isa_level)isa);
+      int count[16] = {0};
+      for (size_t i = 0; ctx && i < sizeof cases / sizeof cases[0]; i++) {
+        conv_case c = cases[i];
+        conv_case_describe(&c);
+        kernel_check check = {.label = c.text, .seed = i, .weights_constant = i % 2};
+        for (int kind = 0; kind < 3; kind++) {
+          elbo_graph *g;
+          assert_ok(ctx, elbo_graph_create(ctx, "case", &g));
+          elbo_tensor *y = kind == 2 ? conv_case_weight_grad(g, &c) : conv_case_build(g, &c, kind == 1);
+          assert_ok(ctx, elbo_graph_check(g));
+          assert_true(force_all(ctx, &check, y->producer, count));
+          elbo_graph_destroy(&g);
+        }
+      }
+      elbo_ctx_destroy(&ctx);
+    }
+}
+
+// The checker itself: a kernel that leaves out one tap at one place must be caught.
+static elbo_status (*honest_run)(const kernel *k, const kernel_args *a);
+static elbo_status run_with_bug(const kernel *k, const kernel_args *a) {
+  elbo_status status = honest_run(k, a);
+  ((float *)a->out[0])[3] += 1e-3f;
+  return status;
+}
+static elbo_status prepare_with_bug(compile_env *env, const node *n, kernel *k, const void *arg) {
+  elbo_status status = prepare_forced(env, n, k, arg);
+  honest_run = k->run;
+  k->run = run_with_bug;
+  return status;
+}
+
+static void test_checker(void **unused) {
+  (void)unused;
+  elbo_ctx *ctx = test_ctx(0);
+  conv_case c = {.B = 1, .H = 4, .W = 4, .I = 2, .O = 3, .kh = 3, .kw = 3, .text = "planted bug (an error is expected here)"};
+  elbo_graph *g;
+  assert_ok(ctx, elbo_graph_create(ctx, "case", &g));
+  elbo_tensor *y = conv_case_build(g, &c, false);
+  kernel_check check = {.label = c.text};
+  assert_false(kernel_check_run(ctx, &check, y->producer, prepare_with_bug, tables[ctx->isa][0]));
+  assert_true(kernel_check_run(ctx, &check, y->producer, prepare_forced, tables[ctx->isa][0]));
+  elbo_graph_destroy(&g);
+  elbo_ctx_destroy(&ctx);
+}
+
+static elbo_tensor *build_layer(elbo_graph *g, const void *arg) { return conv_case_build(g, arg, false); }
+
+static void test_gradients(void **unused) {
+  (void)unused;
+  test_random r = {test_seed() + 1, 0};
+  for (int i = 0; i < 24; i++) {
+    conv_case c = conv_case_random(&r, 6);
+    c.B = 1 + i % 2;
+    conv_case_describe(&c);
+    op_check check = {.name = c.text, .seed = (uint64_t)i + 1, .orders = i % 3 == 0 ? 2 : 1};
+    assert_true(op_check_run(&check, build_layer, &c));
+  }
+}
+
+static void test_refused(void **unused) {
+  (void)unused;
+  elbo_ctx *ctx = test_ctx(0);
+  static const struct {
+    conv_case c;
+    const char *message;
+  } bad[] = {
+      {{.B = 1, .H = 2, .W = 2, .I = 3, .O = 4, .kh = 3, .kw = 3}, "does not fit"},
+      {{.B = 1, .H = 4, .W = 4, .I = 4, .O = 4, .kh = 3, .kw = 3, .config = {.stride = {-1, 1}}}, "stride"},
+      {{.B = 1, .H = 4, .W = 4, .I = 4, .O = 4, .kh = 3, .kw = 3, .config = {.pad = {-1}}}, "padding"},
+      {{.B = 1, .H = 4, .W = 4, .I = 4, .O = 5, .kh = 3, .kw = 3, .config = {.groups = 2}}, "groups"},
+  };
+  for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+    elbo_graph *g;
+    assert_ok(ctx, elbo_graph_create(ctx, "bad", &g));
+    assert_null(conv_case_build(g, &bad[i].c, false));
+    assert_status(ctx, elbo_graph_check(g), ELBO_ERROR_ARGUMENT, bad[i].message);
+    elbo_graph_destroy(&g);
+  }
+  elbo_ctx_destroy(&ctx);
+}
+
+// --- timing: the layers of the benchmark workloads ---
+
+static const struct {
+  const char *name;
+  conv_case c;
+  bool transposed;
+} layers[] = {
+#define S2 .kh = 4, .kw = 4, .config = {.stride = {2, 2}, .pad = {1, 1, 1, 1}}, .bias = 1
+#define K3 .kh = 3, .kw = 3, .config = {.pad = {1, 1, 1, 1}}, .bias = 1
+    {"mnist down1", {.B = 128, .H = 28, .W = 28, .I = 1, .O = 32, S2}, false},
+    {"mnist down2", {.B = 128, .H = 14, .W = 14, .I = 32, .O = 64, S2}, false},
+    {"mnist up1", {.B = 128, .H = 7, .W = 7, .I = 64, .O = 32, S2}, true},
+    {"mnist up2", {.B = 128, .H = 14, .W = 14, .I = 32, .O = 32, S2}, true},
+    {"mnist last", {.B = 128, .H = 28, .W = 28, .I = 32, .O = 1, K3}, false},
+    {"cifar down1", {.B = 128, .H = 32, .W = 32, .I = 3, .O = 64, S2}, false},
+    {"cifar down2", {.B = 128, .H = 16, .W = 16, .I = 64, .O = 128, S2}, false},
+    {"cifar down3", {.B = 128, .H = 8, .W = 8, .I = 128, .O = 256, S2}, false},
+    {"cifar up1", {.B = 128, .H = 4, .W = 4, .I = 256, .O = 128, S2}, true},
+    {"cifar up2", {.B = 128, .H = 8, .W = 8, .I = 128, .O = 64, S2}, true},
+    {"cifar up3", {.B = 128, .H = 16, .W = 16, .I = 64, .O = 64, S2}, true},
+    {"cifar last", {.B = 128, .H = 32, .W = 32, .I = 64, .O = 3, K3}, false},
+    {"3x3 64", {.B = 64, .H = 16, .W = 16, .I = 64, .O = 64, K3}, false},
+    {"3x3 128", {.B = 16, .H = 32, .W = 32, .I = 128, .O = 128, K3}, false},
+};
+
+static void bench_node(elbo_ctx *ctx, const char *layer, const char *what, const node *n) {
+  compile_env env = {.ctx = ctx, .isa = ctx->isa, .pool = &ctx->pool};
+  conv_problem p = conv_problem_of(&env, n);
+  for (int i = 0; tables[ctx->isa][i]; i++) {
+    const conv_kernel *c = tables[ctx->isa][i];
+    char name[64];
+    if (!c->supports(&p)) continue;
+    double t = kernel_check_time(ctx, n, prepare_forced, c, 8, name);
+    if (t > 0) print_message("%-12s %-9s %-36s %8.3f ms %7.1f GFLOP/s\n", layer, what, name, 1e3 * t, 1e-9 * (double)n->op->flops(n) / t);
+  }
+}
+
+static void bench(void) {
+  for (int isa = ISA_COUNT - 1; isa >= ISA_V3; isa--) {
+    elbo_ctx *ctx = test_ctx_isa(0, (isa_level)isa);
+    for (size_t i = 0; ctx && i < sizeof layers / sizeof layers[0]; i++) {
+      elbo_graph *g;
+      if (elbo_graph_create(ctx, "bench", &g) != ELBO_OK) continue;
+      elbo_tensor *y = conv_case_build(g, &layers[i].c, layers[i].transposed);
+      elbo_tensor *gy = elbo_input(g, "gy", ELBO_F32, 4, y->shape.dim), *dx[3] = {0};
+      bool wanted[3] = {layers[i].c.I > 4, true, false};
+      bench_node(ctx, layers[i].name, "forward", y->producer);
+      y->producer->op->gradient(g, y->producer, &gy, wanted, dx);
+      if (dx[0]) bench_node(ctx, layers[i].name, "data", dx[0]->producer);
+      bench_node(ctx, layers[i].name, "weights", dx[1]->producer);
+      elbo_graph_destroy(&g);
+    }
+    elbo_ctx_destroy(&ctx);
+  }
+}
+
+int main(int argc, char **argv) {
+  op_check_bench_arguments(argc, argv);
+  if (op_check_benching()) {
+    bench();
+    return 0;
+  }
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_forced), cmocka_unit_test(test_blocks), cmocka_unit_test(test_checker),
+                                     cmocka_unit_test(test_gradients), cmocka_unit_test(test_refused)};
+  return cmocka_run_group_tests_name("conv2d", tests, NULL, NULL);
+}
