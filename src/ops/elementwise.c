@@ -168,9 +168,7 @@ static bool binary_gradient(elbo_graph *g, const node *n, elbo_tensor *const *dy
   elbo_tensor *a = n->in[0], *b = n->in[1], *dy = dys[0], *da = NULL, *db = NULL, *zero, *second;
   if (!dy || code == EW_LESS) return true;
   switch (code) {
-  case EW_ADD:
-    da = db = dy;
-    break;
+  case EW_ADD: da = db = dy; break;
   case EW_SUB:
     da = dy;
     if (wanted[1]) db = elbo_neg(dy);
