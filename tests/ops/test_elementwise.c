@@ -97,7 +97,7 @@ typedef struct binary_case {
   elbo_tensor *(*build)(elbo_tensor *a, elbo_tensor *b);
 } binary_case;
 
-static elbo_tensor *less_times(elbo_tensor *a, elbo_tensor *b) { return elbo_mul(elbo_less(a, b), elbo_mul(a, b)); }
+static elbo_tensor *less_times(elbo_tensor *a, elbo_tensor *b) { return elbo_mul(elbo_scale(elbo_less(a, b), 1.0, 0.5), elbo_mul(a, b)); }
 static elbo_tensor *add_cubed(elbo_tensor *a, elbo_tensor *b) {
   elbo_tensor *y = elbo_add(a, b);
   return elbo_mul(y, elbo_square(y));
