@@ -90,14 +90,27 @@ bool integer_parse(const char *text, int64_t *out) {
   return true;
 }
 
+// "1e+06" to "1e6", "1e-05" to "1e-5".
+static void shorten_exponent(char *text) {
+  char *from = strchr(text, 'e');
+  if (!from) return;
+  char *to = ++from;
+  if (*from == '-') to++;
+  from++;
+  while (*from == '0' && from[1]) from++;
+  memmove(to, from, strlen(from) + 1);
+}
+
 const char *number_text(double value, char buffer[NUMBER_TEXT]) {
   if (isnan(value)) return strcpy(buffer, ".nan");
   if (isinf(value)) return strcpy(buffer, value < 0 ? "-.inf" : ".inf");
   locale_t c, before = enter_c_locale(&c);
-  for (int digits = 1; digits <= 17; digits++) {
+  bool small = value == floor(value) && fabs(value) < 1e7; // 10 rather than 1e1
+  for (int digits = small ? 7 : 1; digits <= 17; digits++) {
     snprintf(buffer, NUMBER_TEXT, "%.*g", digits, value);
     if (strtod(buffer, NULL) == value) break;
   }
   leave_c_locale(c, before);
+  shorten_exponent(buffer);
   return buffer;
 }
