@@ -135,5 +135,5 @@ const command command_bench = {
     "measure this machine, or the training steps of a recipe",
     "Without a recipe: the peak of float32 multiply-adds, and every operation alone. With one: its training steps, beside\n"
     "that peak; FLOPs are those of the direct algorithms, 2 per multiply-add, whatever kernel runs. Nothing is written.",
-    "elbo bench bench/conv-vae-mnist --profile",
+    "elbo bench conv-vae-mnist --profile",
     run};
