@@ -125,9 +125,10 @@ elbo_status step_batch(trainer *t, int phase, int64_t part, const data_batch **o
     *out = &t->staged[part];
     return ELBO_OK;
   }
-  if (phase == 0) TRY(next_batch(t, out));
+  if (phase == 0) TRY(next_batch(t, &t->lent));
+  *out = t->lent;
   if (t->staged) {
-    TRY(stage(t, &t->staged[part], *out));
+    TRY(stage(t, &t->staged[part], t->lent));
     *out = &t->staged[part];
   }
   return ELBO_OK;

@@ -52,10 +52,11 @@ struct trainer {
   step_value *values;
   double *numbers; // what the values point into
   int64_t n_numbers;
-  data_batch *staged; // (accumulate) copies of a step's micro-batches, when several phases need them; else NULL
-  arena *arena;       // names
-  int64_t step;       // updates done
-  int64_t skipped;    // of them left out because something was not finite
+  data_batch *staged;     // (accumulate) copies of a step's micro-batches, when several phases need them; else NULL
+  const data_batch *lent; // by the source
+  arena *arena;           // names
+  int64_t step;           // updates done
+  int64_t skipped;        // of them left out because something was not finite
   int64_t skipped_in_a_row;
   bool last_was_finite; // the last step was not skipped: its values count
 };
