@@ -88,7 +88,7 @@ static bool is_scalar_constant(const elbo_tensor *t) {
   return tensor_is_constant(t, &value);
 }
 
-// Whether the program of both clusters together keeps the limits.
+// Whether the program of both clusters together is one that can be written.
 static bool within_limits(const clusters *c, int a, int b) {
   const elbo_tensor *inputs[EW_MAX_INPUTS];
   int n_in = 0, n_code = 0, n_out = 0, sum_axis = -1;
@@ -104,7 +104,10 @@ static bool within_limits(const clusters *c, int a, int b) {
       for (int i = 0; i < n->n_in; i++) {
         const elbo_tensor *x = n->in[i];
         int p = c->of[x->producer->id], known = 0;
-        if (p == a || p == b) continue;
+        if (p == a || p == b) {
+          if (info_of(x->producer).sum) return false; // a sum is there when its program has ended
+          continue;
+        }
         if (is_scalar_constant(x)) {
           n_code++;
           continue;

@@ -25,7 +25,11 @@ static elbo_status load_config(elbo_ctx *ctx, const elbo_plan_config *given, elb
 
 // Cleans and fuses into p->graph; `tensors` become the plan's.
 static elbo_status lower(elbo_plan *p, const elbo_graph *graph, const elbo_plan_config *config, int n, elbo_tensor **tensors) {
-  TRY(graph_clean(p->ctx, graph, n, tensors, config->updates, &p->graph));
+  elbo_graph *once = NULL;
+  TRY(graph_clean(p->ctx, graph, n, tensors, config->updates, &once));
+  elbo_status again = graph_clean(p->ctx, once, n, tensors, config->updates, &p->graph); // what the first pass made needless
+  elbo_graph_destroy(&once);
+  TRY(again);
   if (config->fuse && p->backend->fuses) {
     elbo_graph *cleaned = p->graph;
     p->graph = NULL;

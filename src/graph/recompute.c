@@ -1,17 +1,17 @@
 // Trading time for memory [Chen16, section 3]: at the fullest step of a plan, drop what can cheaply be had again.
 #include "graph/recompute.h"
 
+#include <limits.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "graph/rewrite.h"
 #include "ops/op.h"
 
-// A tensor that is kept across the fullest step for a later reader.
+// An operation whose results are kept across the fullest step for a later reader.
 typedef struct candidate {
   const node *producer;
-  int reader; // id of the first node after the step that reads it (through views too)
-  int64_t bytes;
+  int reader;    // id of the first node after the step that reads one of them (through views too)
+  int64_t bytes; // won at that step: results dropped less inputs that must be kept instead
 } candidate;
 
 typedef struct search {
@@ -25,39 +25,47 @@ static const elbo_tensor *base_of(const elbo_tensor *t) {
   return t;
 }
 
-static bool cheap(const node *n) { return (n->op->flags & (OP_CHEAP | OP_ELEMENTWISE)) != 0 && n->n_out == 1; }
+static bool cheap(const node *n) { return (n->op->flags & (OP_CHEAP | OP_ELEMENTWISE)) != 0; }
 
-// Whether everything that n reads will be there at step s without being kept longer for it.
-static bool inputs_there(const search *f, const node *n, int s) {
+// Bytes that reading n's inputs once more at step s would keep beyond the fullest step.
+static int64_t inputs_kept(const search *f, const node *n, int s) {
+  int64_t bytes = 0;
   for (int i = 0; i < n->n_in; i++) {
     if (!n->in[i]) continue;
     const elbo_tensor *b = base_of(n->in[i]);
-    if (b->producer->op->flags & OP_LEAF) continue;
     const buffer *buf = &f->p->buffers[plan_buffer(f->p, b)];
-    if (f->p->inplace[f->step_of[n->id]] == plan_buffer(f->p, b)) return false; // it was written over
-    if (buf->last < s) return false;
+    bool there = buf->last >= s && f->p->inplace[f->step_of[n->id]] != plan_buffer(f->p, b); // not written over
+    if (!(b->producer->op->flags & OP_LEAF) && !there) bytes += buf->bytes;
   }
-  return true;
+  return bytes;
 }
 
-static bool consider(const search *f, const elbo_tensor *t, candidate *c) {
-  const node *n = t->producer;
+// The first reader of t after the fullest step; -1 when there is none, or when that step reads it too.
+static int late_reader(const search *f, const elbo_tensor *t) {
   const elbo_graph *g = f->p->graph;
-  if (n->op->flags & (OP_LEAF | OP_VIEW) || !cheap(n) || f->step_of[n->id] >= f->at) return false;
-  const buffer *buf = &f->p->buffers[plan_buffer(f->p, t)];
-  if (!buf->in_arena || buf->last <= f->at || buf->last >= f->p->n_steps || buf->first > f->at) return false;
-  for (int64_t id = n->id + 1; id < g->n_nodes; id++) {
+  for (int64_t id = t->producer->id + 1; id < g->n_nodes; id++) {
     const node *k = g->nodes[id];
-    if (f->step_of[id] < 0) continue;
-    for (int i = 0; i < k->n_in; i++) {
-      if (!k->in[i] || base_of(k->in[i]) != t) continue;
-      if (f->step_of[id] == f->at) return false; // read right there
-      if (f->step_of[id] < f->at) continue;
-      *c = (candidate){n, (int)id, buf->bytes};
-      return inputs_there(f, n, f->step_of[id]);
-    }
+    if (f->step_of[id] < f->at) continue;
+    for (int i = 0; i < k->n_in; i++)
+      if (k->in[i] && base_of(k->in[i]) == t) return f->step_of[id] == f->at ? -1 : (int)id;
   }
-  return false;
+  return -1;
+}
+
+static bool consider(const search *f, const node *n, candidate *c) {
+  if (f->step_of[n->id] < 0 || f->step_of[n->id] >= f->at || !cheap(n)) return false;
+  *c = (candidate){.producer = n, .reader = INT_MAX};
+  for (int i = 0; i < n->n_out; i++) {
+    const buffer *buf = &f->p->buffers[plan_buffer(f->p, n->out[i])];
+    if (!buf->in_arena || buf->last <= f->at || buf->last >= f->p->n_steps) continue;
+    int reader = late_reader(f, n->out[i]);
+    if (reader < 0) continue;
+    c->bytes += buf->bytes;
+    if (reader < c->reader) c->reader = reader;
+  }
+  if (c->bytes == 0) return false;
+  c->bytes -= inputs_kept(f, n, f->step_of[c->reader]);
+  return c->bytes > 0;
 }
 
 static int by_bytes(const void *a, const void *b) {
@@ -77,7 +85,7 @@ static elbo_status double_producers(const elbo_plan *p, const candidate *chosen,
       if (!rewrite_copy(&r, chosen[i].producer)) goto fail;
       // Views of the old value must be views of the new one from here on.
       for (int64_t v = chosen[i].producer->id + 1; v < id; v++)
-        if (g->nodes[v]->op->flags & OP_VIEW && base_of(g->nodes[v]->out[0]) == chosen[i].producer->out[0] &&
+        if (g->nodes[v]->op->flags & OP_VIEW && base_of(g->nodes[v]->out[0])->producer == chosen[i].producer &&
             !rewrite_copy(&r, g->nodes[v]))
           goto fail;
     }
@@ -98,12 +106,12 @@ elbo_status recompute_once(const elbo_plan *p, int64_t bytes_over, int n, elbo_t
   *to = NULL;
   *count = 0;
   TRY_GOTO(array_new(p->ctx, (size_t)p->graph->n_nodes + 1, sizeof *f.step_of, "recomputation", (void **)&f.step_of));
-  TRY_GOTO(array_new(p->ctx, (size_t)p->graph->n_tensors + 1, sizeof *found, "recomputation", (void **)&found));
+  TRY_GOTO(array_new(p->ctx, (size_t)p->graph->n_nodes + 1, sizeof *found, "recomputation", (void **)&found));
   for (int64_t id = 0, step = 0; id < p->graph->n_nodes; id++)
     f.step_of[id] = p->graph->nodes[id]->op->flags & (OP_LEAF | OP_VIEW) ? -1 : (int)step++;
   memory_lower_bound(p->n_buffers, p->buffers, p->n_steps, &f.at);
-  for (int64_t i = 0; i < p->graph->n_tensors; i++)
-    if (consider(&f, p->graph->tensors[i], &found[n_found])) n_found++;
+  for (int64_t i = 0; i < p->graph->n_nodes; i++)
+    if (consider(&f, p->graph->nodes[i], &found[n_found])) n_found++;
   if (n_found == 0) goto fail;
   qsort(found, (size_t)n_found, sizeof *found, by_bytes);
   int take = 0;

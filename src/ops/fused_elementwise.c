@@ -130,7 +130,7 @@ const op_def op_fused_elementwise = {.name = "fused_elementwise",
                                      .attr_size = sizeof(elementwise_program),
                                      .n_in = -1,
                                      .n_out = -1,
-                                     .flags = OP_INPLACE,
+                                     .flags = OP_ELEMENTWISE | OP_INPLACE | OP_CHEAP,
                                      .infer = infer_fused,
                                      .flops = fused_flops,
                                      .reference = fused_ref};

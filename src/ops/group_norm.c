@@ -100,7 +100,7 @@ const op_def op_group_norm = {
     .n_in = 3,
     .n_out = 3,
     .optional = 6,
-    .flags = OP_INPLACE,
+    .flags = OP_INPLACE | OP_CHEAP,
     .infer = group_norm_infer,
     .gradient = group_norm_gradient,
     .reference = group_norm_ref,
@@ -124,7 +124,7 @@ const op_def op_fused_group_norm = {
     .n_in = 3,
     .n_out = 3,
     .optional = 6,
-    .flags = OP_INPLACE,
+    .flags = OP_INPLACE | OP_CHEAP,
     .infer = group_norm_infer,
     .reference = group_norm_ref,
 };

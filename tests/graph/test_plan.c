@@ -166,11 +166,11 @@ static void random_networks(void **state) {
 static void a_memory_limit_is_kept(void **state) {
   (void)state;
   elbo_graph *g = new_graph();
-  elbo_tensor *h = elbo_input(g, "x", ELBO_F32, 2, (int64_t[]){64, 256}), *gradient[8], *w[8];
+  elbo_tensor *h = elbo_input(g, "x", ELBO_F32, 2, (int64_t[]){1024, 64}), *gradient[8], *w[8];
   for (int i = 0; i < 8; i++) {
     char name[8];
     snprintf(name, sizeof name, "w%d", i);
-    w[i] = elbo_parameter(g, name, 2, (int64_t[]){256, 256}, ELBO_PARAM_TRAINED, ELBO_INIT_FAN_IN);
+    w[i] = elbo_parameter(g, name, 2, (int64_t[]){64, 64}, ELBO_PARAM_TRAINED, ELBO_INIT_FAN_IN);
     elbo_tensor *a = elbo_linear(h, w[i], NULL);
     h = elbo_mul(elbo_tanh(a), elbo_sigmoid(elbo_scale(a, 2, 1)));
   }
