@@ -1,0 +1,80 @@
+// The `model:` and `objective:` sections of a recipe, and what they come to on given data.
+#ifndef MODELS_VAE_CONFIG_H
+#define MODELS_VAE_CONFIG_H
+
+#include "nn/autoencoder.h"
+
+enum { MAX_GROUPS = 64 };
+
+typedef enum prior_type { PRIOR_STANDARD, PRIOR_LEARNED, PRIOR_MIXTURE, PRIOR_VAMP } prior_type;
+typedef enum condition_type { CONDITION_NONE, CONDITION_CLASS, CONDITION_VECTOR } condition_type;
+typedef enum estimator_kind { ESTIMATOR_ELBO, ESTIMATOR_IWAE, ESTIMATOR_DREG } estimator_kind;
+typedef enum warmup_kind { WARMUP_LINEAR, WARMUP_CYCLICAL } warmup_kind;
+
+typedef struct latent_config {
+  int64_t dim;          // numbers in a vector group
+  config_ints groups;   // top-down: vector groups, then groups at each resolution, coarsest first; empty: one flat code
+  int64_t channels;     // of a spatial group
+  int64_t width;        // top-down: of the vector state
+  double log_var_bound; // log variances are clamped to +- this
+} latent_config;
+
+typedef struct prior_config {
+  int type;
+  int64_t components; // mixture, vamp
+} prior_config;
+
+typedef struct condition_config {
+  int type;
+  int64_t dim; // of the embedding of a class; of the vector
+} condition_config;
+
+typedef struct model_config {
+  int preset;
+  latent_config latent;
+  encoder_config encoder;
+  decoder_config decoder;
+  prior_config prior;
+  condition_config condition;
+} model_config;
+
+typedef struct objective_config {
+  double beta;
+  int64_t kl_warmup_steps;
+  int kl_warmup;
+  int64_t kl_cycles;
+  double free_bits;
+  double capacity;
+  int64_t capacity_steps;
+  double mmd;
+  double tc;
+  int estimator;
+  int64_t samples;
+} objective_config;
+
+extern const config_table model_table, objective_table, latent_table, prior_table, condition_table;
+
+// A model on data of a certain shape: all that its graphs depend on.
+typedef struct vae_spec {
+  model_config model;
+  picture_shape shape;
+  int64_t classes;     // of the condition; 0: none
+  int bits;            // of a pixel of the training data: 8, 16; 0: float
+  int binarize;        // binarize_mode of the training data
+  int dequantize;      // dequantize_mode of the training data
+} vae_spec;
+
+// The checks that tables cannot make: shapes that do not halve, groups without maps, impossible pairs. `file` names the recipe in messages.
+elbo_status vae_spec_check(elbo_ctx *ctx, const vae_spec *spec, const char *file);
+elbo_status objective_check(elbo_ctx *ctx, const objective_config *objective, const vae_spec *spec, const char *file);
+
+likelihood vae_likelihood(const vae_spec *spec, bool training);
+// One flat code: 1. Otherwise the number of groups, and the shape of each as (h,w,c), vectors as (1,1,dim).
+int vae_groups(const vae_spec *spec, picture_shape *group);
+int64_t vae_code_size(const vae_spec *spec); // numbers in a code, all groups together
+
+// The value of beta (or capacity) for a 0-based step.
+double objective_beta_at(const objective_config *objective, int64_t step, int64_t steps);
+double objective_capacity_at(const objective_config *objective, int64_t step);
+
+#endif

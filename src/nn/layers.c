@@ -1,0 +1,126 @@
+#include "nn/layers.h"
+
+#include <stdio.h>
+
+elbo_tensor *activate(elbo_tensor *x, int kind) {
+  switch ((activation_kind)kind) {
+  case ACTIVATION_RELU: return elbo_relu(x);
+  case ACTIVATION_SILU: return elbo_silu(x);
+  case ACTIVATION_GELU: return elbo_gelu(x);
+  case ACTIVATION_LEAKY_RELU: return elbo_leaky_relu(x, 0.2);
+  case ACTIVATION_TANH: return elbo_tanh(x);
+  case ACTIVATION_SOFTPLUS: return elbo_softplus(x);
+  }
+  return NULL;
+}
+
+static elbo_init init_of(double gain, int64_t fan_in) {
+  if (gain == 0) return ELBO_INIT_ZEROS;
+  return (elbo_init){ELBO_INIT_KIND_FAN_IN, gain, fan_in};
+}
+
+static elbo_tensor *scoped_parameter(elbo_graph *g, const char *scope, const char *name, int rank, const int64_t *dim, elbo_init init) {
+  elbo_scope_push(g, scope);
+  elbo_tensor *p = elbo_parameter(g, name, rank, dim, ELBO_PARAM_TRAINED, init);
+  elbo_scope_pop(g);
+  return p;
+}
+
+elbo_tensor *linear_layer(elbo_tensor *x, const char *name, int64_t out, double gain) {
+  if (!x) return NULL;
+  elbo_graph *g = elbo_tensor_graph(x);
+  int64_t in = elbo_tensor_dim(x, -1);
+  elbo_tensor *w = scoped_parameter(g, name, "weight", 2, (int64_t[]){out, in}, init_of(gain, in));
+  elbo_tensor *b = scoped_parameter(g, name, "bias", 1, (int64_t[]){out}, init_of(gain, in));
+  return elbo_linear(x, w, b);
+}
+
+elbo_tensor *conv_layer(elbo_tensor *x, const char *name, int64_t out, int kernel, int stride, int pad, double gain) {
+  if (!x) return NULL;
+  elbo_graph *g = elbo_tensor_graph(x);
+  int64_t in = elbo_tensor_dim(x, -1), fan_in = in * kernel * kernel;
+  elbo_tensor *w = scoped_parameter(g, name, "weight", 4, (int64_t[]){out, in, kernel, kernel}, init_of(gain, fan_in));
+  elbo_tensor *b = scoped_parameter(g, name, "bias", 1, (int64_t[]){out}, init_of(gain, fan_in));
+  elbo_conv2d_config c = {.stride = {stride, stride}, .pad = {pad, pad, pad, pad}};
+  return elbo_conv2d(x, w, b, &c);
+}
+
+elbo_tensor *conv_transpose_layer(elbo_tensor *x, const char *name, int64_t out, double gain) {
+  if (!x) return NULL;
+  elbo_graph *g = elbo_tensor_graph(x);
+  int64_t in = elbo_tensor_dim(x, -1);
+  int64_t fan_in = in * 16 / 4; // an output sees a quarter of the 4x4 taps
+  elbo_tensor *w = scoped_parameter(g, name, "weight", 4, (int64_t[]){in, out, 4, 4}, init_of(gain, fan_in));
+  elbo_tensor *b = scoped_parameter(g, name, "bias", 1, (int64_t[]){out}, init_of(gain, fan_in));
+  elbo_conv2d_config c = {.stride = {2, 2}, .pad = {1, 1, 1, 1}};
+  return elbo_conv_transpose2d(x, w, b, &c, (int[]){0, 0});
+}
+
+elbo_tensor *norm_layer(elbo_tensor *x, const char *name, int groups) {
+  if (!x || groups <= 0) return x;
+  elbo_graph *g = elbo_tensor_graph(x);
+  int64_t c = elbo_tensor_dim(x, -1);
+  if (groups > c) groups = (int)c;
+  while (c % groups) groups--;
+  elbo_tensor *w = scoped_parameter(g, name, "weight", 1, &c, ELBO_INIT_ONES);
+  elbo_tensor *b = scoped_parameter(g, name, "bias", 1, &c, ELBO_INIT_ZEROS);
+  return elbo_group_norm(x, w, b, groups, 1e-5);
+}
+
+elbo_tensor *residual_block(elbo_tensor *x, const char *name, const block_config *c) {
+  if (!x) return NULL;
+  elbo_graph *g = elbo_tensor_graph(x);
+  int64_t in = elbo_tensor_dim(x, -1), out = c->out ? c->out : in;
+  int pad = c->kernel / 2;
+  elbo_scope_push(g, name);
+  elbo_tensor *h = activate(norm_layer(x, "norm1", c->groups), c->activation);
+  h = conv_layer(h, "conv1", out, c->kernel, 1, pad, 1);
+  if (c->embedding && h) {
+    elbo_tensor *e = linear_layer(activate(c->embedding, c->activation), "time_emb_proj", out, 1);
+    if (e) h = elbo_add(h, elbo_reshape(e, 4, (int64_t[]){elbo_tensor_dim(e, 0), 1, 1, out}));
+  }
+  h = activate(norm_layer(h, "norm2", c->groups), c->activation);
+  if (c->dropout > 0) h = elbo_dropout(h, "dropout", c->dropout);
+  h = conv_layer(h, "conv2", out, c->kernel, 1, pad, c->gain);
+  elbo_tensor *skip = in == out ? x : conv_layer(x, "conv_shortcut", out, 1, 1, 0, 1);
+  elbo_scope_pop(g);
+  return elbo_add(skip, h);
+}
+
+elbo_tensor *attention_block(elbo_tensor *x, const char *name, int groups, int head_dim) {
+  if (!x) return NULL;
+  elbo_graph *g = elbo_tensor_graph(x);
+  int64_t b = elbo_tensor_dim(x, 0), h = elbo_tensor_dim(x, 1), w = elbo_tensor_dim(x, 2), c = elbo_tensor_dim(x, 3);
+  int heads = head_dim > 0 && c % head_dim == 0 ? (int)(c / head_dim) : 1;
+  elbo_scope_push(g, name);
+  elbo_tensor *n = norm_layer(x, "group_norm", groups);
+  n = elbo_reshape(n, 3, (int64_t[]){b, h * w, c});
+  elbo_tensor *q = linear_layer(n, "to_q", c, 1), *k = linear_layer(n, "to_k", c, 1), *v = linear_layer(n, "to_v", c, 1);
+  elbo_tensor *y = linear_layer(elbo_attention(q, k, v, NULL, heads, 0, 0), "to_out.0", c, 1);
+  elbo_scope_pop(g);
+  return elbo_add(x, elbo_reshape(y, 4, (int64_t[]){b, h, w, c}));
+}
+
+elbo_tensor *repeat_rows(elbo_tensor *x, int64_t times) {
+  if (!x || times == 1) return x;
+  int rank = elbo_tensor_rank(x);
+  int64_t b = elbo_tensor_dim(x, 0), count = 1, out[ELBO_MAX_RANK] = {b * times};
+  for (int i = 1; i < rank; i++) {
+    out[i] = elbo_tensor_dim(x, i);
+    count *= out[i];
+  }
+  elbo_tensor *y = elbo_reshape(x, 3, (int64_t[]){b, 1, count});
+  y = elbo_broadcast_to(y, 3, (int64_t[]){b, times, count});
+  return elbo_reshape(y, rank, out);
+}
+
+elbo_tensor *flatten_rows(elbo_tensor *x) {
+  if (!x) return NULL;
+  if (elbo_tensor_rank(x) == 2) return x;
+  return elbo_reshape(x, 2, (int64_t[]){elbo_tensor_dim(x, 0), -1});
+}
+
+elbo_tensor *as_map(elbo_tensor *x, int64_t h, int64_t w, int64_t c) {
+  if (!x) return NULL;
+  return elbo_reshape(x, 4, (int64_t[]){elbo_tensor_dim(x, 0), h, w, c});
+}
