@@ -1,0 +1,66 @@
+// A loaded model, and how model directories are written and read.
+#ifndef MODELS_MODEL_H
+#define MODELS_MODEL_H
+
+#include <elbo/model.h>
+
+#include "models/vae_graph.h"
+
+struct elbo_model {
+  elbo_ctx *ctx;
+  arena *arena; // lists and strings of spec
+  vae_spec spec;
+  elbo_store *store;
+  bool raw;
+  int64_t step; // -1: unknown
+  int64_t params;
+  int batch_size;
+};
+
+// DIRECTORY/model_index.json, and for encoder, decoder and prior NAME/config.json and NAME/diffusion_pytorch_model.safetensors. `directory`
+// exists. Parameters of a store are named "encoder.…", "decoder.…", "prior.…".
+elbo_status model_directory_write(elbo_ctx *ctx, const char *directory, const vae_spec *spec, elbo_store *store, int64_t step);
+// Reads the configuration alone. Lists live in the arena.
+elbo_status model_directory_read_spec(elbo_ctx *ctx, arena *a, const char *directory, vae_spec *spec, int64_t *step);
+// Fills a store made of the spec's graphs; every parameter must be there with its shape, and nothing else.
+elbo_status model_directory_read_weights(elbo_ctx *ctx, const char *directory, elbo_store *store);
+
+// A store with the parameters of a spec, and their initial values.
+elbo_status model_store_create(elbo_ctx *ctx, const vae_spec *spec, uint64_t seed, elbo_store **out);
+// A model around a spec (its lists are borrowed) and weights (borrowed): what training evaluates and draws previews with. Nothing to
+// destroy.
+elbo_model model_of_weights(elbo_ctx *ctx, const vae_spec *spec, elbo_store *store);
+
+// --- running a graph over many examples, batch by batch ---
+typedef struct session {
+  elbo_ctx *ctx;
+  elbo_graph *graph;
+  elbo_plan *plan;
+  elbo_store *store;
+  int64_t batch;
+} session;
+// Takes the graph over, on failure too (which may be that of building it).
+elbo_status session_create(elbo_ctx *ctx, elbo_graph *graph, elbo_store *store, int64_t batch, int n_outputs, elbo_tensor *const *outputs,
+                           session *out);
+void session_destroy(session *s);
+// What a run reads; NULL and absent inputs are left alone. Rows [first, first + count) of each array; the rest of the batch repeats its
+// first row.
+typedef struct session_rows {
+  const float *x;        // (n,H,W,C)
+  const float *codes;    // (n,D)
+  const float *condition; // (n,dim)
+  const int32_t *label;  // (n)
+  const int64_t *index;  // (n) sample_index; NULL: the row's own number
+  uint64_t seed;
+  float temperature;
+} session_rows;
+elbo_status session_run(session *s, const session_rows *rows, int64_t first, int64_t count);
+const float *session_output(const session *s, int i);
+// elements of one row of input `name`; 0 when the plan does not read it
+int64_t session_row_size(const session *s, const char *name);
+
+// x as (N,H,W,C), or (N,HWC), of the model's shape, finite, float32; label int32 (N) where the model needs one. `what` names the call.
+elbo_status model_check_pictures(const elbo_model *m, const char *what, const elbo_array *x, int64_t *n);
+elbo_status model_check_labels(const elbo_model *m, const char *what, const elbo_array *label, int64_t n, const int32_t **out);
+
+#endif

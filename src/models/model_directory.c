@@ -1,0 +1,258 @@
+// Model directories in the manner of diffusers: an index, and a folder with configuration and weights for each component.
+#include <jansson.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/file.h"
+#include "core/json.h"
+#include "core/safetensors.h"
+#include "models/model.h"
+
+#define WEIGHTS "diffusion_pytorch_model.safetensors"
+
+// What belongs to no component: the data that the model is of. "_elbo" in the index; diffusers passes over keys with an underscore.
+typedef struct index_config {
+  const char *preset;
+  int64_t height, width, channels, classes, bits, binarize, dequantize, step;
+} index_config;
+static const config_field index_fields[] = {
+    CONFIG_STRING(index_config, preset, NULL, "kind of model"),
+    CONFIG_INT(index_config, height, 1, 16384, NULL, "pixels", "of x"),
+    CONFIG_INT(index_config, width, 1, 16384, NULL, "pixels", "of x"),
+    CONFIG_INT(index_config, channels, 1, 1e6, NULL, "", "of x"),
+    CONFIG_INT(index_config, classes, 0, 1e6, "0", "", "of the condition"),
+    CONFIG_INT(index_config, bits, 0, 16, "8", "", "of a pixel of the training data, 0: float"),
+    CONFIG_INT(index_config, binarize, 0, 2, "0", "", "of the training data"),
+    CONFIG_INT(index_config, dequantize, 0, 1, "0", "", "of the training data"),
+    CONFIG_INT(index_config, step, -1, 9e18, "-1", "steps", "of training"),
+};
+static const config_table index_table = CONFIG_TABLE("_elbo", index_config, index_fields, "what the model is of");
+
+// The files of the components: the fields of a section behind "_class_name".
+typedef struct component {
+  const char *name, *class_name;
+  const config_table *table;
+  size_t offset; // in model_config
+} component;
+static const component components[] = {
+    {"encoder", "ElboEncoder", &encoder_table, offsetof(model_config, encoder)},
+    {"decoder", "ElboDecoder", &decoder_table, offsetof(model_config, decoder)},
+    {"prior", "ElboPrior", &prior_table, offsetof(model_config, prior)},
+};
+enum { N_COMPONENTS = 3, MAX_FIELDS = 40 };
+
+// prior/config.json holds the sections latent and condition too: both belong to p(z) as much as to the networks.
+typedef struct component_file {
+  const char *_class_name;
+  model_config model;
+} component_file;
+
+static config_table component_table(const component *c, config_field fields[MAX_FIELDS]) {
+  int n = 0;
+  fields[n++] = (config_field)CONFIG_STRING(component_file, _class_name, NULL, "class");
+  for (int i = 0; i < c->table->n_fields; i++) {
+    fields[n] = c->table->fields[i];
+    fields[n++].offset += offsetof(component_file, model) + c->offset;
+  }
+  if (strcmp(c->name, "prior") == 0) {
+    fields[n] = (config_field)CONFIG_SECTION(model_config, latent, &latent_table);
+    fields[n++].offset += offsetof(component_file, model);
+    fields[n] = (config_field)CONFIG_SECTION(model_config, condition, &condition_table);
+    fields[n++].offset += offsetof(component_file, model);
+  }
+  return (config_table){c->class_name, sizeof(component_file), fields, n, ""};
+}
+
+static json_t *field_json(const config_field *f, const char *base);
+
+static json_t *table_json(const config_table *table, const void *in) {
+  json_t *out = json_object();
+  for (int i = 0; i < table->n_fields; i++) json_object_set_new(out, table->fields[i].name, field_json(&table->fields[i], in));
+  return out;
+}
+
+static json_t *field_json(const config_field *f, const char *base) {
+  const void *at = base + f->offset;
+  char name[64];
+  json_t *list;
+  switch (f->type) {
+  case CONFIG_TYPE_INT:
+  case CONFIG_TYPE_BYTES: return json_integer(*(const int64_t *)at);
+  case CONFIG_TYPE_FLOAT: return json_number(*(const double *)at);
+  case CONFIG_TYPE_BOOL: return json_boolean(*(const bool *)at);
+  case CONFIG_TYPE_STRING: return json_string(*(const char *const *)at);
+  case CONFIG_TYPE_ENUM: return json_string(config_enum_name(f->names, *(const int *)at, name, sizeof name));
+  case CONFIG_TYPE_INT_LIST: {
+    const config_ints *v = at;
+    list = json_array();
+    for (int64_t i = 0; i < v->count; i++) json_array_append_new(list, json_integer(v->at[i]));
+    return list;
+  }
+  case CONFIG_TYPE_FLOAT_LIST: {
+    const config_floats *v = at;
+    list = json_array();
+    for (int64_t i = 0; i < v->count; i++) json_array_append_new(list, json_number(v->at[i]));
+    return list;
+  }
+  case CONFIG_TYPE_SECTION: return table_json(f->section, at);
+  }
+  return NULL;
+}
+
+static elbo_status write_json_at(elbo_ctx *ctx, const char *directory, const char *name, json_t *json) {
+  char path[PATH_MAX];
+  elbo_status status = path_join(ctx, path, sizeof path, directory, name);
+  if (status == ELBO_OK) status = json ? json_write(ctx, path, json) : fail_memory(ctx, 1024, "JSON");
+  json_decref(json);
+  return status;
+}
+
+// The parameters whose names begin with "COMPONENT.", without it.
+static elbo_status write_weights(elbo_ctx *ctx, const char *directory, const char *component_name, elbo_store *store) {
+  int n = elbo_store_count(store);
+  size_t prefix = strlen(component_name) + 1;
+  tensor_view *views = NULL;
+  TRY(array_new(ctx, (size_t)n + 1, sizeof *views, "tensor list", (void **)&views));
+  int64_t count = 0;
+  elbo_status status = ELBO_OK;
+  for (int i = 0; i < n && status == ELBO_OK; i++) {
+    elbo_param_info p;
+    status = elbo_store_get(store, i, &p);
+    if (status != ELBO_OK || strncmp(p.name, component_name, prefix - 1) != 0 || p.name[prefix - 1] != '.') continue;
+    tensor_view *v = &views[count++];
+    *v = (tensor_view){.name = p.name + prefix, .dtype = ELBO_F32, .rank = p.rank, .data = p.data, .bytes = (size_t)p.count * 4};
+    for (int d = 0; d < p.rank; d++) v->dim[d] = p.dim[d];
+  }
+  char path[PATH_MAX];
+  if (status == ELBO_OK) status = path_join(ctx, path, sizeof path, directory, WEIGHTS);
+  if (status == ELBO_OK && count) status = safetensors_write(ctx, path, count, views, 1, (const char *const[]){"format", "pt"});
+  free(views);
+  return status;
+}
+
+elbo_status model_directory_write(elbo_ctx *ctx, const char *directory, const vae_spec *spec, elbo_store *store, int64_t step) {
+  component_file file = {.model = spec->model};
+  json_t *index = json_object();
+  json_object_set_new(index, "_class_name", json_string("ElboVAE"));
+  json_object_set_new(index, "_elbo_version", json_string(ELBO_VERSION));
+  index_config of = {"vae", spec->shape.height, spec->shape.width, spec->shape.channels, spec->classes, spec->bits, spec->binarize,
+                     spec->dequantize, step};
+  json_object_set_new(index, "_elbo", table_json(&index_table, &of));
+  for (int i = 0; i < N_COMPONENTS; i++)
+    json_object_set_new(index, components[i].name, json_pack("[ss]", "elbo", components[i].class_name));
+  TRY(write_json_at(ctx, directory, "model_index.json", index));
+  for (int i = 0; i < N_COMPONENTS; i++) {
+    char path[PATH_MAX];
+    config_field fields[MAX_FIELDS];
+    config_table table = component_table(&components[i], fields);
+    file._class_name = components[i].class_name;
+    TRY(path_join(ctx, path, sizeof path, directory, components[i].name));
+    TRY(directory_make(ctx, path));
+    TRY(write_json_at(ctx, path, "config.json", table_json(&table, &file)));
+    TRY(write_weights(ctx, path, components[i].name, store));
+  }
+  return ELBO_OK;
+}
+
+elbo_status model_directory_read_spec(elbo_ctx *ctx, arena *a, const char *directory, vae_spec *spec, int64_t *step) {
+  char path[PATH_MAX], folder[PATH_MAX];
+  yaml_node *root = NULL;
+  *spec = (vae_spec){0};
+  if (!directory_exists(directory)) return fail(ctx, ELBO_ERROR_IO, "%s: no such directory; a model or run directory was expected", directory);
+  TRY(path_join(ctx, path, sizeof path, directory, "model_index.json"));
+  if (!file_exists(path)) return fail(ctx, ELBO_ERROR_FORMAT, "%s: not a model directory: it has no model_index.json", directory);
+  TRY(yaml_read(ctx, a, path, &root)); // JSON is YAML, and so come file and line into every message
+  const yaml_node *class_name = root && root->kind == YAML_MAP ? yaml_get(root, "_class_name") : NULL;
+  if (!class_name || class_name->kind != YAML_SCALAR || strcmp(class_name->text, "ElboVAE") != 0)
+    return fail(ctx, ELBO_ERROR_UNSUPPORTED, "%s: _class_name: ElboVAE was expected, not %s", path,
+                class_name && class_name->kind == YAML_SCALAR ? class_name->text : "nothing");
+  const yaml_node *of = yaml_get(root, "_elbo");
+  if (!of) return fail(ctx, ELBO_ERROR_FORMAT, "%s: _elbo: missing", path);
+  index_config index;
+  TRY(config_load(ctx, a, &index_table, of, "_elbo", &index));
+  for (int i = 0; i < N_COMPONENTS; i++) {
+    config_field fields[MAX_FIELDS];
+    config_table table = component_table(&components[i], fields);
+    component_file file = {0};
+    TRY(path_join(ctx, folder, sizeof folder, directory, components[i].name));
+    TRY(path_join(ctx, path, sizeof path, folder, "config.json"));
+    TRY(yaml_read(ctx, a, path, &root));
+    TRY(config_load(ctx, a, &table, root, "", &file));
+    if (strcmp(file._class_name, components[i].class_name) != 0)
+      return fail(ctx, ELBO_ERROR_FORMAT, "%s: _class_name: %s was expected, not %s", path, components[i].class_name, file._class_name);
+    memcpy((char *)&spec->model + components[i].offset, (char *)&file.model + components[i].offset, components[i].table->struct_size);
+    if (strcmp(components[i].name, "prior") == 0) spec->model.latent = file.model.latent, spec->model.condition = file.model.condition;
+  }
+  spec->shape = (picture_shape){index.height, index.width, index.channels};
+  spec->classes = index.classes;
+  spec->bits = (int)index.bits, spec->binarize = (int)index.binarize, spec->dequantize = (int)index.dequantize;
+  *step = index.step;
+  return vae_spec_check(ctx, spec, directory);
+}
+
+static elbo_status read_tensor(elbo_ctx *ctx, const char *path, const tensor_view *v, const elbo_param_info *p) {
+  bool same = v->rank == p->rank;
+  for (int d = 0; same && d < p->rank; d++) same = v->dim[d] == p->dim[d];
+  if (!same) {
+    char have[128] = "", want[128] = "";
+    size_t at = 0;
+    for (int d = 0; d < v->rank && at < sizeof have; d++) at += (size_t)snprintf(have + at, sizeof have - at, "%s%lld", d ? "," : "", (long long)v->dim[d]);
+    at = 0;
+    for (int d = 0; d < p->rank && at < sizeof want; d++) at += (size_t)snprintf(want + at, sizeof want - at, "%s%lld", d ? "," : "", (long long)p->dim[d]);
+    return fail(ctx, ELBO_ERROR_FORMAT, "%s: %s: shape (%s) where (%s) was expected", path, v->name, have, want);
+  }
+  if (v->dtype == ELBO_F32) {
+    memcpy(p->data, v->data, (size_t)p->count * 4);
+    return ELBO_OK;
+  }
+  if (v->dtype != ELBO_F16 && v->dtype != ELBO_BF16 && v->dtype != ELBO_F64)
+    return fail(ctx, ELBO_ERROR_FORMAT, "%s: %s: a float type was expected, not %s", path, v->name, elbo_dtype_name(v->dtype));
+  elbo_array *stored = NULL, *wide = NULL;
+  TRY(elbo_array_create(ctx, v->dtype, v->rank, p->dim, &stored));
+  memcpy(stored->data, v->data, v->bytes);
+  elbo_status status = elbo_array_convert(ctx, stored, ELBO_F32, &wide);
+  if (status == ELBO_OK) memcpy(p->data, wide->data, (size_t)p->count * 4);
+  elbo_array_destroy(&stored);
+  elbo_array_destroy(&wide);
+  return status;
+}
+
+static elbo_status read_component(elbo_ctx *ctx, const char *directory, const char *name, elbo_store *store) {
+  char folder[PATH_MAX], path[PATH_MAX];
+  int n = elbo_store_count(store);
+  size_t prefix = strlen(name) + 1;
+  int64_t wanted = 0;
+  elbo_param_info p;
+  for (int i = 0; i < n; i++) {
+    TRY(elbo_store_get(store, i, &p));
+    wanted += strncmp(p.name, name, prefix - 1) == 0 && p.name[prefix - 1] == '.';
+  }
+  TRY(path_join(ctx, folder, sizeof folder, directory, name));
+  TRY(path_join(ctx, path, sizeof path, folder, WEIGHTS));
+  if (!wanted && !file_exists(path)) return ELBO_OK;
+  safetensors *file = NULL;
+  TRY(safetensors_open(ctx, path, &file));
+  elbo_status status = ELBO_OK;
+  for (int i = 0; i < n && status == ELBO_OK; i++) {
+    status = elbo_store_get(store, i, &p);
+    if (status != ELBO_OK || strncmp(p.name, name, prefix - 1) != 0 || p.name[prefix - 1] != '.') continue;
+    const tensor_view *v = safetensors_find(file, p.name + prefix);
+    status = v ? read_tensor(ctx, path, v, &p) : fail(ctx, ELBO_ERROR_FORMAT, "%s: tensor %s is missing", path, p.name + prefix);
+  }
+  for (int64_t i = 0; i < safetensors_count(file) && status == ELBO_OK && safetensors_count(file) != wanted; i++) {
+    char full[512];
+    snprintf(full, sizeof full, "%s.%s", name, safetensors_at(file, i)->name);
+    if (elbo_store_find(store, full, &p) != ELBO_OK)
+      status = fail(ctx, ELBO_ERROR_FORMAT, "%s: tensor %s is not part of this model", path, safetensors_at(file, i)->name);
+  }
+  safetensors_close(file);
+  return status;
+}
+
+elbo_status model_directory_read_weights(elbo_ctx *ctx, const char *directory, elbo_store *store) {
+  for (int i = 0; i < N_COMPONENTS; i++) TRY(read_component(ctx, directory, components[i].name, store));
+  elbo_store_touch(store);
+  return ELBO_OK;
+}

@@ -1,0 +1,286 @@
+#include "models/recipe.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/file.h"
+
+static const config_field recipe_fields[] = {
+    CONFIG_SECTION(recipe_config, model, &model_table),
+    CONFIG_SECTION(recipe_config, objective, &objective_table),
+    CONFIG_SECTION(recipe_config, data, &data_table),
+    CONFIG_SECTION(recipe_config, train, &train_table),
+};
+const config_table recipe_table = CONFIG_TABLE("recipe", recipe_config, recipe_fields, "a model, its objective, its data, its training");
+
+#define NAME_LIMIT 128
+
+// --- where recipes lie ---------------------------------------------------------------------------------------------------------------
+
+// Calls each(user, directory) for $ELBO_RECIPES (colons between), the source tree and the installed share directory, until it returns true.
+static bool each_directory(bool (*each)(void *user, const char *directory), void *user) {
+  const char *list = getenv("ELBO_RECIPES");
+  while (list && *list) {
+    size_t length = strcspn(list, ":");
+    char directory[PATH_MAX];
+    if (length > 0 && length < sizeof directory) {
+      memcpy(directory, list, length);
+      directory[length] = 0;
+      if (each(user, directory)) return true;
+    }
+    list += length + (list[length] == ':');
+  }
+  return each(user, ELBO_SOURCE_DIR "/recipes") || each(user, ELBO_DATADIR "/recipes");
+}
+
+typedef struct finder {
+  const char *name;
+  char path[PATH_MAX];
+} finder;
+
+static bool find_in(void *user, const char *directory) {
+  finder *f = user;
+  static const char *const pattern[] = {"%s/%s.yaml", "%s/bench/%s.yaml"};
+  for (int i = 0; i < 2; i++) {
+    int n = snprintf(f->path, sizeof f->path, pattern[i], directory, f->name);
+    if (n > 0 && (size_t)n < sizeof f->path && file_exists(f->path)) return true;
+  }
+  return false;
+}
+
+typedef struct name_list {
+  char (*at)[NAME_LIMIT];
+  char **path;
+  int64_t count, capacity, path_capacity;
+  elbo_ctx *ctx;
+  elbo_status status;
+} name_list;
+
+static bool add_directory(void *user, const char *directory) {
+  name_list *l = user;
+  DIR *d = opendir(directory);
+  if (!d) return false;
+  for (struct dirent *e; (e = readdir(d)) && l->status == ELBO_OK;) {
+    size_t length = strlen(e->d_name);
+    if (length < 6 || length - 5 >= NAME_LIMIT || strcmp(e->d_name + length - 5, ".yaml") != 0 || e->d_name[0] == '.') continue;
+    char name[NAME_LIMIT];
+    memcpy(name, e->d_name, length - 5);
+    name[length - 5] = 0;
+    bool known = false;
+    for (int64_t i = 0; i < l->count; i++) known = known || strcmp(l->at[i], name) == 0;
+    if (known) continue;
+    l->status = array_grow(l->ctx, &l->at, &l->capacity, l->count + 1, sizeof *l->at);
+    if (l->status == ELBO_OK) l->status = array_grow(l->ctx, &l->path, &l->path_capacity, l->count + 1, sizeof *l->path);
+    if (l->status != ELBO_OK) break;
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/%s", directory, e->d_name);
+    memcpy(l->at[l->count], name, sizeof name);
+    l->path[l->count] = string_copy(path);
+    if (!l->path[l->count]) l->status = fail_memory(l->ctx, strlen(path), "a path");
+    else l->count++;
+  }
+  closedir(d);
+  return l->status != ELBO_OK;
+}
+
+static elbo_status list_names(elbo_ctx *ctx, name_list *l) {
+  *l = (name_list){.ctx = ctx};
+  each_directory(add_directory, l);
+  for (int64_t i = 1; i < l->count; i++) // a dozen names
+    for (int64_t j = i; j > 0 && strcmp(l->at[j - 1], l->at[j]) > 0; j--) {
+      char name[NAME_LIMIT], *path = l->path[j];
+      memcpy(name, l->at[j], sizeof name), memcpy(l->at[j], l->at[j - 1], sizeof name), memcpy(l->at[j - 1], name, sizeof name);
+      l->path[j] = l->path[j - 1], l->path[j - 1] = path;
+    }
+  return l->status;
+}
+
+static void free_names(name_list *l) {
+  for (int64_t i = 0; i < l->count; i++) free(l->path[i]);
+  free(l->path);
+  free(l->at);
+}
+
+elbo_status elbo_recipe_list(elbo_ctx *ctx, elbo_recipe_each_fn each, void *user) {
+  name_list l;
+  elbo_status status = list_names(ctx, &l);
+  for (int64_t i = 0; status == ELBO_OK && i < l.count; i++) {
+    char summary[512] = "";
+    FILE *f = fopen(l.path[i], "re");
+    if (f) {
+      char line[512];
+      if (fgets(line, sizeof line, f) && line[0] == '#') {
+        char *text = line + strspn(line, "# ");
+        text[strcspn(text, "\r\n")] = 0;
+        snprintf(summary, sizeof summary, "%s", text);
+      }
+      fclose(f);
+    }
+    if (!each(user, l.at[i], l.path[i], summary)) break;
+  }
+  free_names(&l);
+  return status;
+}
+
+static elbo_status unknown_recipe(elbo_ctx *ctx, const char *name) {
+  name_list l;
+  char all[1024] = "";
+  size_t used = 0;
+  if (list_names(ctx, &l) == ELBO_OK)
+    for (int64_t i = 0; i < l.count && used < sizeof all; i++) {
+      int n = snprintf(all + used, sizeof all - used, "%s%s", i ? ", " : "", l.at[i]);
+      used += n > 0 ? (size_t)n : 0;
+    }
+  free_names(&l);
+  return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: neither a recipe file nor the name of one (%s)", name, used ? all : "none were found");
+}
+
+static elbo_status resolve_path(elbo_ctx *ctx, const char *name, char *path, size_t size) {
+  if (!name || !*name) return fail(ctx, ELBO_ERROR_ARGUMENT, "no recipe was named");
+  size_t length = strlen(name);
+  bool looks_like_file = (length > 5 && strcmp(name + length - 5, ".yaml") == 0) || (length > 4 && strcmp(name + length - 4, ".yml") == 0);
+  finder f = {.name = name};
+  if (!looks_like_file && length < NAME_LIMIT && each_directory(find_in, &f)) {
+    snprintf(path, size, "%s", f.path);
+    return ELBO_OK;
+  }
+  if (!looks_like_file && (!file_exists(name) || directory_exists(name))) return unknown_recipe(ctx, name);
+  if (length >= size) return fail(ctx, ELBO_ERROR_ARGUMENT, "the recipe's path is longer than %zu bytes", size);
+  memcpy(path, name, length + 1);
+  return ELBO_OK;
+}
+
+// --- loading -------------------------------------------------------------------------------------------------------------------------
+
+// `stages:` of one block is that block; keys beside it would be ambiguous.
+static elbo_status single_stage(elbo_ctx *ctx, yaml_node **root) {
+  const yaml_node *stages = yaml_get(*root, "stages");
+  if (!stages) return ELBO_OK;
+  if ((*root)->count != 1)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s:%d: stages: stands alone; move the other keys into the stage", stages->file, stages->line);
+  if (stages->kind != YAML_LIST || stages->count < 1)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s:%d: stages: a list of blocks (model, objective, data, train) was expected", stages->file,
+                stages->line);
+  if (stages->count > 1)
+    return fail(ctx, ELBO_ERROR_UNSUPPORTED, "%s:%d: stages: %lld stages; this version trains one", stages->file, stages->line,
+                (long long)stages->count);
+  if (stages->child[0]->kind != YAML_MAP)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s:%d: stages: a block (model, objective, data, train) was expected", stages->file,
+                stages->child[0]->line);
+  *root = stages->child[0];
+  return ELBO_OK;
+}
+
+elbo_status elbo_recipe_load(elbo_ctx *ctx, const char *path_or_name, int n_overrides, const char *const *overrides, elbo_recipe **out) {
+  *out = NULL;
+  char path[PATH_MAX];
+  TRY(resolve_path(ctx, path_or_name, path, sizeof path));
+  elbo_status status;
+  elbo_recipe *r = calloc(1, sizeof *r);
+  if (!r) return fail_memory(ctx, sizeof *r, "a recipe");
+  r->ctx = ctx;
+  r->arena = arena_create(1 << 14);
+  r->name = r->arena ? arena_string(r->arena, path_or_name) : NULL;
+  if (!r->name) {
+    status = fail_memory(ctx, 1 << 14, "a recipe");
+    goto fail;
+  }
+  yaml_node *root = NULL;
+  TRY_GOTO(yaml_read(ctx, r->arena, path, &root));
+  if (!root || root->kind != YAML_MAP) {
+    status = fail(ctx, ELBO_ERROR_FORMAT, "%s: a recipe is a map of model, objective, data, train", path);
+    goto fail;
+  }
+  TRY_GOTO(single_stage(ctx, &root));
+  for (int i = 0; i < n_overrides; i++) TRY_GOTO(yaml_override(ctx, r->arena, root, overrides[i]));
+  TRY_GOTO(config_load(ctx, r->arena, &recipe_table, root, "", &r->config));
+  TRY_GOTO(train_config_check(ctx, &r->config.train));
+  *out = r;
+  return ELBO_OK;
+fail:
+  elbo_recipe_destroy(&r);
+  return status;
+}
+
+void elbo_recipe_destroy(elbo_recipe **recipe) {
+  if (!recipe || !*recipe) return;
+  if ((*recipe)->arena) arena_destroy(&(*recipe)->arena);
+  free(*recipe);
+  *recipe = NULL;
+}
+
+static elbo_status take_text(elbo_ctx *ctx, text_buffer *t, char **out) {
+  *out = text_take(t);
+  return *out ? ELBO_OK : fail_memory(ctx, t->capacity, "a text");
+}
+
+elbo_status elbo_recipe_text(const elbo_recipe *recipe, char **out) {
+  text_buffer t = {0};
+  config_write(&recipe_table, &recipe->config, 0, false, &t);
+  return take_text(recipe->ctx, &t, out);
+}
+
+// Scalars as they are, lists as "[a, b]"
+static void node_text(const yaml_node *n, text_buffer *t) {
+  if (n->kind == YAML_SCALAR) {
+    text_add(t, "%s", n->text);
+    return;
+  }
+  text_add(t, n->kind == YAML_LIST ? "[" : "{");
+  for (int64_t i = 0; i < n->count; i++) {
+    if (i) text_add(t, ", ");
+    if (n->kind == YAML_MAP) text_add(t, "%s: ", n->key[i]);
+    node_text(n->child[i], t);
+  }
+  text_add(t, n->kind == YAML_LIST ? "]" : "}");
+}
+
+elbo_status elbo_recipe_get(const elbo_recipe *recipe, const char *key, char **out) {
+  *out = NULL;
+  elbo_ctx *ctx = recipe->ctx;
+  char *text = NULL;
+  TRY(elbo_recipe_text(recipe, &text));
+  arena *a = arena_create(1 << 14);
+  yaml_node *root = NULL;
+  elbo_status status = a ? yaml_parse(ctx, a, recipe->name, text, strlen(text), &root) : fail_memory(ctx, 1 << 14, "a recipe");
+  const yaml_node *n = root;
+  char part[NAME_LIMIT];
+  for (const char *at = key; status == ELBO_OK && n && *at;) {
+    size_t length = strcspn(at, ".");
+    if (length >= sizeof part) n = NULL;
+    else {
+      memcpy(part, at, length);
+      part[length] = 0;
+      n = n->kind == YAML_MAP ? yaml_get(n, part) : NULL;
+    }
+    at += length + (at[length] == '.');
+  }
+  if (status == ELBO_OK && !n) status = fail(ctx, ELBO_ERROR_ARGUMENT, "%s: no key '%s'", recipe->name, key);
+  if (status == ELBO_OK) {
+    text_buffer t = {0};
+    node_text(n, &t);
+    status = take_text(ctx, &t, out);
+  }
+  arena_destroy(&a);
+  free(text);
+  return status;
+}
+
+elbo_status elbo_recipe_keys_markdown(elbo_ctx *ctx, char **out) {
+  text_buffer t = {0};
+  text_add(&t, "# Recipes: every key\n\n"
+               "A recipe is a YAML map of four blocks: what is modelled (`model`), what training raises (`objective`), where the examples come\n"
+               "from (`data`) and how it is trained (`train`). The same blocks as the one entry of a list `stages:` mean the same. Every key\n"
+               "has a default; `KEY=VALUE` on the command line (`train.steps=100`) overrides the file. This page is made from the tables that\n"
+               "read recipes.\n");
+  for (int i = 0; i < recipe_table.n_fields; i++) {
+    const config_table *section = recipe_table.fields[i].section;
+    text_add(&t, "\n## %s: %s\n\n", section->name, section->help);
+    config_markdown(section, section->name, &t);
+  }
+  return take_text(ctx, &t, out);
+}
