@@ -46,11 +46,11 @@ void session_destroy(session *s);
 // What a run reads; NULL and absent inputs are left alone. Rows [first, first + count) of each array; the rest of the batch repeats its
 // first row.
 typedef struct session_rows {
-  const float *x;        // (n,H,W,C)
-  const float *codes;    // (n,D)
+  const float *x;         // (n,H,W,C)
+  const float *codes;     // (n,D)
   const float *condition; // (n,dim)
-  const int32_t *label;  // (n)
-  const int64_t *index;  // (n) sample_index; NULL: the row's own number
+  const int32_t *label;   // (n)
+  const int64_t *index;   // (n) sample_index; NULL: the row's own number
   uint64_t seed;
   float temperature;
 } session_rows;

@@ -137,8 +137,9 @@ elbo_status model_directory_write(elbo_ctx *ctx, const char *directory, const va
   json_t *index = json_object();
   json_object_set_new(index, "_class_name", json_string("ElboVAE"));
   json_object_set_new(index, "_elbo_version", json_string(ELBO_VERSION));
-  index_config of = {"vae", spec->shape.height, spec->shape.width, spec->shape.channels, spec->classes, spec->bits, spec->binarize,
-                     spec->dequantize, step};
+  index_config of = {"vae",         spec->shape.height, spec->shape.width, spec->shape.channels,
+                     spec->classes, spec->bits,         spec->binarize,    spec->dequantize,
+                     step};
   json_object_set_new(index, "_elbo", table_json(&index_table, &of));
   for (int i = 0; i < N_COMPONENTS; i++)
     json_object_set_new(index, components[i].name, json_pack("[ss]", "elbo", components[i].class_name));
@@ -160,7 +161,8 @@ elbo_status model_directory_read_spec(elbo_ctx *ctx, arena *a, const char *direc
   char path[PATH_MAX], folder[PATH_MAX];
   yaml_node *root = NULL;
   *spec = (vae_spec){0};
-  if (!directory_exists(directory)) return fail(ctx, ELBO_ERROR_IO, "%s: no such directory; a model or run directory was expected", directory);
+  if (!directory_exists(directory))
+    return fail(ctx, ELBO_ERROR_IO, "%s: no such directory; a model or run directory was expected", directory);
   TRY(path_join(ctx, path, sizeof path, directory, "model_index.json"));
   if (!file_exists(path)) return fail(ctx, ELBO_ERROR_FORMAT, "%s: not a model directory: it has no model_index.json", directory);
   TRY(yaml_read(ctx, a, path, &root)); // JSON is YAML, and so come file and line into every message
@@ -198,9 +200,11 @@ static elbo_status read_tensor(elbo_ctx *ctx, const char *path, const tensor_vie
   if (!same) {
     char have[128] = "", want[128] = "";
     size_t at = 0;
-    for (int d = 0; d < v->rank && at < sizeof have; d++) at += (size_t)snprintf(have + at, sizeof have - at, "%s%lld", d ? "," : "", (long long)v->dim[d]);
+    for (int d = 0; d < v->rank && at < sizeof have; d++)
+      at += (size_t)snprintf(have + at, sizeof have - at, "%s%lld", d ? "," : "", (long long)v->dim[d]);
     at = 0;
-    for (int d = 0; d < p->rank && at < sizeof want; d++) at += (size_t)snprintf(want + at, sizeof want - at, "%s%lld", d ? "," : "", (long long)p->dim[d]);
+    for (int d = 0; d < p->rank && at < sizeof want; d++)
+      at += (size_t)snprintf(want + at, sizeof want - at, "%s%lld", d ? "," : "", (long long)p->dim[d]);
     return fail(ctx, ELBO_ERROR_FORMAT, "%s: %s: shape (%s) where (%s) was expected", path, v->name, have, want);
   }
   if (v->dtype == ELBO_F32) {
@@ -247,7 +251,7 @@ static elbo_status read_component(elbo_ctx *ctx, const char *directory, const ch
     if (elbo_store_find(store, full, &p) != ELBO_OK)
       status = fail(ctx, ELBO_ERROR_FORMAT, "%s: tensor %s is not part of this model", path, safetensors_at(file, i)->name);
   }
-  safetensors_close(file);
+  safetensors_close(&file);
   return status;
 }
 

@@ -80,8 +80,10 @@ static bool add_directory(void *user, const char *directory) {
     snprintf(path, sizeof path, "%s/%s", directory, e->d_name);
     memcpy(l->at[l->count], name, sizeof name);
     l->path[l->count] = string_copy(path);
-    if (!l->path[l->count]) l->status = fail_memory(l->ctx, strlen(path), "a path");
-    else l->count++;
+    if (!l->path[l->count])
+      l->status = fail_memory(l->ctx, strlen(path), "a path");
+    else
+      l->count++;
   }
   closedir(d);
   return l->status != ELBO_OK;
@@ -251,7 +253,8 @@ elbo_status elbo_recipe_get(const elbo_recipe *recipe, const char *key, char **o
   char part[NAME_LIMIT];
   for (const char *at = key; status == ELBO_OK && n && *at;) {
     size_t length = strcspn(at, ".");
-    if (length >= sizeof part) n = NULL;
+    if (length >= sizeof part)
+      n = NULL;
     else {
       memcpy(part, at, length);
       part[length] = 0;
@@ -272,11 +275,12 @@ elbo_status elbo_recipe_get(const elbo_recipe *recipe, const char *key, char **o
 
 elbo_status elbo_recipe_keys_markdown(elbo_ctx *ctx, char **out) {
   text_buffer t = {0};
-  text_add(&t, "# Recipes: every key\n\n"
-               "A recipe is a YAML map of four blocks: what is modelled (`model`), what training raises (`objective`), where the examples come\n"
-               "from (`data`) and how it is trained (`train`). The same blocks as the one entry of a list `stages:` mean the same. Every key\n"
-               "has a default; `KEY=VALUE` on the command line (`train.steps=100`) overrides the file. This page is made from the tables that\n"
-               "read recipes.\n");
+  text_add(
+      &t, "# Recipes: every key\n\n"
+          "A recipe is a YAML map of four blocks: what is modelled (`model`), what training raises (`objective`), where the examples come\n"
+          "from (`data`) and how it is trained (`train`). The same blocks as the one entry of a list `stages:` mean the same. Every key\n"
+          "has a default; `KEY=VALUE` on the command line (`train.steps=100`) overrides the file. This page is made from the tables that\n"
+          "read recipes.\n");
   for (int i = 0; i < recipe_table.n_fields; i++) {
     const config_table *section = recipe_table.fields[i].section;
     text_add(&t, "\n## %s: %s\n\n", section->name, section->help);

@@ -4,11 +4,13 @@
 
 static const config_field latent_fields[] = {
     CONFIG_INT(latent_config, dim, 1, 1e6, "20", "", "numbers in the code; with groups: in each vector group"),
-    CONFIG_INTS(latent_config, groups, 0, 64, "[]", "",
-                "top-down model: how many vector groups, then how many at each resolution of the decoder, coarsest first; []: one flat code"),
+    CONFIG_INTS(
+        latent_config, groups, 0, 64, "[]", "",
+        "top-down model: how many vector groups, then how many at each resolution of the decoder, coarsest first; []: one flat code"),
     CONFIG_INT(latent_config, channels, 1, 4096, "4", "", "numbers at each position of a spatial group"),
     CONFIG_INT(latent_config, width, 1, 65536, "128", "", "top-down model: width of the state between vector groups"),
-    CONFIG_FLOAT(latent_config, log_var_bound, 1, 60, "20", "", "log variances of q are clamped to +- this, in training and in every score"),
+    CONFIG_FLOAT(latent_config, log_var_bound, 1, 60, "20", "",
+                 "log variances of q are clamped to +- this, in training and in every score"),
 };
 const config_table latent_table = CONFIG_TABLE("latent", latent_config, latent_fields, "the code z");
 
@@ -73,9 +75,11 @@ int vae_groups(const vae_spec *spec, picture_shape *group) {
   int n = 0, halvings = decoder_halvings(d);
   for (int level = 0; level < (int)l->groups.count; level++)
     for (int64_t i = 0; i < l->groups.at[level] && n < MAX_GROUPS; i++) {
-      if (level == 0) group[n++] = (picture_shape){1, 1, l->dim};
+      if (level == 0)
+        group[n++] = (picture_shape){1, 1, l->dim};
       else
-        group[n++] = (picture_shape){spec->shape.height >> (halvings - level + 1), spec->shape.width >> (halvings - level + 1), l->channels};
+        group[n++] =
+            (picture_shape){spec->shape.height >> (halvings - level + 1), spec->shape.width >> (halvings - level + 1), l->channels};
     }
   return n;
 }
@@ -102,7 +106,8 @@ static elbo_status check_top_down(elbo_ctx *ctx, const vae_spec *spec, const cha
   int64_t total = 0, levels = m->decoder.type == NETWORK_MLP ? 0 : m->decoder.channels.count;
   for (int i = 0; i < (int)m->latent.groups.count; i++) total += m->latent.groups.at[i];
   if (total < 1 || total > MAX_GROUPS)
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.latent.groups: %lld groups in all; 1 to %d are possible", file, (long long)total, MAX_GROUPS);
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.latent.groups: %lld groups in all; 1 to %d are possible", file, (long long)total,
+                MAX_GROUPS);
   if (m->latent.groups.count > 1 + levels)
     return fail(ctx, ELBO_ERROR_ARGUMENT,
                 "%s: model.latent.groups: %lld entries, but there are only the vector groups and %lld resolutions of the decoder", file,
@@ -114,8 +119,8 @@ static elbo_status check_top_down(elbo_ctx *ctx, const vae_spec *spec, const cha
                 "entries, same stem)",
                 file);
   if (m->prior.type != PRIOR_STANDARD)
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.prior.type: a top-down model (latent.groups) learns its priors; only 'standard' goes with it",
-                file);
+    return fail(ctx, ELBO_ERROR_ARGUMENT,
+                "%s: model.prior.type: a top-down model (latent.groups) learns its priors; only 'standard' goes with it", file);
   return ELBO_OK;
 }
 
@@ -124,12 +129,14 @@ elbo_status vae_spec_check(elbo_ctx *ctx, const vae_spec *spec, const char *file
   TRY(check_channels(ctx, file, "encoder", m->encoder.type, &m->encoder.channels));
   TRY(check_channels(ctx, file, "decoder", m->decoder.type, &m->decoder.channels));
   if (!likelihood_valid(m->decoder.likelihood, m->decoder.variance))
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.decoder.variance: does not go with this likelihood (optimal is gaussian's; fixed, learned and "
-                                          "pixel are for gaussian, laplace and discretized_logistic)", file);
+    return fail(ctx, ELBO_ERROR_ARGUMENT,
+                "%s: model.decoder.variance: does not go with this likelihood (optimal is gaussian's; fixed, learned and "
+                "pixel are for gaussian, laplace and discretized_logistic)",
+                file);
   likelihood l = vae_likelihood(spec, false);
   if (spec->shape.channels > 4 && l.kind == LIKELIHOOD_LOGISTIC_MIXTURE)
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.decoder.likelihood: logistic_mixture couples at most 4 channels, the data have %lld", file,
-                (long long)spec->shape.channels);
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.decoder.likelihood: logistic_mixture couples at most 4 channels, the data have %lld",
+                file, (long long)spec->shape.channels);
   if (m->condition.type == CONDITION_CLASS && spec->classes < 1)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.condition.type: class, but the data have no labels", file);
   char where[512];
@@ -140,7 +147,8 @@ elbo_status vae_spec_check(elbo_ctx *ctx, const vae_spec *spec, const char *file
   if (m->latent.groups.count) TRY(check_top_down(ctx, spec, file));
   int64_t pixels, numbers;
   if (spec->shape.height < 1 || spec->shape.width < 1 || spec->shape.channels < 1 ||
-      !checked_mul(spec->shape.height, spec->shape.width, &pixels) || !checked_mul(pixels, likelihood_width(&l), &numbers) || numbers > (1 << 28))
+      !checked_mul(spec->shape.height, spec->shape.width, &pixels) || !checked_mul(pixels, likelihood_width(&l), &numbers) ||
+      numbers > (1 << 28))
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: pictures of %lldx%lldx%lld are out of range", file, (long long)spec->shape.height,
                 (long long)spec->shape.width, (long long)spec->shape.channels);
   return ELBO_OK;
@@ -150,25 +158,29 @@ elbo_status objective_check(elbo_ctx *ctx, const objective_config *o, const vae_
   bool iw = o->estimator != ESTIMATOR_ELBO;
   if (iw && (o->free_bits > 0 || o->capacity > 0 || o->mmd > 0 || o->tc > 0))
     return fail(ctx, ELBO_ERROR_ARGUMENT,
-                "%s: objective.estimator: iwae and dreg raise the importance-weighted bound as a whole; free_bits, capacity, mmd and tc need 'elbo'",
+                "%s: objective.estimator: iwae and dreg raise the importance-weighted bound as a whole; free_bits, capacity, mmd and tc "
+                "need 'elbo'",
                 file);
   if (o->estimator == ESTIMATOR_DREG && spec->model.latent.groups.count)
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: objective.estimator: dreg is for a flat code (no latent.groups); iwae works with groups", file);
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: objective.estimator: dreg is for a flat code (no latent.groups); iwae works with groups",
+                file);
   if ((o->tc > 0 || o->mmd > 0) && spec->model.latent.groups.count)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: objective: mmd and tc are for a flat code (no latent.groups)", file);
   if (o->mmd > 0 && spec->model.prior.type != PRIOR_STANDARD)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: objective.mmd: compares codes with N(0, I); model.prior.type must be standard", file);
   if (o->tc > 0 && spec->model.prior.type > PRIOR_LEARNED)
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: objective.tc: the decomposition needs a prior of independent numbers (standard or learned)", file);
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: objective.tc: the decomposition needs a prior of independent numbers (standard or learned)",
+                file);
   if (o->tc > 0 && (o->free_bits > 0 || o->capacity > 0))
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: objective.tc: does not go with free_bits or capacity", file);
   if (o->capacity > 0 && o->free_bits > 0)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: objective.capacity: does not go with free_bits", file);
   if (likelihood_discrete(&(likelihood){.kind = spec->model.decoder.likelihood}) && spec->bits != 8)
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.decoder.likelihood: a likelihood of 256 levels needs 8-bit pictures; these are %s", file,
-                spec->bits == 16 ? "16-bit" : "float");
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.decoder.likelihood: a likelihood of 256 levels needs 8-bit pictures; these are %s",
+                file, spec->bits == 16 ? "16-bit" : "float");
   if (likelihood_discrete(&(likelihood){.kind = spec->model.decoder.likelihood}) && spec->dequantize)
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: data.dequantize: goes with densities; a likelihood of 256 levels takes the levels as they are", file);
+    return fail(ctx, ELBO_ERROR_ARGUMENT,
+                "%s: data.dequantize: goes with densities; a likelihood of 256 levels takes the levels as they are", file);
   return ELBO_OK;
 }
 

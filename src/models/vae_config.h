@@ -58,10 +58,10 @@ extern const config_table model_table, objective_table, latent_table, prior_tabl
 typedef struct vae_spec {
   model_config model;
   picture_shape shape;
-  int64_t classes;     // of the condition; 0: none
-  int bits;            // of a pixel of the training data: 8, 16; 0: float
-  int binarize;        // binarize_mode of the training data
-  int dequantize;      // dequantize_mode of the training data
+  int64_t classes; // of the condition; 0: none
+  int bits;        // of a pixel of the training data: 8, 16; 0: float
+  int binarize;    // binarize_mode of the training data
+  int dequantize;  // dequantize_mode of the training data
 } vae_spec;
 
 // The checks that tables cannot make: shapes that do not halve, groups without maps, impossible pairs. `file` names the recipe in messages.

@@ -9,8 +9,8 @@ static latent_parts inputs_of(const latent_request *r) {
   if (c->type == CONDITION_CLASS) {
     elbo_tensor *label = elbo_input(r->graph, "label", ELBO_I32, 1, &r->batch);
     // one table for encoder, decoder and prior, kept with the decoder, which every use of the model needs
-    elbo_tensor *table = elbo_parameter(r->graph, "decoder.class_embedding.weight", 2, (int64_t[]){spec->classes, c->dim}, ELBO_PARAM_TRAINED,
-                                        (elbo_init){ELBO_INIT_KIND_NORMAL, 1, 0});
+    elbo_tensor *table = elbo_parameter(r->graph, "decoder.class_embedding.weight", 2, (int64_t[]){spec->classes, c->dim},
+                                        ELBO_PARAM_TRAINED, (elbo_init){ELBO_INIT_KIND_NORMAL, 1, 0});
     p.condition = elbo_embedding(label, table);
   } else if (c->type == CONDITION_VECTOR) {
     p.condition = elbo_input(r->graph, "condition", ELBO_F32, 2, (int64_t[]){r->batch, c->dim});

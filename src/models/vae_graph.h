@@ -20,24 +20,25 @@ typedef struct latent_request {
   int64_t samples; // K; 1 for all but LATENT_POSTERIOR
   latent_mode mode;
   bool training;
-  bool leaf;       // z enters everything behind it as a leaf with the gradient cut (DReG)
+  bool leaf; // z enters everything behind it as a leaf with the gradient cut (DReG)
 } latent_request;
 
 typedef struct latent_group {
   elbo_tensor *mean, *log_std;             // of q, (R,D_g); NULL in LATENT_PRIOR and LATENT_GIVEN. A flat code: (B,D_g), before repetition
   elbo_tensor *prior_mean, *prior_log_std; // (R,D_g) or broadcastable; NULL: not a Gaussian
   elbo_tensor *z;                          // (R,D_g)
-  elbo_tensor *kl;                         // (R or B,D_g) elementwise KL(q||p) in closed form; NULL without q or where p is a mixture: see vae_latents.kl
+  elbo_tensor *kl; // (R or B,D_g) elementwise KL(q||p) in closed form; NULL without q or where p is a mixture: see vae_latents.kl
 } latent_group;
 
 typedef struct vae_latents {
   int n;
   latent_group group[MAX_GROUPS];
-  elbo_tensor *z;      // (R, code size), groups one behind the other
-  elbo_tensor *drawn;  // z before the cut of latent_request.leaf; otherwise z
-  elbo_tensor *log_p;  // (R) log p(z) of the drawn z
-  elbo_tensor *log_q;  // (R) log q(z|x); NULL without q
-  elbo_tensor *kl;     // (B): in closed form where there is one (a top-down model: given the draws above, averaged over K), else mean of log_q - log_p
+  elbo_tensor *z;     // (R, code size), groups one behind the other
+  elbo_tensor *drawn; // z before the cut of latent_request.leaf; otherwise z
+  elbo_tensor *log_p; // (R) log p(z) of the drawn z
+  elbo_tensor *log_q; // (R) log q(z|x); NULL without q
+  elbo_tensor
+      *kl; // (B): in closed form where there is one (a top-down model: given the draws above, averaged over K), else mean of log_q - log_p
   elbo_tensor *output; // (R,H,W,width) of the likelihood
 } vae_latents;
 
@@ -51,8 +52,8 @@ vae_latents vae_latent_pass(const latent_request *request);
 typedef struct latent_parts { // of one pass
   const latent_request *request;
   elbo_tensor *x;
-  elbo_tensor *condition;      // (B,E) or NULL
-  elbo_tensor *row_condition;  // (R,E) or NULL
+  elbo_tensor *condition;     // (B,E) or NULL
+  elbo_tensor *row_condition; // (R,E) or NULL
 } latent_parts;
 // log p(z) of a flat code under the configured prior, (R,D) -> (R); fills group->prior_*
 elbo_tensor *prior_log_density(const latent_parts *parts, elbo_tensor *z, latent_group *group);

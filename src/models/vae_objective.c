@@ -154,7 +154,12 @@ elbo_status vae_training_build(elbo_ctx *ctx, const vae_spec *spec, const object
   TRY(elbo_graph_create(ctx, "vae", &out->graph));
   elbo_graph *g = out->graph;
   terms t = {.spec = spec, .objective = objective, .g = g, .batch = batch, .samples = objective->samples};
-  latent_request request = {.spec = spec, .graph = g, .batch = batch, .samples = t.samples, .mode = LATENT_POSTERIOR, .training = true,
+  latent_request request = {.spec = spec,
+                            .graph = g,
+                            .batch = batch,
+                            .samples = t.samples,
+                            .mode = LATENT_POSTERIOR,
+                            .training = true,
                             .leaf = objective->estimator == ESTIMATOR_DREG};
   t.weight = elbo_input(g, "weight", ELBO_F32, 1, &batch);
   t.weight_sum = elbo_sum(t.weight, ELBO_ALL_AXES, 0);

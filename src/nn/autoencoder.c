@@ -58,12 +58,22 @@ elbo_status check_halvings(elbo_ctx *ctx, const char *where, const picture_shape
 }
 
 block_config encoder_block(const encoder_config *c, int64_t out, elbo_tensor *condition, bool training) {
-  return (block_config){.out = out, .kernel = 3, .groups = (int)c->norm_groups, .activation = c->activation, .gain = 1, .embedding = condition,
+  return (block_config){.out = out,
+                        .kernel = 3,
+                        .groups = (int)c->norm_groups,
+                        .activation = c->activation,
+                        .gain = 1,
+                        .embedding = condition,
                         .dropout = training ? c->dropout : 0};
 }
 
 block_config decoder_block(const decoder_config *c, int64_t out, elbo_tensor *condition, bool training) {
-  return (block_config){.out = out, .kernel = 3, .groups = (int)c->norm_groups, .activation = c->activation, .gain = 1, .embedding = condition,
+  return (block_config){.out = out,
+                        .kernel = 3,
+                        .groups = (int)c->norm_groups,
+                        .activation = c->activation,
+                        .gain = 1,
+                        .embedding = condition,
                         .dropout = training ? c->dropout : 0};
 }
 

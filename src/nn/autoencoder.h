@@ -2,19 +2,19 @@
 #ifndef NN_AUTOENCODER_H
 #define NN_AUTOENCODER_H
 
+#include "core/config.h"
 #include "nn/layers.h"
 #include "nn/likelihood.h"
-#include "core/config.h"
 
 typedef enum network_type { NETWORK_MLP, NETWORK_CONV, NETWORK_RESNET } network_type;
 
 typedef struct encoder_config {
   int type;
-  config_ints channels;   // of each resolution, finest first
-  config_ints hidden;     // dense layers behind the feature maps; the layers of an mlp
-  int64_t blocks;         // resnet: residual blocks at each resolution
-  int64_t stem;           // resnet: stride of the first convolution, 1 or 2
-  bool attention;         // resnet: at the coarsest resolution
+  config_ints channels; // of each resolution, finest first
+  config_ints hidden;   // dense layers behind the feature maps; the layers of an mlp
+  int64_t blocks;       // resnet: residual blocks at each resolution
+  int64_t stem;         // resnet: stride of the first convolution, 1 or 2
+  bool attention;       // resnet: at the coarsest resolution
   int64_t norm_groups;
   int activation;
   double dropout;
@@ -22,10 +22,10 @@ typedef struct encoder_config {
 
 typedef struct decoder_config {
   int type;
-  config_ints channels;   // of each resolution, coarsest first
+  config_ints channels; // of each resolution, coarsest first
   config_ints hidden;
   int64_t blocks;
-  int64_t stem;           // resnet: 2: the last step up is a transposed convolution
+  int64_t stem; // resnet: 2: the last step up is a transposed convolution
   bool attention;
   int64_t norm_groups;
   int activation;
@@ -50,8 +50,8 @@ elbo_status check_halvings(elbo_ctx *ctx, const char *where, const picture_shape
 enum { MAX_LEVELS = 8 };
 // What an encoder gives: one feature vector, and for top-down models a map of each resolution.
 typedef struct encoder_features {
-  elbo_tensor *vector;        // (B,F), after the last activation
-  int n_maps;                 // 0 for an mlp
+  elbo_tensor *vector;          // (B,F), after the last activation
+  int n_maps;                   // 0 for an mlp
   elbo_tensor *map[MAX_LEVELS]; // (B,h,w,c), coarsest first
 } encoder_features;
 

@@ -19,7 +19,8 @@ typedef enum activation_kind {
 
 elbo_tensor *activate(elbo_tensor *x, int kind);
 
-// `gain` multiplies PyTorch's default initialisation U(+-1/sqrt(fan_in)) of the weight; 0: zeros. The bias is drawn likewise (gain 0: zeros).
+// `gain` multiplies PyTorch's default initialisation U(+-1/sqrt(fan_in)) of the weight; 0: zeros. The bias is drawn likewise (gain 0:
+// zeros).
 // (...,I) -> (...,out)
 elbo_tensor *linear_layer(elbo_tensor *x, const char *name, int64_t out, double gain);
 // (B,H,W,I) -> (B,OH,OW,out), the same padding on every side

@@ -122,8 +122,8 @@ static elbo_tensor *continuous_bernoulli_mean(elbo_tensor *l) {
   elbo_graph *g = elbo_tensor_graph(l);
   elbo_tensor *near = elbo_less(elbo_abs(l), elbo_constant(g, 0.3));
   elbo_tensor *safe = elbo_where(near, elbo_constant(g, 1), l);
-  elbo_tensor *exact = elbo_sub(elbo_neg(elbo_reciprocal(elbo_expm1(elbo_neg(elbo_maximum(safe, elbo_constant(g, -80)))))),
-                                elbo_reciprocal(safe));
+  elbo_tensor *exact =
+      elbo_sub(elbo_neg(elbo_reciprocal(elbo_expm1(elbo_neg(elbo_maximum(safe, elbo_constant(g, -80)))))), elbo_reciprocal(safe));
   elbo_tensor *c = elbo_clamp(l, -0.3, 0.3), *s = elbo_square(c);
   elbo_tensor *series = elbo_scale(elbo_mul(c, elbo_scale(elbo_mul(s, elbo_scale(s, 1.0 / 30240, -1.0 / 720)), 1, 1.0 / 12)), 1, 0.5);
   return elbo_where(near, series, exact);

@@ -31,7 +31,7 @@ typedef enum variance_kind {
 
 typedef struct likelihood {
   int kind, variance;
-  double sigma;     // fixed, or where learning begins; in units of x
+  double sigma; // fixed, or where learning begins; in units of x
   int mixtures;
   int64_t channels; // of x
   bool training;    // optimal: measure and update the running sigma
@@ -45,8 +45,8 @@ bool likelihood_valid(int kind, int variance);
 int64_t likelihood_width(const likelihood *l);
 bool likelihood_discrete(const likelihood *l); // a probability of 256 levels
 
-// p: (R,H,W,width); x: (R,H,W,channels) -> (R). weight (R) or NULL: rows that count (padding has 0), for the optimal variance. Parameters are
-// made in the present scope ("log_sigma").
+// p: (R,H,W,width); x: (R,H,W,channels) -> (R). weight (R) or NULL: rows that count (padding has 0), for the optimal variance. Parameters
+// are made in the present scope ("log_sigma").
 elbo_tensor *likelihood_log_prob(const likelihood *l, elbo_tensor *p, elbo_tensor *x, elbo_tensor *weight);
 // Expected x, in 0..1, (R,H,W,channels). Of the discretised logistics their location, kept in 0..1.
 elbo_tensor *likelihood_mean(const likelihood *l, elbo_tensor *p);

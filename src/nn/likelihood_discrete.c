@@ -48,7 +48,8 @@ elbo_tensor *choose_one(elbo_tensor *probability, elbo_tensor *uniform) {
   for (int64_t i = 0; i < k; i++) index[i] = (float)i;
   elbo_tensor *column = elbo_constant_array(g, 2, (int64_t[]){k, 1}, index), *row = elbo_constant_array(g, 2, (int64_t[]){1, k}, index);
   elbo_tensor *before = elbo_linear(probability, elbo_less(row, column), NULL);
-  elbo_tensor *reached = elbo_where(elbo_less(uniform, before), scalar_like(before, 0), scalar_like(before, 1)); // before <= u: 1,1,..,1,0,0
+  elbo_tensor *reached =
+      elbo_where(elbo_less(uniform, before), scalar_like(before, 0), scalar_like(before, 1)); // before <= u: 1,1,..,1,0,0
   int axis = elbo_tensor_rank(probability) - 1;
   elbo_tensor *next = elbo_pad(elbo_slice(reached, axis, 1, k), axis, 0, 1);
   return elbo_sub(reached, next);
@@ -59,9 +60,9 @@ elbo_tensor *choose_one(elbo_tensor *probability, elbo_tensor *uniform) {
 // channel c is moved by tanh(coefficient) times the value of the earlier channel.
 
 typedef struct mixture_parts {
-  elbo_tensor *logit;                                      // (R,H,W,K)
+  elbo_tensor *logit;                                        // (R,H,W,K)
   elbo_tensor *location[MAX_CHANNELS], *log_s[MAX_CHANNELS]; // in units of x
-  elbo_tensor *couple[MAX_CHANNELS][MAX_CHANNELS];         // [c][j], j < c
+  elbo_tensor *couple[MAX_CHANNELS][MAX_CHANNELS];           // [c][j], j < c
 } mixture_parts;
 
 static mixture_parts split_parts(const likelihood *l, elbo_tensor *p) {
@@ -71,7 +72,8 @@ static mixture_parts split_parts(const likelihood *l, elbo_tensor *p) {
   m.logit = elbo_slice(p, axis, at, at + k), at += k;
   for (int c = 0; c < channels; c++, at += k) m.location[c] = elbo_scale(elbo_slice(p, axis, at, at + k), 0.5, 0.5);
   // scales in units of x in 0..1: the least, e^-7 / 2, is a ninth of a level
-  for (int c = 0; c < channels; c++, at += k) m.log_s[c] = elbo_scale(elbo_maximum(elbo_slice(p, axis, at, at + k), scalar_like(p, -7)), 1, -log(2));
+  for (int c = 0; c < channels; c++, at += k)
+    m.log_s[c] = elbo_scale(elbo_maximum(elbo_slice(p, axis, at, at + k), scalar_like(p, -7)), 1, -log(2));
   for (int c = 1; c < channels; c++)
     for (int j = 0; j < c; j++, at += k) m.couple[c][j] = elbo_tanh(elbo_slice(p, axis, at, at + k));
   return m;
