@@ -1,0 +1,133 @@
+#include "models/vae_task.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <elbo/image.h>
+
+#include "models/collapse_watch.h"
+#include "models/estimate.h"
+
+enum { VALID_LIMIT = 5000, PREVIEW_COUNT = 64 };
+
+struct vae_task {
+  elbo_ctx *ctx;
+  vae_spec spec;
+  objective_config objective;
+  optimizer_config optimizer;
+  elbo_dataset *data;
+  uint64_t seed;
+  int64_t last_step; // that `schedule` saw
+  collapse_watch watch;
+  vae_training_graph graph;
+  train_metric metric[12];
+  train_phase phase;
+  train_task task;
+};
+
+static bool task_schedule(void *user, int64_t step, int64_t steps, const char *input, float *value) {
+  vae_task *t = user;
+  t->last_step = step;
+  if (strcmp(input, "beta") == 0) *value = (float)objective_beta_at(&t->objective, step, steps);
+  else if (strcmp(input, "capacity") == 0) *value = (float)objective_capacity_at(&t->objective, step);
+  else return false;
+  return true;
+}
+
+static void task_watch(void *user, elbo_ctx *ctx, int64_t step, int n, const char *const *names, const int *counts, const double *const *values) {
+  vae_task *t = user;
+  collapse_watch_interval(&t->watch, ctx, &t->spec, &t->objective, step, n, names, counts, values);
+}
+
+// The negative bound of up to VALID_LIMIT held-out examples, one draw each: always the same examples, binarisation and draws.
+static elbo_status task_validate(void *user, elbo_store *weights, int64_t step, double *score) {
+  vae_task *t = user;
+  elbo_dataset_info info;
+  elbo_dataset_get_info(t->data, &info);
+  elbo_model m = model_of_weights(t->ctx, &t->spec, weights);
+  elbo_array *x = NULL, *label = NULL;
+  elbo_status status;
+  bound_estimate estimate = {0};
+  TRY_GOTO(elbo_dataset_read(t->data, ELBO_SPLIT_VALID, 0, VALID_LIMIT, 0, 0, &x, info.classes ? &label : NULL));
+  prepare_pictures(&t->spec, t->seed, x);
+  TRY_GOTO(estimate_bound(&m, x, label, NULL, 1, t->seed, NULL, NULL, &estimate));
+  double sum = 0;
+  for (int64_t i = 0; i < estimate.n; i++) sum += estimate.elbo[i];
+  *score = -sum / (double)estimate.n;
+  TRY_GOTO(collapse_check_codes(&t->watch, &m, x, label, t->seed, step));
+fail:
+  bound_estimate_free(&estimate);
+  elbo_array_destroy(&x);
+  elbo_array_destroy(&label);
+  return status;
+}
+
+static elbo_status task_save(void *user, elbo_store *weights, const char *directory) {
+  vae_task *t = user;
+  return model_directory_write(t->ctx, directory, &t->spec, weights, t->last_step + 1);
+}
+
+static elbo_status task_preview(void *user, elbo_store *weights, int64_t step, const char *directory) {
+  vae_task *t = user;
+  elbo_model m = model_of_weights(t->ctx, &t->spec, weights);
+  if (t->spec.model.condition.type == CONDITION_VECTOR || t->spec.shape.height * t->spec.shape.width < 4 || t->spec.shape.channels > 4)
+    return ELBO_OK;
+  elbo_sample_config config;
+  elbo_sample_defaults(&config);
+  config.n = PREVIEW_COUNT, config.seed = t->seed;
+  elbo_array *x = NULL, *grid = NULL;
+  char path[PATH_MAX];
+  snprintf(path, sizeof path, "%s/step-%lld.png", directory, (long long)step);
+  elbo_status status = elbo_sample(&m, &config, &x);
+  if (status == ELBO_OK) status = elbo_image_grid(t->ctx, x, 0, 400, &grid);
+  if (status == ELBO_OK) status = elbo_image_write(t->ctx, path, grid);
+  elbo_array_destroy(&x);
+  elbo_array_destroy(&grid);
+  return status;
+}
+
+elbo_status vae_task_create(elbo_ctx *ctx, const vae_spec *spec, const objective_config *objective, const optimizer_config *optimizer,
+                            int64_t batch, elbo_dataset *data, uint64_t seed, vae_task **out) {
+  *out = NULL;
+  vae_task *t = calloc(1, sizeof *t);
+  if (!t) return fail_memory(ctx, sizeof *t, "a task");
+  t->ctx = ctx, t->spec = *spec, t->objective = *objective, t->optimizer = *optimizer, t->data = data, t->seed = seed, t->last_step = -1;
+  elbo_dataset_info info = {0};
+  if (data) elbo_dataset_get_info(data, &info);
+  elbo_status status = vae_training_build(ctx, &t->spec, &t->objective, batch, info.count[ELBO_SPLIT_TRAIN], &t->graph);
+  if (status != ELBO_OK) {
+    vae_task_destroy(&t);
+    return status;
+  }
+  for (int i = 0; i < t->graph.n_metrics; i++)
+    t->metric[i] = (train_metric){t->graph.metric_name[i], t->graph.metric_unit[i], t->graph.metric[i], t->graph.metric_quiet[i]};
+  t->phase = (train_phase){.name = "vae",
+                           .graph = t->graph.graph,
+                           .loss = t->graph.loss,
+                           .prefix = "",
+                           .optimizer = &t->optimizer,
+                           .n_metrics = t->graph.n_metrics,
+                           .metrics = t->metric};
+  t->task = (train_task){.user = t,
+                         .n_phases = 1,
+                         .phases = &t->phase,
+                         .schedule = task_schedule,
+                         .watch = task_watch,
+                         .validate = data && info.count[ELBO_SPLIT_VALID] > 0 ? task_validate : NULL,
+                         .save = task_save,
+                         .preview = task_preview};
+  *out = t;
+  return ELBO_OK;
+}
+
+void vae_task_destroy(vae_task **task) {
+  if (!task || !*task) return;
+  elbo_graph_destroy(&(*task)->graph.graph);
+  free(*task);
+  *task = NULL;
+}
+
+const train_task *vae_task_of(const vae_task *t) { return &t->task; }
