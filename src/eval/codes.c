@@ -47,7 +47,8 @@ static void information_rows(void *arg, int64_t begin, int64_t end) {
   }
 }
 
-elbo_status index_code_information(elbo_ctx *ctx, const float *mean, const float *std, const float *code, int64_t n, int64_t d, double *each) {
+elbo_status index_code_information(elbo_ctx *ctx, const float *mean, const float *std, const float *code, int64_t n, int64_t d,
+                                   double *each) {
   pair_work w = {.mean = mean, .std = std, .code = code, .n = n, .d = d, .each = each};
   TRY(array_new(ctx, (size_t)n, sizeof(double), "posterior widths", (void **)&w.log_norm));
   for (int64_t i = 0; i < n; i++)

@@ -12,7 +12,8 @@ int64_t active_units(const float *mean, int64_t n, int64_t d, double *variance);
 
 // Index-code mutual information I(i;z) in nats of n examples under their own posteriors [Hoffman16]: the mean of
 // log q(z_i|x_i) - log (1/n) sum_j q(z_i|x_j), at most log n. mean, std, code: (n,d), code a draw of each posterior. each: (n) terms.
-elbo_status index_code_information(elbo_ctx *ctx, const float *mean, const float *std, const float *code, int64_t n, int64_t d, double *each);
+elbo_status index_code_information(elbo_ctx *ctx, const float *mean, const float *std, const float *code, int64_t n, int64_t d,
+                                   double *each);
 
 // Two-sample test of Gretton et al. 2012 with the inverse multiquadratic kernel of scale 2d: unbiased squared maximum mean discrepancy of
 // a and b (n,d) each, and the share of random relabellings (a function of seed) whose value is at least as large.

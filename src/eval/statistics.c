@@ -19,7 +19,8 @@ double log_sum_exp(const double *v, int64_t n) {
 }
 
 void weight_sum_add(weight_sum *s, double w) {
-  if (s->n++ == 0) s->largest = w, s->sum = s->sum_squares = 1;
+  if (s->n++ == 0)
+    s->largest = w, s->sum = s->sum_squares = 1;
   else if (w <= s->largest) {
     double e = exp(w - s->largest);
     s->sum += e, s->sum_squares += e * e;

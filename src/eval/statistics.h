@@ -15,9 +15,9 @@ typedef struct weight_sum {
   int64_t n;
 } weight_sum;
 void weight_sum_add(weight_sum *s, double log_weight);
-double weight_sum_log_mean(const weight_sum *s);      // log (1/n sum w)
-double weight_sum_effective(const weight_sum *s);     // (sum w)^2 / sum w^2
-double weight_sum_log_variance(const weight_sum *s);  // of log_mean over draws, to first order: (n / effective - 1) / n
+double weight_sum_log_mean(const weight_sum *s);     // log (1/n sum w)
+double weight_sum_effective(const weight_sum *s);    // (sum w)^2 / sum w^2
+double weight_sum_log_variance(const weight_sum *s); // of log_mean over draws, to first order: (n / effective - 1) / n
 
 // A seed for part `i` of what `seed` governs (SplitMix64).
 uint64_t seed_of_part(uint64_t seed, uint64_t i);

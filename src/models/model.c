@@ -65,7 +65,8 @@ elbo_status elbo_model_load(elbo_ctx *ctx, const char *path, const elbo_model_co
   TRY_GOTO(model_directory_read_spec(ctx, m->arena, directory, &m->spec, &m->step));
   if (run_step >= 0) m->step = run_step;
   TRY_GOTO(model_store_create(ctx, &m->spec, 0, &m->store));
-  if (m->raw) TRY_GOTO(run_read_raw_weights(ctx, directory, m->store));
+  if (m->raw)
+    TRY_GOTO(run_read_raw_weights(ctx, directory, m->store));
   else
     TRY_GOTO(model_directory_read_weights(ctx, directory, m->store));
   count_params(m);
@@ -85,7 +86,7 @@ void elbo_model_destroy(elbo_model **model) {
 }
 
 void elbo_model_get_info(const elbo_model *m, elbo_model_info *out) {
-  static const char *const likelihood_name[] = {"bernoulli", "continuous_bernoulli", "gaussian", "laplace", "discretized_logistic",
+  static const char *const likelihood_name[] = {"bernoulli",        "continuous_bernoulli", "gaussian", "laplace", "discretized_logistic",
                                                 "logistic_mixture", "categorical256"};
   picture_shape group[MAX_GROUPS];
   *out = (elbo_model_info){.preset = "vae",
@@ -109,13 +110,15 @@ elbo_status model_check_pictures(const elbo_model *m, const char *what, const el
   const picture_shape *s = &m->spec.shape;
   int64_t size = s->height * s->width * s->channels;
   bool fits = x && x->dtype == ELBO_F32 && x->rank >= 2 &&
-              ((x->rank == 4 && x->dim[1] == s->height && x->dim[2] == s->width && x->dim[3] == s->channels) || (x->rank == 2 && x->dim[1] == size));
+              ((x->rank == 4 && x->dim[1] == s->height && x->dim[2] == s->width && x->dim[3] == s->channels) ||
+               (x->rank == 2 && x->dim[1] == size));
   if (!fits)
     return fail(m->ctx, ELBO_ERROR_ARGUMENT, "%s: float32 (n,%lld,%lld,%lld) was expected", what, (long long)s->height, (long long)s->width,
                 (long long)s->channels);
   const float *v = x->data;
   for (int64_t i = 0; i < x->dim[0] * size; i++)
-    if (!isfinite(v[i])) return fail(m->ctx, ELBO_ERROR_NUMERIC, "%s: example %lld holds a value that is not finite", what, (long long)(i / size));
+    if (!isfinite(v[i]))
+      return fail(m->ctx, ELBO_ERROR_NUMERIC, "%s: example %lld holds a value that is not finite", what, (long long)(i / size));
   *n = x->dim[0];
   return ELBO_OK;
 }
@@ -154,8 +157,8 @@ static elbo_status open_session(elbo_model *m, latent_mode mode, int64_t n, pick
 }
 
 // Runs all rows; output i goes to arrays[i]. `what` and progress may be NULL.
-static elbo_status run_rows(session *s, const session_rows *rows, int64_t n, int n_out, elbo_array *const *arrays, elbo_progress_fn progress,
-                            void *user, const char *what) {
+static elbo_status run_rows(session *s, const session_rows *rows, int64_t n, int n_out, elbo_array *const *arrays,
+                            elbo_progress_fn progress, void *user, const char *what) {
   for (int64_t at = 0; at < n; at += s->batch) {
     int64_t count = n - at < s->batch ? n - at : s->batch;
     TRY(session_run(s, rows, at, count));
@@ -209,7 +212,8 @@ elbo_status elbo_sample(elbo_model *m, const elbo_sample_config *config, elbo_ar
   if (!(config->temperature >= 0)) return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample: temperature: at least 0 was expected");
   const condition_config *c = &m->spec.model.condition;
   if (c->type == CONDITION_VECTOR)
-    return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "sample: this model is conditioned on a vector; use elbo_apply with inputs \"codes\" and \"condition\"");
+    return fail(m->ctx, ELBO_ERROR_UNSUPPORTED,
+                "sample: this model is conditioned on a vector; use elbo_apply with inputs \"codes\" and \"condition\"");
   if (config->label >= 0 && c->type == CONDITION_NONE)
     return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample: a class was given, but this model is not conditioned on one");
   if (config->label >= 0 && config->label >= m->spec.classes)
@@ -314,8 +318,8 @@ elbo_status elbo_interpolate(elbo_model *m, const elbo_array *a, const elbo_arra
     return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "interpolate: this model is conditional; encode and decode with labels instead");
   for (int i = 0; i < 2; i++)
     if (!end[i] || end[i]->dtype != ELBO_F32 || elbo_array_count(end[i]) != size)
-      return fail(m->ctx, ELBO_ERROR_ARGUMENT, "interpolate: picture %c: float32 (%lld,%lld,%lld) was expected", "ab"[i], (long long)p->height,
-                  (long long)p->width, (long long)p->channels);
+      return fail(m->ctx, ELBO_ERROR_ARGUMENT, "interpolate: picture %c: float32 (%lld,%lld,%lld) was expected", "ab"[i],
+                  (long long)p -> height, (long long)p -> width, (long long)p -> channels);
   elbo_array *both = NULL, *mean = NULL, *codes = NULL;
   elbo_status status;
   int64_t d = vae_code_size(&m->spec);

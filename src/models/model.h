@@ -27,6 +27,7 @@ elbo_status model_directory_read_weights(elbo_ctx *ctx, const char *directory, e
 
 // A store with the parameters of a spec, and their initial values.
 elbo_status model_store_create(elbo_ctx *ctx, const vae_spec *spec, uint64_t seed, elbo_store **out);
+
 // A model around a spec (its lists are borrowed) and weights (borrowed): what training evaluates and draws previews with. Nothing to
 // destroy.
 elbo_model model_of_weights(elbo_ctx *ctx, const vae_spec *spec, elbo_store *store);

@@ -17,7 +17,6 @@ struct vae_task {
   elbo_ctx *ctx;
   vae_spec spec;
   objective_config objective;
-  optimizer_config optimizer;
   elbo_dataset *data;
   uint64_t seed;
   int64_t last_step; // that `schedule` saw
@@ -31,13 +30,17 @@ struct vae_task {
 static bool task_schedule(void *user, int64_t step, int64_t steps, const char *input, float *value) {
   vae_task *t = user;
   t->last_step = step;
-  if (strcmp(input, "beta") == 0) *value = (float)objective_beta_at(&t->objective, step, steps);
-  else if (strcmp(input, "capacity") == 0) *value = (float)objective_capacity_at(&t->objective, step);
-  else return false;
+  if (strcmp(input, "beta") == 0)
+    *value = (float)objective_beta_at(&t->objective, step, steps);
+  else if (strcmp(input, "capacity") == 0)
+    *value = (float)objective_capacity_at(&t->objective, step);
+  else
+    return false;
   return true;
 }
 
-static void task_watch(void *user, elbo_ctx *ctx, int64_t step, int n, const char *const *names, const int *counts, const double *const *values) {
+static void task_watch(void *user, elbo_ctx *ctx, int64_t step, int n, const char *const *names, const int *counts,
+                       const double *const *values) {
   vae_task *t = user;
   collapse_watch_interval(&t->watch, ctx, &t->spec, &t->objective, step, n, names, counts, values);
 }
@@ -89,12 +92,12 @@ static elbo_status task_preview(void *user, elbo_store *weights, int64_t step, c
   return status;
 }
 
-elbo_status vae_task_create(elbo_ctx *ctx, const vae_spec *spec, const objective_config *objective, const optimizer_config *optimizer,
-                            int64_t batch, elbo_dataset *data, uint64_t seed, vae_task **out) {
+elbo_status vae_task_create(elbo_ctx *ctx, const vae_spec *spec, const objective_config *objective, int64_t batch, elbo_dataset *data,
+                            uint64_t seed, vae_task **out) {
   *out = NULL;
   vae_task *t = calloc(1, sizeof *t);
   if (!t) return fail_memory(ctx, sizeof *t, "a task");
-  t->ctx = ctx, t->spec = *spec, t->objective = *objective, t->optimizer = *optimizer, t->data = data, t->seed = seed, t->last_step = -1;
+  t->ctx = ctx, t->spec = *spec, t->objective = *objective, t->data = data, t->seed = seed, t->last_step = -1;
   elbo_dataset_info info = {0};
   if (data) elbo_dataset_get_info(data, &info);
   elbo_status status = vae_training_build(ctx, &t->spec, &t->objective, batch, info.count[ELBO_SPLIT_TRAIN], &t->graph);
@@ -104,13 +107,8 @@ elbo_status vae_task_create(elbo_ctx *ctx, const vae_spec *spec, const objective
   }
   for (int i = 0; i < t->graph.n_metrics; i++)
     t->metric[i] = (train_metric){t->graph.metric_name[i], t->graph.metric_unit[i], t->graph.metric[i], t->graph.metric_quiet[i]};
-  t->phase = (train_phase){.name = "vae",
-                           .graph = t->graph.graph,
-                           .loss = t->graph.loss,
-                           .prefix = "",
-                           .optimizer = &t->optimizer,
-                           .n_metrics = t->graph.n_metrics,
-                           .metrics = t->metric};
+  t->phase = (train_phase){
+      .name = "vae", .graph = t->graph.graph, .loss = t->graph.loss, .prefix = "", .n_metrics = t->graph.n_metrics, .metrics = t->metric};
   t->task = (train_task){.user = t,
                          .n_phases = 1,
                          .phases = &t->phase,

@@ -7,10 +7,10 @@
 
 typedef struct vae_task vae_task;
 
-// spec and objective are copied (their lists are borrowed for the task's life); data is borrowed: validation reads its held-out part.
-// n_valid: examples of it that are scored (0: no validation).
-elbo_status vae_task_create(elbo_ctx *ctx, const vae_spec *spec, const objective_config *objective, const optimizer_config *optimizer,
-                            int64_t batch, elbo_dataset *data, uint64_t seed, vae_task **out);
+// spec and objective are copied (their lists are borrowed for the task's life); data is borrowed: validation reads its held-out part (NULL:
+// none)
+elbo_status vae_task_create(elbo_ctx *ctx, const vae_spec *spec, const objective_config *objective, int64_t batch, elbo_dataset *data,
+                            uint64_t seed, vae_task **out);
 void vae_task_destroy(vae_task **t);
 const train_task *vae_task_of(const vae_task *t);
 

@@ -44,12 +44,11 @@ elbo_status workload_create(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_datas
     w->owns_data = true;
   }
   TRY_GOTO(fit_to_data(ctx, recipe, w->data, &spec));
-  optimizer_config optimizer = train_optimizer(&w->train);
   int64_t micro = train_micro_batch(&w->train);
   loader_config lc = {.split = ELBO_SPLIT_TRAIN, .batch_size = micro, .shuffle = true, .seed = (uint64_t)w->train.seed, .augment = true};
   TRY_GOTO(loader_create(ctx, w->data, &lc, &w->loader));
   w->source = train_source_of_loader(w->loader);
-  TRY_GOTO(vae_task_create(ctx, &spec, &recipe->config.objective, &optimizer, micro, w->data, (uint64_t)w->train.seed, &w->task));
+  TRY_GOTO(vae_task_create(ctx, &spec, &recipe->config.objective, micro, w->data, (uint64_t)w->train.seed, &w->task));
   *out = w;
   return ELBO_OK;
 fail:
@@ -61,7 +60,7 @@ void workload_destroy(workload **workload_) {
   if (!workload_ || !*workload_) return;
   workload *w = *workload_;
   vae_task_destroy(&w->task);
-  if (w->loader) loader_destroy(w->loader);
+  if (w->loader) loader_destroy(&w->loader);
   if (w->owns_data) elbo_dataset_destroy(&w->data);
   free(w);
   *workload_ = NULL;

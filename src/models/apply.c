@@ -1,0 +1,133 @@
+// elbo_apply: any network of a model directory on arrays.
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/file.h"
+#include "models/model.h"
+
+static const elbo_array *find_input(int n, const elbo_named_array *in, const char *name) {
+  for (int i = 0; i < n; i++)
+    if (in[i].name && strcmp(in[i].name, name) == 0) return in[i].array;
+  return NULL;
+}
+
+// MODEL/encoder stands for MODEL.
+static void model_of_component(const char *path, char *directory, size_t size) {
+  char config[PATH_MAX], parent[PATH_MAX];
+  snprintf(directory, size, "%s", path);
+  size_t length = strlen(directory);
+  while (length > 1 && directory[length - 1] == '/') directory[--length] = 0;
+  int n = snprintf(config, sizeof config, "%s/config.json", directory);
+  if (n < 0 || (size_t)n >= sizeof config || !file_exists(config)) return;
+  char *slash = strrchr(directory, '/');
+  n = slash ? snprintf(parent, sizeof parent, "%.*s", (int)(slash == directory ? 1 : slash - directory), directory)
+            : snprintf(parent, sizeof parent, ".");
+  char index[PATH_MAX];
+  int k = snprintf(index, sizeof index, "%s/model_index.json", parent);
+  if (n > 0 && k > 0 && (size_t)k < sizeof index && file_exists(index)) snprintf(directory, size, "%s", parent);
+}
+
+static elbo_tensor *join_groups(const vae_latents *z, bool std) {
+  elbo_tensor *part[MAX_GROUPS];
+  for (int i = 0; i < z->n; i++) part[i] = std ? elbo_exp(z->group[i].log_std) : z->group[i].mean;
+  return z->n == 0 ? NULL : z->n == 1 ? part[0] : elbo_concat(z->n, part, 1);
+}
+
+elbo_status elbo_apply(elbo_ctx *ctx, const char *path, int n_in, const elbo_named_array *in, int n_out, elbo_named_array *out) {
+  enum { MOST = 8 };
+  for (int i = 0; i < n_out; i++) out[i].array = NULL;
+  if (n_out < 1 || n_out > MOST) return fail(ctx, ELBO_ERROR_ARGUMENT, "apply: %d outputs; 1 to %d were expected", n_out, MOST);
+  for (int i = 0; i < n_in; i++)
+    if (!in[i].name || !in[i].array ||
+        (strcmp(in[i].name, "x") != 0 && strcmp(in[i].name, "codes") != 0 && strcmp(in[i].name, "label") != 0 &&
+         strcmp(in[i].name, "condition") != 0))
+      return fail(ctx, ELBO_ERROR_ARGUMENT,
+                  "apply: input '%s': x, or codes, with label or condition where the model needs one, was expected",
+                  in[i].name ? in[i].name : "");
+  const elbo_array *x = find_input(n_in, in, "x"), *codes = find_input(n_in, in, "codes"), *label = find_input(n_in, in, "label"),
+                   *condition = find_input(n_in, in, "condition");
+  if (!x == !codes)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "apply: either x (for the encoder) or codes (for the decoder) is needed as an input");
+
+  char directory[PATH_MAX];
+  elbo_model *m = NULL;
+  session s = {0};
+  elbo_graph *g = NULL;
+  elbo_status status;
+  int64_t n = 0, d;
+  session_rows rows = {0};
+  model_of_component(path, directory, sizeof directory);
+  TRY_GOTO(elbo_model_load(ctx, directory, NULL, &m));
+  d = vae_code_size(&m->spec);
+  if (x) TRY_GOTO(model_check_pictures(m, "apply: x", x, &n));
+  if (codes) {
+    if (codes->dtype != ELBO_F32 || codes->rank != 2 || codes->dim[1] != d) {
+      status = fail(ctx, ELBO_ERROR_ARGUMENT, "apply: codes: float32 (n,%lld) was expected", (long long)d);
+      goto fail;
+    }
+    n = codes->dim[0];
+  }
+  const condition_config *c = &m->spec.model.condition;
+  if (c->type == CONDITION_VECTOR) {
+    if (!condition || condition->dtype != ELBO_F32 || condition->rank != 2 || condition->dim[0] != n || condition->dim[1] != c->dim) {
+      status = fail(ctx, ELBO_ERROR_ARGUMENT, "apply: condition: float32 (%lld,%lld) was expected", (long long)n, (long long)c->dim);
+      goto fail;
+    }
+    rows.condition = condition->data;
+  } else {
+    TRY_GOTO(model_check_labels(m, "apply", label, n, &rows.label));
+  }
+  rows.x = x ? x->data : NULL, rows.codes = codes ? codes->data : NULL;
+
+  TRY_GOTO(elbo_graph_create(ctx, "apply", &g));
+  int64_t batch = n < m->batch_size ? (n > 0 ? n : 1) : m->batch_size;
+  latent_request request = {.spec = &m->spec, .graph = g, .batch = batch, .samples = 1, .mode = x ? LATENT_MEAN : LATENT_GIVEN};
+  vae_latents z = vae_latent_pass(&request);
+  likelihood l = vae_likelihood(&m->spec, false);
+  elbo_tensor *outputs[MOST];
+  for (int i = 0; i < n_out; i++) {
+    const char *name = out[i].name ? out[i].name : "";
+    if (x && strcmp(name, "mean") == 0)
+      outputs[i] = join_groups(&z, false);
+    else if (x && strcmp(name, "std") == 0)
+      outputs[i] = join_groups(&z, true);
+    else if (strcmp(name, "output") == 0)
+      outputs[i] = z.output;
+    else if (strcmp(name, "x") == 0)
+      outputs[i] = likelihood_mean(&l, z.output);
+    else {
+      status = fail(ctx, ELBO_ERROR_ARGUMENT, "apply: output '%s': %sx (the likelihood's mean) or output (its parameters) was expected",
+                    name, x ? "mean, std, " : "");
+      goto fail;
+    }
+    if (outputs[i]) outputs[i] = elbo_scale(outputs[i], 1, 0); // the same tensor may be asked for twice
+  }
+  status = session_create(ctx, g, m->store, batch, n_out, outputs, &s);
+  g = NULL;
+  if (status != ELBO_OK) goto fail;
+  for (int i = 0; i < n_out; i++) {
+    int64_t dim[ELBO_MAX_RANK] = {n};
+    int rank = elbo_tensor_rank(outputs[i]);
+    for (int k = 1; k < rank; k++) dim[k] = elbo_tensor_dim(outputs[i], k);
+    TRY_GOTO(elbo_array_create(ctx, ELBO_F32, rank, dim, &out[i].array));
+  }
+  for (int64_t at = 0; at < n; at += batch) {
+    int64_t count = n - at < batch ? n - at : batch;
+    TRY_GOTO(session_run(&s, &rows, at, count));
+    for (int i = 0; i < n_out; i++) {
+      size_t row = elbo_array_bytes(out[i].array) / (size_t)n;
+      memcpy((char *)out[i].array->data + (size_t)at * row, session_output(&s, i), (size_t)count * row);
+    }
+  }
+  session_destroy(&s);
+  elbo_model_destroy(&m);
+  return ELBO_OK;
+fail:
+  elbo_graph_destroy(&g);
+  session_destroy(&s);
+  elbo_model_destroy(&m);
+  for (int i = 0; i < n_out; i++) elbo_array_destroy(&out[i].array);
+  return status;
+}
