@@ -243,6 +243,74 @@ static void test_special_values(void **state) {
   }
 }
 
+// --- accuracy -------------------------------------------------------------------------------------------------------------------
+
+// |got - want| in units in the last place of float at `want`.
+static double ulps(float got, double want) {
+  int exponent;
+  if (isnan(want) || isnan(got)) return isnan(want) && isnan(got) ? 0.0 : INFINITY;
+  if (isinf((float)want) || isinf(got))
+    return got == (float)want || (fabs(want) > 3.4028e38 && fabs((double)got) > 3.4028e38) ? 0.0 : INFINITY;
+  frexp(want, &exponent);
+  if (want == 0.0 || exponent < -125) exponent = -125;
+  return fabs((double)got - want) / ldexp(1.0, exponent - 24);
+}
+
+// What ops/vec.h says of its functions, over all of float, denormals, infinities and NaN included.
+static void test_accuracy(void **state) {
+  (void)state;
+  static const struct {
+    elementwise_code code;
+    double ulp;
+  } cases[] = {
+      {EW_EXP, 1.5},     {EW_LOG, 1.5},    {EW_LOG1P, 2.5}, {EW_EXPM1, 2.5}, {EW_TANH, 3},
+      {EW_SIGMOID, 2.5}, {EW_SOFTPLUS, 3}, {EW_ERF, 2},     {EW_SIN, 2},     {EW_COS, 2},
+  };
+  enum { STEP = 4001 };
+  const int64_t count = (int64_t)(0x100000000 / STEP);
+  float *x = malloc((size_t)count * sizeof *x);
+  double *want = malloc((size_t)count * sizeof *want);
+  assert_non_null(x);
+  assert_non_null(want);
+  for (int64_t i = 0; i < count; i++) {
+    uint32_t bits = (uint32_t)(i * STEP);
+    memcpy(x + i, &bits, sizeof bits);
+  }
+  for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+    for (int64_t i = 0; i < count; i++) {
+      double u = x[i];
+      want[i] = elementwise_evaluate(cases[c].code, 0.0, 0.0, &u);
+    }
+    for (int isa = 0; isa < ISA_COUNT; isa++) {
+      elbo_ctx *ctx = test_ctx_isa(0, (isa_level)isa);
+      if (!ctx) continue;
+      elbo_graph *g;
+      elbo_plan *p;
+      assert_ok(ctx, elbo_graph_create(ctx, "accuracy", &g));
+      elbo_tensor *in = elbo_input(g, "x", ELBO_F32, 1, &count);
+      elementwise_attr attr = {cases[c].code, 0.0, 0.0};
+      elbo_tensor *y = graph_add(g, &op_unary, &attr, 1, &in, NULL);
+      assert_ok(ctx, elbo_plan_create(ctx, g, 1, &y, NULL, &p));
+      assert_ok(ctx, elbo_plan_set(p, "x", x, count));
+      assert_ok(ctx, elbo_plan_run(p, NULL));
+      const float *out = elbo_plan_output(p, 0);
+      int64_t worst = 0;
+      for (int64_t i = 0; i < count; i++)
+        if (ulps(out[i], want[i]) > ulps(out[worst], want[worst])) worst = i;
+      double error = ulps(out[worst], want[worst]);
+      if (!(error <= cases[c].ulp))
+        print_error("%s, %s: f(%a) = %a, expected %a: %.3g ulp, at most %.3g\n", elementwise_code_name(cases[c].code),
+                    isa_name((isa_level)isa), (double)x[worst], (double)out[worst], want[worst], error, cases[c].ulp);
+      assert_true(error <= cases[c].ulp);
+      elbo_plan_destroy(&p);
+      elbo_graph_destroy(&g);
+      elbo_ctx_destroy(&ctx);
+    }
+  }
+  free(x);
+  free(want);
+}
+
 static void test_errors(void **state) {
   (void)state;
   elbo_ctx *ctx = test_ctx(1);
@@ -303,8 +371,8 @@ int main(int argc, char **argv) {
   }
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_unary),        cmocka_unit_test(test_binary),         cmocka_unit_test(test_broadcast),
-      cmocka_unit_test(test_broadcast_to), cmocka_unit_test(test_special_values), cmocka_unit_test(test_errors),
-      cmocka_unit_test(test_planted_bug),
+      cmocka_unit_test(test_broadcast_to), cmocka_unit_test(test_special_values), cmocka_unit_test(test_accuracy),
+      cmocka_unit_test(test_errors),       cmocka_unit_test(test_planted_bug),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
