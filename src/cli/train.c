@@ -11,8 +11,7 @@ typedef struct train_options {
   common_options common;
   const char *data, *out;
   int64_t steps;
-  int list, resume, dry_run, seed_given;
-  char *made[3]; // overrides made of options
+  int list, keys, resume, dry_run;
 } train_options;
 
 static int print_recipe(void *user, const char *name, const char *path, const char *summary) {
@@ -38,6 +37,19 @@ static int list_recipes(const train_options *o) {
   elbo_status listed = elbo_recipe_list(ctx, print_recipe, &count);
   if (o->common.json) printf("%s]\n", count == -1 ? "[" : "");
   status = listed == ELBO_OK ? STATUS_DONE : report_failure(ctx, listed);
+  elbo_ctx_destroy(&ctx);
+  return status;
+}
+
+static int list_keys(const train_options *o) {
+  elbo_ctx *ctx = NULL;
+  char *text = NULL;
+  int status = open_context(&o->common, &ctx);
+  if (status != ARGS_GO) return status;
+  elbo_status made = elbo_recipe_keys_markdown(ctx, &text);
+  if (made == ELBO_OK) fputs(text, stdout);
+  status = made == ELBO_OK ? STATUS_DONE : report_failure(ctx, made);
+  free(text);
   elbo_ctx_destroy(&ctx);
   return status;
 }
@@ -140,10 +152,12 @@ static int run(const command *self, int argc, char **argv) {
                             {"resume", 0, OPTION_FLAG, &o.resume, 0, 0, NULL, "continue the run bit for bit; start it where there is none"},
                             {"dry-run", 0, OPTION_FLAG, &o.dry_run, 0, 0, NULL, "print parameters, FLOPs and memory; run nothing"},
                             {"list", 0, OPTION_FLAG, &o.list, 0, 0, NULL, "name the recipes that come with elbo"},
+                            {"keys", 0, OPTION_FLAG, &o.keys, 0, 0, NULL, "every key of a recipe, as Markdown"},
                             COMMON_OPTIONS(o.common)};
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);
   if (status != ARGS_GO) return status;
   if (o.list) return list_recipes(&o);
+  if (o.keys) return list_keys(&o);
   const char *recipe = NULL, **overrides = positional.at;
   char own_recipe[4096], steps[48], seed[48];
   int n = 0;

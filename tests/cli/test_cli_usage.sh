@@ -1,0 +1,84 @@
+#!/bin/sh
+# Help, wrong usage, exit statuses.
+. "$(dirname "$0")/lib.sh"
+
+expect 0 "$ELBO" --help
+says "usage: elbo COMMAND"
+expect 0 "$ELBO" --version
+says "^elbo [0-9]"
+expect 2 "$ELBO"
+silent
+for command in train sample reconstruct interpolate encode decode eval report apply info data bench; do
+  expect 0 "$ELBO" $command --help
+  says "^example:"
+  says "elbo $command"
+  says "--json"
+  expect 2 "$ELBO" $command --no-such-option
+  silent
+  complains "unknown option"
+  expect 2 "$ELBO" $command --threads 0
+  complains "--threads 0"
+  expect 2 "$ELBO" $command --threads
+  complains "expected N"
+  expect 2 "$ELBO" $command --seed -1
+  complains "--seed"
+done
+expect 2 "$ELBO" trian
+complains "did you mean 'train'"
+expect 2 "$ELBO" frobnicate
+complains "unknown command"
+expect 2 "$ELBO" sample run --sed 3 --out x.npy
+complains "did you mean --seed"
+expect 2 "$ELBO" sample run -n 0 --out x.npy
+complains "from 1 to"
+expect 2 "$ELBO" sample run -n many --out x.npy
+complains "expected a whole number"
+expect 2 "$ELBO" sample run -n 4 -n 5 --out x.npy
+complains "twice"
+expect 2 "$ELBO" sample run
+complains "--out is missing"
+expect 2 "$ELBO" sample a b --out x.npy
+complains "expected one RUN"
+expect 2 "$ELBO" train
+complains "usage: elbo train"
+expect 2 "$ELBO" train vae-digits
+complains "--out RUN is missing"
+expect 2 "$ELBO" train a b --out "$work/run"
+complains "one recipe is already given"
+expect 2 "$ELBO" train --steps 0 vae-digits --out "$work/run"
+complains "--steps 0"
+expect 2 "$ELBO" eval run --split best
+complains "train|valid|test"
+expect 2 "$ELBO" decode run --out x.npy
+complains "--codes is missing"
+expect 2 "$ELBO" apply run --in x --out y=y.npy
+complains "expected name=x.npy"
+expect 2 "$ELBO" interpolate run a.png --out w.png
+complains "two pictures"
+expect 2 "$ELBO" encode run --out codes.txt
+complains "ends in .npy"
+expect 2 "$ELBO" info
+expect 2 "$ELBO" info --build something
+
+# What is not there is named; nothing is left behind.
+for command in "sample $work/none --out $work/x.npy" "eval $work/none --data $work/none" "report $work/none --out $work/r.html" \
+  "info $work/none" "data $work/none" "encode $work/none --data $work/none --out $work/c.npy"; do
+  expect 1 "$ELBO" $command
+  silent
+  complains "none"
+done
+is_absent "$work/x.npy"
+is_absent "$work/r.html"
+expect 1 "$ELBO" sample run --out "$work/no/such/grid.png"
+complains "no/such"
+expect 0 "$ELBO" info --build
+says "kernels_in_use"
+
+# Standard output that cannot be written is a failure.
+if [ -w /dev/full ]; then
+  got=0
+  "$ELBO" --help >/dev/full 2>"$work/err" || got=$?
+  last_command="elbo --help >/dev/full"
+  [ "$got" = 1 ] || note_failure "exit status $got, expected 1"
+fi
+finish

@@ -1,0 +1,127 @@
+#!/bin/sh
+# Everything that is done with a trained model, on real digits.
+. "$(dirname "$0")/lib.sh"
+cd "$work" || exit 1
+tiny >tiny.yaml
+digits=$ELBO_SOURCE/share/digits
+expect 0 "$ELBO" train tiny.yaml --out run
+
+expect 0 "$ELBO" info run
+says "latent_dim *4"
+expect 0 "$ELBO" info run --json
+says '"type": "run"'
+expect 0 "$ELBO" info run/checkpoints/step-60
+says "model"
+expect 0 "$ELBO" info "$(find run/checkpoints/step-60 -name '*.safetensors' | head -n 1)"
+says "float32"
+expect 0 "$ELBO" info "$digits"
+says "idx"
+expect 0 "$ELBO" info tiny.yaml
+says "recipe"
+
+# Samples: pictures, arrays, directories; the same seed, the same bytes; not a function of how many.
+expect 0 "$ELBO" sample run -n 16 --seed 1 --out grid.png
+is_file grid.png
+expect 0 "$ELBO" info grid.png
+says "picture"
+expect 0 "$ELBO" sample run -n 16 --seed 1 --out a.npy
+expect 0 "$ELBO" sample run -n 16 --seed 1 --out b.npy --threads 1
+expect 0 "$ELBO" sample run -n 16 --seed 2 --out c.npy
+expect 0 "$ELBO" sample run -n 16 --seed 1 --out d.npy --threads 1
+same b.npy d.npy
+cmp -s a.npy c.npy && note_failure "another seed should give other samples"
+expect 0 "$ELBO" info a.npy
+says "16, 28, 28, 1"
+expect 0 "$ELBO" sample run -n 5 --out nchw.npy --layout nchw --uint8
+expect 0 "$ELBO" info nchw.npy
+says "5, 1, 28, 28"
+says "uint8"
+expect 0 "$ELBO" sample run -n 5 --out pictures --json
+says '"n": 5'
+is_file pictures/00004.png
+expect 1 "$ELBO" sample run -n 5 --out pictures
+complains "not empty"
+expect 0 "$ELBO" sample run -n 4 --raw --checkpoint 30 --out raw.npy
+expect 1 "$ELBO" sample run -n 4 --checkpoint 31 --out raw31.npy
+expect 0 "$ELBO" sample run/checkpoints/step-60 -n 4 --out model.npy
+
+expect 0 "$ELBO" reconstruct run --data "$digits" -n 32 --out pairs.png
+is_file pairs.png
+expect 0 "$ELBO" reconstruct run -n 8 --out own.npy
+expect 0 "$ELBO" data "$digits" --split test --class 3 -n 1 --out three.png
+expect 0 "$ELBO" data "$digits" --split test --class 8 -n 1 --out eight.png
+expect 0 "$ELBO" info three.png
+says "28, 28, 1"
+expect 0 "$ELBO" interpolate run three.png eight.png --steps 12 --out walk.png
+is_file walk.png
+expect 0 "$ELBO" interpolate run three.png eight.png --steps 5 --out walk.npy
+expect 1 "$ELBO" interpolate run three.png grid.png --out walk2.png
+complains "28"
+
+# Codes there and back.
+expect 0 "$ELBO" encode run --data "$digits" -n 50 --out codes.npy --stats
+says "posterior deviation"
+is_file codes.std.npy
+expect 0 "$ELBO" info codes.npy
+says "50, 4"
+expect 0 "$ELBO" decode run --codes codes.npy --out x.npy
+expect 0 "$ELBO" info x.npy
+says "50, 28, 28, 1"
+expect 0 "$ELBO" decode run --codes codes.npy --out decoded
+is_file decoded/00049.png
+expect 1 "$ELBO" decode run --codes x.npy --out y.npy
+complains "x.npy"
+expect 0 "$ELBO" encode run --data x.npy --out codes2.npy
+expect 0 "$ELBO" data "$digits" -n 20 --split test --uint8 --out bytes.npy
+expect 0 "$ELBO" encode run --data bytes.npy --out codes3.npy
+expect 0 "$ELBO" data "$digits" -n 20 --split test --layout nchw --out turned.npy
+expect 0 "$ELBO" encode run --data turned.npy --layout nchw --out codes4.npy
+expect 1 "$ELBO" encode run --data codes.npy --out codes5.npy
+complains "codes.npy"
+
+# A network of the model on arrays gives what decode gives, up to the likelihood's mean.
+expect 0 "$ELBO" info run/checkpoints/step-60 --json
+says '"components"'
+
+expect 0 "$ELBO" eval run --data "$digits" --metrics elbo --limit 200 --json
+says '"metrics"'
+says '"stderr"'
+cp out first.json
+expect 0 "$ELBO" eval run --data "$digits" --metrics elbo --limit 200 --json
+same out first.json
+expect 0 "$ELBO" eval run --metrics elbo,iwae --samples 3 --limit 100 --split valid
+says "elbo"
+expect 2 "$ELBO" eval run --data "$digits" --metrics wisdom
+complains "wisdom"
+
+expect 0 "$ELBO" report run --data "$digits" --out report.html
+is_file report.html
+grep -q 'data:image/png;base64,' report.html || note_failure "the report has no pictures"
+grep -qE '(src|href)="(http|/|[a-z]+\.)' report.html && note_failure "the report points outside"
+grep -q 'not made\|not measured' report.html && note_failure "a part of the report is missing"
+
+# Data.
+expect 0 "$ELBO" data "$digits" --json --hash
+says '"test_sha256": "[0-9a-f]\{64\}"'
+expect 0 "$ELBO" data digits
+says "10000\|9[0-9]*\|test"
+expect 0 "$ELBO" data shapes --out shapes.png
+is_file shapes.png
+: >empty.npy
+expect 1 "$ELBO" data empty.npy
+complains "empty.npy"
+head -c 3000 "$digits"/t*-images*.gz >cut.gz 2>/dev/null
+expect 1 "$ELBO" data cut.gz
+complains "cut.gz"
+head -c 100 a.npy >cut.npy
+expect 1 "$ELBO" info cut.npy
+complains "cut.npy"
+weights=$(find run/checkpoints/step-60 -path '*training*' -prune -o -name '*.safetensors' -print | head -n 1)
+head -c 200 "$weights" >cut.safetensors
+expect 1 "$ELBO" info cut.safetensors
+complains "cut.safetensors"
+cp -r run/checkpoints/step-60 broken
+head -c 200 "$weights" >"broken/${weights#run/checkpoints/step-60/}"
+expect 1 "$ELBO" sample broken -n 1 --out broken.png
+is_absent broken.png
+finish
