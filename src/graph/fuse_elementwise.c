@@ -105,11 +105,7 @@ static bool within_limits(const clusters *c, int a, int b) {
         const elbo_tensor *x = n->in[i];
         int p = c->of[x->producer->id], known = 0;
         if (p == a || p == b) {
-<<<<<<< HEAD
           if (info_of(x->producer).sum) return false; // a sum is there when its program has ended
-=======
-          if (info_of(x->producer).sum) return false; // a sum over axes of length 1 has the iteration shape, but is no register
->>>>>>> 02ddb3d (graph: a sum within a fused program is no operand of it; tests: reductions)
           continue;
         }
         if (is_scalar_constant(x)) {
