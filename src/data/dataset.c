@@ -31,7 +31,8 @@ void elbo_dataset_destroy(elbo_dataset **dataset) {
   if (!ds) return;
   for (int s = 0; s < 3; s++) {
     example_part *part = &ds->part[s];
-    free(part->pixels), free(part->label), free(part->caption.at), free(part->caption.offset);
+    part_free_pixels(part);
+    free(part->label), free(part->caption.at), free(part->caption.offset);
     if (part->release_user) part->release_user(part->user);
     if (part->walk_ops) part->walk_ops->release(part->source);
     if (!ds->view[s].borrowed) free(ds->view[s].index);

@@ -46,8 +46,9 @@ typedef struct sample_source_ops {
 
 typedef struct example_part {
   int64_t count;
-  void *pixels;   // (count,H,W,C) of the set's dtype, malloc'd; NULL: made on demand or walked
-  int32_t *label; // (count), NULL: none
+  void *pixels;      // (count,H,W,C) of the set's dtype, malloc'd; NULL: made on demand or walked
+  elbo_array *owner; // of pixels, when they are an array's; NULL: their own
+  int32_t *label;    // (count), NULL: none
   text_list caption;
   // on demand: fills out (H,W,C) of the set's dtype and *label; callable from several threads at once
   elbo_status (*make)(void *user, elbo_ctx *ctx, int64_t index, void *out, int32_t *label);
@@ -132,6 +133,9 @@ bool density_known(const char *name);
 
 // Fills a part from arrays: x (N,H,W,C), (N,H,W) or (N,D); label 1-D or (N,1) or NULL. Takes nothing over.
 elbo_status part_from_arrays(elbo_dataset *ds, elbo_split part, const char *name, const elbo_array *x, const elbo_array *label);
+// The same, but x may be taken over (*x is then NULL) instead of copied.
+elbo_status part_take_array(elbo_dataset *ds, elbo_split part, const char *name, elbo_array **x, const elbo_array *label);
+void part_free_pixels(example_part *part);
 // Whether a file's name speaks of a test or validation set ("t10k-images", "cifar10-test.tar", "x_val.npy").
 elbo_split split_of_name(const char *path);
 

@@ -56,7 +56,7 @@ static elbo_status fit_memory(elbo_dataset *ds) {
     refit r = {.ds = ds, .from = part->pixels, .from_bytes = dataset_example_bytes(ds), .to_bytes = to_bytes, .to = malloc((size_t)total)};
     if (!r.to) return fail_memory(ds->ctx, (size_t)total, "resized pictures");
     parallel_for(&ds->ctx->pool, part->count, 8, refit_range, &r);
-    free(part->pixels);
+    part_free_pixels(part);
     part->pixels = r.to;
     if (atomic_load(&r.failed)) return fail_memory(ds->ctx, (size_t)total, "resized pictures");
   }
@@ -89,6 +89,8 @@ static elbo_status check_labels(elbo_dataset *ds) {
       if (v + 1 > classes) classes = v + 1;
     }
   if (ds->config.classes) classes = ds->config.classes;
+  if (ds->class_names && classes > ds->classes)
+    return fail(ds->ctx, ELBO_ERROR_ARGUMENT, "data.classes = %lld, but %s names %d classes", (long long)classes, ds->path, ds->classes);
   if (classes > ds->classes) ds->classes = (int)classes;
   if (ds->classes == 0) ds->labels = false;
   return ELBO_OK;

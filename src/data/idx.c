@@ -169,8 +169,7 @@ elbo_status idx_open(elbo_dataset *ds, const char *path) {
   }
   if (status == ELBO_OK) status = gather(ds, &files, x, label, x_name);
   for (int s = 0; s < 3 && status == ELBO_OK; s++) {
-    if (x[s]) status = part_from_arrays(ds, (elbo_split)s, x_name[s], x[s], label[s]);
-    elbo_array_destroy(&x[s]); // one at a time: at most one copy more than needed
+    if (x[s]) status = part_take_array(ds, (elbo_split)s, x_name[s], &x[s], label[s]);
   }
   if (status == ELBO_OK && !x_name[0] && !x_name[1] && !x_name[2])
     status = fail(ds->ctx, ELBO_ERROR_FORMAT, "%s: IDX labels, but no IDX file of examples", path);

@@ -25,7 +25,7 @@ static elbo_status open_npz(elbo_dataset *ds, const char *path) {
     elbo_status status = npz_find(ctx, path, 5, s < 3 ? X_NAMES[s] : PLAIN_X, &x);
     if (status == ELBO_OK && x) status = npz_find(ctx, path, 5, s < 3 ? Y_NAMES[s] : PLAIN_Y, &y);
     if (status == ELBO_OK && x) {
-      status = part_from_arrays(ds, s < 3 ? (elbo_split)s : split_of_name(path), path, x, y);
+      status = part_take_array(ds, s < 3 ? (elbo_split)s : split_of_name(path), path, &x, y);
       any = true;
     }
     elbo_array_destroy(&x), elbo_array_destroy(&y);
@@ -35,7 +35,7 @@ static elbo_status open_npz(elbo_dataset *ds, const char *path) {
   elbo_array *only = NULL;
   elbo_status status = npz_find(ctx, path, 0, NULL, &only);
   if (status == ELBO_OK && only)
-    status = part_from_arrays(ds, split_of_name(path), path, only, NULL);
+    status = part_take_array(ds, split_of_name(path), path, &only, NULL);
   else if (status == ELBO_OK)
     status = fail(ctx, ELBO_ERROR_FORMAT, "%s: no .npy array in it", path);
   else
@@ -72,7 +72,7 @@ static elbo_status open_npy(elbo_dataset *ds, const file_list *files) {
   }
   for (int s = 0; s < 3; s++) {
     if (status == ELBO_OK && x[s])
-      status = part_from_arrays(ds, (elbo_split)s, name[s], x[s], y[s]);
+      status = part_take_array(ds, (elbo_split)s, name[s], &x[s], y[s]);
     else if (status == ELBO_OK && y[s] && !x[s])
       status = fail(ds->ctx, ELBO_ERROR_FORMAT, "%s: labels (an array of one dimension), but no examples beside them", ds->path);
     elbo_array_destroy(&x[s]), elbo_array_destroy(&y[s]);

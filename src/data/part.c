@@ -81,7 +81,35 @@ static elbo_status copy_labels(elbo_dataset *ds, example_part *part, const char 
   return status;
 }
 
-elbo_status part_from_arrays(elbo_dataset *ds, elbo_split split, const char *name, const elbo_array *x, const elbo_array *label) {
+void part_free_pixels(example_part *part) {
+  if (part->owner)
+    elbo_array_destroy(&part->owner);
+  else
+    free(part->pixels);
+  part->pixels = NULL;
+}
+
+static elbo_status keep_pixels(elbo_dataset *ds, example_part *part, const char *name, elbo_array **x, bool take) {
+  size_t bytes = elbo_array_bytes(*x);
+  bool nchw = ds->config.layout == DATA_LAYOUT_NCHW && (*x)->rank == 4;
+  if (take && !nchw) {
+    part->owner = *x, part->pixels = (*x)->data;
+    *x = NULL;
+    return ELBO_OK;
+  }
+  part->pixels = malloc(bytes ? bytes : 1);
+  if (!part->pixels) return fail_memory(ds->ctx, bytes, name);
+  const int64_t *d = (*x)->dim;
+  if (nchw)
+    copy_channels_last((*x)->data, part->pixels, d[0], d[1], d[2] * d[3], elbo_dtype_size((*x)->dtype));
+  else
+    memcpy(part->pixels, (*x)->data, bytes);
+  return ELBO_OK;
+}
+
+static elbo_status fill_part(elbo_dataset *ds, elbo_split split, const char *name, elbo_array **address, bool take,
+                             const elbo_array *label) {
+  const elbo_array *x = *address;
   const int64_t *d = x->dim;
   int64_t h = 1, w = 1, c = 1;
   bool nchw = ds->config.layout == DATA_LAYOUT_NCHW && x->rank == 4;
@@ -94,30 +122,31 @@ elbo_status part_from_arrays(elbo_dataset *ds, elbo_split split, const char *nam
   else
     return fail(ds->ctx, ELBO_ERROR_FORMAT, "%s: examples of %d dimensions; expected (N,H,W,C), (N,H,W) or (N,D)", name, x->rank);
   if (d[0] == 0) return fail(ds->ctx, ELBO_ERROR_FORMAT, "%s: holds no examples", name);
-  elbo_array *converted = NULL;
-  if (x->dtype != ELBO_U8 && x->dtype != ELBO_U16 && x->dtype != ELBO_F32) {
-    TRY(elbo_array_convert(ds->ctx, x, ELBO_F32, &converted)); // values as they are
-    x = converted;
-  }
-  example_part *part = &ds->part[split];
-  if (x->rank != 2 && c > 4 && ds->config.layout == DATA_LAYOUT_NHWC && d[1] <= 4)
+  if (x->rank == 4 && !nchw && c > 4 && d[1] <= 4)
     log_warning(ds->ctx, "%s: (%lld,%lld,%lld,%lld) looks like N,C,H,W; if it is, set data.layout=nchw", name, (long long)d[0],
                 (long long)d[1], (long long)d[2], (long long)d[3]);
-  elbo_status status = set_shape(ds, name, h, w, c, x->dtype);
-  size_t bytes = elbo_array_bytes(x);
-  if (status == ELBO_OK) {
-    part->pixels = malloc(bytes ? bytes : 1);
-    if (!part->pixels) status = fail_memory(ds->ctx, bytes, name);
-  }
-  if (status == ELBO_OK) {
-    if (nchw)
-      copy_channels_last(x->data, part->pixels, d[0], c, h * w, elbo_dtype_size(x->dtype));
-    else
-      memcpy(part->pixels, x->data, bytes);
-    part->count = d[0];
-    ds->image = ds->image || (x->rank >= 3 && c <= 4);
-    if (label) status = copy_labels(ds, part, name, label);
-  }
+  example_part *part = &ds->part[split];
+  int64_t count = d[0];
+  int rank = x->rank;
+  TRY(set_shape(ds, name, h, w, c, x->dtype));
+  TRY(keep_pixels(ds, part, name, address, take));
+  part->count = count;
+  ds->image = ds->image || (rank >= 3 && c <= 4);
+  return label ? copy_labels(ds, part, name, label) : ELBO_OK;
+}
+
+static bool is_stored_dtype(elbo_dtype dtype) { return dtype == ELBO_U8 || dtype == ELBO_U16 || dtype == ELBO_F32; }
+
+elbo_status part_take_array(elbo_dataset *ds, elbo_split split, const char *name, elbo_array **x, const elbo_array *label) {
+  if (!is_stored_dtype((*x)->dtype)) return part_from_arrays(ds, split, name, *x, label);
+  return fill_part(ds, split, name, x, true, label);
+}
+
+elbo_status part_from_arrays(elbo_dataset *ds, elbo_split split, const char *name, const elbo_array *x, const elbo_array *label) {
+  if (is_stored_dtype(x->dtype)) return fill_part(ds, split, name, &(elbo_array *){(elbo_array *)(uintptr_t)x}, false, label);
+  elbo_array *converted; // values as they are
+  TRY(elbo_array_convert(ds->ctx, x, ELBO_F32, &converted));
+  elbo_status status = fill_part(ds, split, name, &converted, true, label);
   elbo_array_destroy(&converted);
   return status;
 }
@@ -211,6 +240,7 @@ static elbo_status learn_shape(part_builder *b) {
   picture p = {0}, q = {0};
   elbo_status status = ELBO_OK;
   for (int64_t i = 0; i < b->n && !ds->height; i++) {
+    if (picture_recognise(b->chunk[i].bytes, b->chunk[i].size) == PICTURE_JPEG) ds->decoder = jpeg_decoder_name();
     status = decode_shaped(ds, &b->chunk[i], &p, &q);
     if (status == ELBO_OK) status = set_shape(ds, b->chunk[i].name, p.height, p.width, p.channels, p.bits == 8 ? ELBO_U8 : ELBO_U16);
     if (status == ELBO_OK || !is_unreadable(status)) break;
