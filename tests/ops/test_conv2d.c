@@ -207,7 +207,7 @@ static void bench_node(elbo_ctx *ctx, const char *layer, const char *what, const
     const conv_kernel *c = tables[ctx->isa][i];
     char name[64];
     if (!c->supports(&p)) continue;
-    double t = kernel_check_time(ctx, n, prepare_forced, c, 8, name);
+    double t = kernel_check_time(ctx, n, prepare_forced, c, 10, name);
     if (t > 0) print_message("%-12s %-9s %-36s %8.3f ms %7.1f GFLOP/s\n", layer, what, name, 1e3 * t, 1e-9 * (double)n->op->flops(n) / t);
   }
 }
