@@ -4,7 +4,7 @@
 
 #include "ops/conv_cpu.h"
 
-const conv_kernel *const ISA(conv_kernels)[] = {&ISA(conv_gemm), &ISA(conv_gemm_weight), NULL};
+const conv_kernel *const ISA(conv_kernels)[] = {&ISA(conv_gemm), &ISA(conv_dot), &ISA(conv_gemm_weight), NULL};
 
 elbo_status ISA(conv_prepare)(compile_env *env, const conv_problem *p, kernel *k) {
   const conv_kernel *best = NULL;

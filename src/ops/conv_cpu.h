@@ -31,6 +31,7 @@ elbo_status ISA(conv_prepare)(compile_env *env, const conv_problem *p, kernel *k
 
 // The table's entries, each in a file of its own.
 extern const conv_kernel ISA(conv_gemm);        // forward and transposed: gather patches, multiply
+extern const conv_kernel ISA(conv_dot);         // forward and transposed with few result channels
 extern const conv_kernel ISA(conv_gemm_weight); // weight gradient: the like
 
 #endif

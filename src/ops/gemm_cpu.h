@@ -110,6 +110,27 @@ static inline void clear_floats(float *dst, int64_t n) {
   for (; i < n; i++) dst[i] = 0;
 }
 
+// Four rows of 4-lane groups to four columns: out[i] lane 4 g + j = group g, row j, element i; v[j] holds row j of every group.
+static inline void transpose4(const vfloat v[4], vfloat out[4]) {
+#if VW == 16
+  __m512 a = _mm512_unpacklo_ps((__m512)v[0], (__m512)v[1]), b = _mm512_unpackhi_ps((__m512)v[0], (__m512)v[1]);
+  __m512 c = _mm512_unpacklo_ps((__m512)v[2], (__m512)v[3]), d = _mm512_unpackhi_ps((__m512)v[2], (__m512)v[3]);
+  out[0] = (vfloat)_mm512_shuffle_ps(a, c, 0x44);
+  out[1] = (vfloat)_mm512_shuffle_ps(a, c, 0xee);
+  out[2] = (vfloat)_mm512_shuffle_ps(b, d, 0x44);
+  out[3] = (vfloat)_mm512_shuffle_ps(b, d, 0xee);
+#elif VW == 8
+  __m256 a = _mm256_unpacklo_ps((__m256)v[0], (__m256)v[1]), b = _mm256_unpackhi_ps((__m256)v[0], (__m256)v[1]);
+  __m256 c = _mm256_unpacklo_ps((__m256)v[2], (__m256)v[3]), d = _mm256_unpackhi_ps((__m256)v[2], (__m256)v[3]);
+  out[0] = (vfloat)_mm256_shuffle_ps(a, c, 0x44);
+  out[1] = (vfloat)_mm256_shuffle_ps(a, c, 0xee);
+  out[2] = (vfloat)_mm256_shuffle_ps(b, d, 0x44);
+  out[3] = (vfloat)_mm256_shuffle_ps(b, d, 0xee);
+#else
+  for (int i = 0; i < 4; i++) out[i] = (vfloat){v[0][i], v[1][i], v[2][i], v[3][i]};
+#endif
+}
+
 static inline vfloat activate(vfloat x, contraction_activation activation, float slope) {
   switch (activation) {
   case CONTRACTION_RELU: return vselect(x < 0, vsplat(0), x);
