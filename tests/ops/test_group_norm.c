@@ -1,0 +1,214 @@
+#include <math.h>
+#include <stdlib.h>
+
+#include "builder_check.h"
+#include "ops/norm.h"
+
+typedef struct params {
+  int rank;
+  int64_t dim[ELBO_MAX_RANK];
+  int groups;
+  bool weight, bias;
+  norm_act act;
+} params;
+
+static elbo_tensor *build(elbo_graph *g, const void *arg) {
+  const params *p = arg;
+  int64_t c = p->dim[p->rank - 1];
+  elbo_tensor *w = p->weight ? elbo_input(g, "weight", ELBO_F32, 1, &c) : NULL,
+              *b = p->bias ? elbo_input(g, "bias", ELBO_F32, 1, &c) : NULL;
+  elbo_tensor *y = elbo_group_norm(elbo_input(g, "x", ELBO_F32, p->rank, p->dim), w, b, p->groups, 1e-5);
+  switch (p->act) {
+  case NORM_ACT_RELU: return elbo_relu(y);
+  case NORM_ACT_LEAKY_RELU: return elbo_leaky_relu(y, 0.2);
+  case NORM_ACT_SILU: return elbo_silu(y);
+  default: return y;
+  }
+}
+
+static void check(const params *p, uint64_t seed, int orders) {
+  char name[128];
+  snprintf(name, sizeof name, "group_norm (%d,%d,%d,%d,%d) groups %d weight %d bias %d act %d", (int)p->dim[0], (int)p->dim[1],
+           (int)p->dim[2], (int)p->dim[3], (int)p->dim[4], p->groups, p->weight, p->bias, (int)p->act);
+  assert_true(op_check_run(&(op_check){.name = name, .seed = seed, .orders = orders, .grad_tolerance = orders > 1 ? 1e-5 : 0}, build, p));
+}
+
+static void test_random_shapes(void **state) {
+  (void)state;
+  test_random r = {.seed = test_seed()};
+  for (int i = 0; i < 20; i++) {
+    params p = {.rank = (int)test_below(&r, 2, 5), .groups = (int)test_below(&r, 1, 5)};
+    p.weight = test_below(&r, 0, 3) > 0, p.bias = test_below(&r, 0, 3) > 0;
+    for (int d = 0; d < p.rank - 1; d++) p.dim[d] = test_below(&r, 1, 5);
+    p.dim[p.rank - 1] = p.groups * test_below(&r, 1, 15);
+    if (p.rank == 2 && p.dim[1] == p.groups) p.dim[1] *= 2; // groups of a single number are all zeros
+    p.act = p.rank == 4 ? (norm_act)test_below(&r, 0, 3) : NORM_ACT_NONE;
+    check(&p, test_seed() + (uint64_t)i, 1);
+  }
+}
+
+static void test_chosen_shapes(void **state) {
+  (void)state;
+  check(&(params){4, {2, 3, 3, 64}, 8, true, true, NORM_ACT_SILU}, 1, 1);
+  check(&(params){4, {1, 40, 40, 24}, 24, true, true, NORM_ACT_NONE}, 2, 1);      // groups of one channel; chunks of one image
+  check(&(params){4, {3, 21, 33, 20}, 5, true, true, NORM_ACT_SILU}, 3, 1);       // chunks of uneven rows
+  check(&(params){4, {17, 3, 5, 12}, 3, true, false, NORM_ACT_LEAKY_RELU}, 4, 1); // whole images
+  check(&(params){3, {70, 5, 9}, 1, false, true, NORM_ACT_RELU}, 5, 1);           // more images than blocks of dweight
+}
+
+static void test_second(void **state) {
+  (void)state;
+  check(&(params){4, {2, 2, 3, 6}, 2, true, true, NORM_ACT_NONE}, 6, 2);
+  check(&(params){3, {3, 2, 8}, 4, false, false, NORM_ACT_SILU}, 7, 2);
+}
+
+static void test_threads(void **state) {
+  (void)state;
+  assert_threads_change_nothing(build, &(params){4, {2, 40, 40, 24}, 6, true, true, NORM_ACT_SILU});
+  assert_threads_change_nothing(build, &(params){4, {37, 5, 5, 24}, 6, true, true, NORM_ACT_SILU});
+}
+
+// Numbers far from zero: a sum of squares in float32 would keep no digit of the variance.
+static void test_large_mean(void **state) {
+  (void)state;
+  elbo_ctx *ctx = test_ctx(0);
+  elbo_graph *g = NULL;
+  elbo_plan *plan = NULL;
+  test_random r = {.seed = 3};
+  const int64_t count = 2 * 30 * 30 * 8;
+  assert_ok(ctx, elbo_graph_create(ctx, "far", &g));
+  elbo_tensor *y = elbo_group_norm(elbo_input(g, "x", ELBO_F32, 4, (int64_t[]){2, 30, 30, 8}), NULL, NULL, 2, 1e-5);
+  assert_ok(ctx, elbo_plan_create(ctx, g, 1, &y, NULL, &plan));
+  float *x = elbo_plan_input(plan, "x");
+  for (int64_t i = 0; i < count; i++) x[i] = 4096.0f + (float)(int)(8 * test_uniform(&r));
+  double mean = 0, square = 0;
+  assert_ok(ctx, elbo_plan_run(plan, NULL));
+  const float *out = elbo_plan_output(plan, 0);
+  for (int64_t i = 0; i < count; i++) mean += (double)out[i] / (double)count, square += (double)out[i] * (double)out[i] / (double)count;
+  assert_near(mean, 0.0, 1e-3); // half a unit in the last place of 4096 over a standard deviation of 2.3
+  assert_near(square, 1.0, 1e-4);
+  elbo_plan_destroy(&plan);
+  elbo_graph_destroy(&g);
+  elbo_ctx_destroy(&ctx);
+}
+
+// --- the fused form, which the fuse pass makes: against the plain one with its activation ---
+
+static elbo_tensor *build_fused(elbo_graph *g, const void *arg) {
+  const params *p = arg;
+  int64_t c = p->dim[p->rank - 1];
+  elbo_tensor *w = p->weight ? elbo_input(g, "weight", ELBO_F32, 1, &c) : NULL,
+              *b = p->bias ? elbo_input(g, "bias", ELBO_F32, 1, &c) : NULL;
+  node *n = graph_add_fused_group_norm(g, elbo_input(g, "x", ELBO_F32, p->rank, p->dim), w, b, p->groups, 1e-5, p->act, 0.2);
+  return n ? n->out[0] : NULL;
+}
+
+// the three gradients as one row: dx, dweight, dbias
+static elbo_tensor *build_fused_grad(elbo_graph *g, const void *arg) {
+  const params *p = arg;
+  int64_t c = p->dim[p->rank - 1];
+  elbo_tensor *x = elbo_input(g, "x", ELBO_F32, p->rank, p->dim), *dy = elbo_input(g, "dy", ELBO_F32, p->rank, p->dim);
+  elbo_tensor *w = p->weight ? elbo_input(g, "weight", ELBO_F32, 1, &c) : NULL,
+              *b = p->bias ? elbo_input(g, "bias", ELBO_F32, 1, &c) : NULL;
+  node *y = graph_add_fused_group_norm(g, x, w, b, p->groups, 1e-5, p->act, 0.2);
+  if (!y) return NULL;
+  node *n = graph_add_fused_group_norm_grad(g, x, w, b, y->out[1], y->out[2], dy, p->groups, 1e-5, p->act, 0.2);
+  if (!n) return NULL;
+  const int64_t flat = -1;
+  return elbo_concat(3, (elbo_tensor *[]){elbo_reshape(n->out[0], 1, &flat), n->out[1], n->out[2]}, 0);
+}
+
+static elbo_tensor *build_plain_grad(elbo_graph *g, const void *arg) {
+  const params *p = arg;
+  elbo_tensor *y = build(g, arg), *dy = elbo_input(g, "dy", ELBO_F32, p->rank, p->dim), *wrt[3], *grad[3];
+  int64_t c = p->dim[p->rank - 1];
+  wrt[0] = elbo_input(g, "x", ELBO_F32, p->rank, p->dim);
+  wrt[1] = elbo_input(g, "weight", ELBO_F32, 1, &c), wrt[2] = elbo_input(g, "bias", ELBO_F32, 1, &c);
+  if (elbo_gradient(elbo_sum(elbo_mul(y, dy), ELBO_ALL_AXES, 0), 3, wrt, grad) != ELBO_OK) return NULL;
+  const int64_t flat = -1;
+  return elbo_concat(3, (elbo_tensor *[]){elbo_reshape(grad[0], 1, &flat), grad[1], grad[2]}, 0);
+}
+
+// The references of two graphs on the same inputs.
+static void assert_same_reference(op_build_fn a, op_build_fn b, const params *p) {
+  elbo_ctx *ctx = test_ctx(1);
+  op_build_fn build_of[] = {a, b};
+  double *kept = NULL;
+  int64_t count = 0;
+  for (int i = 0; i < 2; i++) {
+    elbo_graph *g = NULL;
+    elbo_plan *plan = NULL;
+    elbo_plan_config config;
+    test_random r = {.seed = 11};
+    elbo_plan_defaults(&config);
+    config.backend = ELBO_BACKEND_REFERENCE;
+    assert_ok(ctx, elbo_graph_create(ctx, "fused", &g));
+    elbo_tensor *y = build_of[i](g, p);
+    assert_ok(ctx, elbo_graph_check(g));
+    assert_ok(ctx, elbo_plan_create(ctx, g, 1, &y, &config, &plan));
+    const char *names[] = {"x", "weight", "bias", "dy"};
+    for (int k = 0; k < 4; k++) {
+      double *x = elbo_plan_input(plan, names[k]);
+      for (size_t e = 0; e < elbo_plan_input_bytes(plan, names[k]) / sizeof *x; e++) x[e] = test_normal(&r);
+    }
+    assert_ok(ctx, elbo_plan_run(plan, NULL));
+    const double *out = elbo_plan_output(plan, 0);
+    if (i == 0) {
+      count = shape_count(&y->shape);
+      kept = malloc((size_t)count * sizeof *kept);
+      assert_non_null(kept);
+      memcpy(kept, out, (size_t)count * sizeof *kept);
+    } else {
+      for (int64_t e = 0; e < count; e++) assert_near(out[e], kept[e], 1e-11);
+    }
+    elbo_plan_destroy(&plan);
+    elbo_graph_destroy(&g);
+  }
+  free(kept);
+  elbo_ctx_destroy(&ctx);
+}
+
+static void test_fused(void **state) {
+  (void)state;
+  for (int act = NORM_ACT_NONE; act <= NORM_ACT_SILU; act++) {
+    params p[] = {{4, {2, 3, 5, 22}, 2, true, true, (norm_act)act},
+                  {4, {18, 3, 2, 37}, 1, true, true, (norm_act)act},
+                  {4, {1, 33, 31, 72}, 8, true, true, (norm_act)act}};
+    for (int i = 0; i < 3; i++) {
+      op_check c = {.name = "fused_group_norm", .seed = (uint64_t)i + 20};
+      assert_true(op_check_run(&c, build_fused, &p[i]));
+      c.name = "fused_group_norm_grad";
+      assert_true(op_check_run(&c, build_fused_grad, &p[i]));
+    }
+    assert_same_reference(build, build_fused, &p[0]);
+    assert_same_reference(build_plain_grad, build_fused_grad, &p[0]);
+  }
+}
+
+static void test_refused(void **state) {
+  (void)state;
+  assert_build_refused(build, &(params){4, {1, 2, 2, 10}, 4, true, true, 0}, "10 channels do not come apart into 4 equal groups");
+  assert_build_refused(build, &(params){1, {10}, 1, false, false, 0}, "group_norm of float32 (10)");
+}
+
+int main(int argc, char **argv) {
+  op_check_bench_arguments(argc, argv);
+  if (op_check_benching()) {
+    const int64_t shapes[][4] = {{128, 14, 14, 32}, {128, 16, 16, 64}, {128, 8, 8, 128},
+                                 {32, 32, 32, 128}, {16, 8, 8, 512},   {1, 256, 256, 128}};
+    for (int i = 0; i < 6; i++) {
+      params p = {4, {shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3]}, 8, true, true, NORM_ACT_SILU};
+      char name[64];
+      snprintf(name, sizeof name, "+silu (%d,%d,%d,%d)", (int)p.dim[0], (int)p.dim[1], (int)p.dim[2], (int)p.dim[3]);
+      op_check_bench(&(op_check){.name = name, .orders = 1}, build, &p);
+      op_check_bench(&(op_check){.name = name}, build_fused_grad, &p);
+    }
+    return 0;
+  }
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_random_shapes), cmocka_unit_test(test_chosen_shapes), cmocka_unit_test(test_second),
+      cmocka_unit_test(test_threads),       cmocka_unit_test(test_large_mean),    cmocka_unit_test(test_fused),
+      cmocka_unit_test(test_refused),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
