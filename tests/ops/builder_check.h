@@ -2,9 +2,11 @@
 #ifndef TESTS_OPS_BUILDER_CHECK_H
 #define TESTS_OPS_BUILDER_CHECK_H
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "graph/graph.h"
+#include "ops/op.h"
 #include "support/op_check.h"
 
 // Building fails with ELBO_ERROR_ARGUMENT and a message that contains `part`.

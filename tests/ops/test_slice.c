@@ -1,4 +1,3 @@
-#include <stdlib.h>
 
 #include "builder_check.h"
 
