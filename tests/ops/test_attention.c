@@ -68,18 +68,18 @@ static void test_extremes(void **state) {
   assert_ok(ctx, elbo_graph_create(ctx, "extremes", &g));
   elbo_tensor *y = build(g, &(params){1, 2, 2, 1, 1, 1, {2}, 1, 0});
   assert_ok(ctx, elbo_plan_create(ctx, g, 1, &y, NULL, &plan));
-  assert_ok(ctx, elbo_plan_set(plan, "q", (const float[]){1000, -1000}, 2));
-  assert_ok(ctx, elbo_plan_set(plan, "k", (const float[]){1000, -1000}, 2));
-  assert_ok(ctx, elbo_plan_set(plan, "v", (const float[]){3, 5}, 2));
-  assert_ok(ctx, elbo_plan_set(plan, "bias", (const float[]){0, 0}, 2));
-  assert_ok(ctx, elbo_plan_run(plan, NULL));
-  assert_close(elbo_plan_output(plan, 0), (const float[]){3, 5}, 2, 1e-7);
-  assert_ok(ctx, elbo_plan_set(plan, "bias", (const float[]){-INFINITY, 0}, 2)); // as masks are written
-  assert_ok(ctx, elbo_plan_run(plan, NULL));
-  assert_close(elbo_plan_output(plan, 0), (const float[]){5, 5}, 2, 1e-7);
-  assert_ok(ctx, elbo_plan_set(plan, "bias", (const float[]){-INFINITY, -INFINITY}, 2));
-  assert_ok(ctx, elbo_plan_run(plan, NULL));
-  assert_close(elbo_plan_output(plan, 0), (const float[]){0, 0}, 2, 0);
+  const float x[] = {1000, -1000}, v[] = {3, 5};
+  const struct { // biases of minus infinity, as masks are written
+    float bias[2], y[2];
+  } cases[] = {{{0, 0}, {3, 5}}, {{-INFINITY, 0}, {5, 5}}, {{-INFINITY, -INFINITY}, {0, 0}}};
+  assert_ok(ctx, elbo_plan_set(plan, "q", x, 2));
+  assert_ok(ctx, elbo_plan_set(plan, "k", x, 2));
+  assert_ok(ctx, elbo_plan_set(plan, "v", v, 2));
+  for (int i = 0; i < 3; i++) {
+    assert_ok(ctx, elbo_plan_set(plan, "bias", cases[i].bias, 2));
+    assert_ok(ctx, elbo_plan_run(plan, NULL));
+    assert_close(elbo_plan_output(plan, 0), cases[i].y, 2, 1e-7);
+  }
   elbo_plan_destroy(&plan);
   elbo_graph_destroy(&g);
   elbo_ctx_destroy(&ctx);

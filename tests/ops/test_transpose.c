@@ -18,7 +18,8 @@ static void check(const params *p, uint64_t seed) {
   char name[128];
   snprintf(name, sizeof name, "transpose rank %d (%d,%d,%d,%d,%d) by (%d,%d,%d,%d,%d)", p->rank, (int)p->dim[0], (int)p->dim[1],
            (int)p->dim[2], (int)p->dim[3], (int)p->dim[4], p->perm[0], p->perm[1], p->perm[2], p->perm[3], p->perm[4]);
-  assert_true(op_check_run(&(op_check){.name = name, .seed = seed, .orders = 1, .tolerance = 1e-6}, build, p));
+  assert_true(op_check_run(&(op_check){.name = name, .seed = seed, .tolerance = 1e-9}, build, p)); // numbers are moved, not made
+  assert_true(op_check_run(&(op_check){.name = name, .seed = seed, .orders = 1}, build, p));
 }
 
 static void test_random_permutations(void **state) {
