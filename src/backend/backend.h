@@ -36,7 +36,7 @@ typedef struct compile_env {
   bool weights_constant; // inference: parameters do not change between runs; worth packing
 } compile_env;
 
-enum { FUSE_CONTRACTION = 1, FUSE_ELEMENTWISE = 2 };
+enum { FUSE_CONTRACTION = 1, FUSE_ELEMENTWISE = 2, FUSE_NORM = 4 };
 
 // One device. Memory is flat; pointers from `alloc` may be offset.
 struct backend {

@@ -30,4 +30,4 @@ const backend backend_cpu = {.name = "cpu",
                              .copy_out = cpu_copy,
                              .compile = cpu_compile,
                              .synchronize = cpu_synchronize,
-                             .fuses = FUSE_CONTRACTION | FUSE_ELEMENTWISE};
+                             .fuses = FUSE_NORM | FUSE_CONTRACTION | FUSE_ELEMENTWISE};

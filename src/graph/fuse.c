@@ -1,20 +1,22 @@
-// The fuse pass: contractions first, because their epilogues take what element-wise programs would.
+// The fuse pass: norms and contractions first, because they take what element-wise programs would.
 #include "graph/fuse.h"
 
-#include "graph/rewrite.h"
+typedef elbo_status (*fuse_part)(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
 
-elbo_status fuse_graph(elbo_ctx *ctx, unsigned patterns, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates,
-                       elbo_graph **to) {
-  elbo_graph *contracted = NULL;
-  if (patterns & FUSE_CONTRACTION)
-    TRY(fuse_contractions(ctx, from, n, tensors, updates, &contracted));
-  else
-    TRY(graph_clean(ctx, from, n, tensors, updates, &contracted));
-  if (!(patterns & FUSE_ELEMENTWISE)) {
-    *to = contracted;
-    return ELBO_OK;
+elbo_status fuse_graph(elbo_ctx *ctx, unsigned patterns, elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to) {
+  static const struct {
+    unsigned pattern;
+    fuse_part run;
+  } parts[] = {{FUSE_NORM, fuse_norms}, {FUSE_CONTRACTION, fuse_contractions}, {FUSE_ELEMENTWISE, fuse_elementwise}};
+  *to = NULL;
+  for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+    elbo_graph *next = NULL;
+    if (!(patterns & parts[i].pattern)) continue;
+    elbo_status status = parts[i].run(ctx, from, n, tensors, updates, &next);
+    elbo_graph_destroy(&from);
+    if (status != ELBO_OK) return status;
+    from = next;
   }
-  elbo_status status = fuse_elementwise(ctx, contracted, n, tensors, updates, to);
-  elbo_graph_destroy(&contracted);
-  return status;
+  *to = from;
+  return ELBO_OK;
 }

@@ -1,16 +1,16 @@
-// Fusion, of the patterns that a backend declares. Made only here, after differentiation: contractions with residual and activation, then
-// chains of element-wise operations, with the sums at their ends, into programs that pass once over memory.
+// Fusion, of the patterns that a backend declares. Made only here, after differentiation: norms and contractions with their activations,
+// then chains of element-wise operations, with the sums at their ends, into programs that pass once over memory.
 #ifndef GRAPH_FUSE_H
 #define GRAPH_FUSE_H
 
 #include "backend/backend.h"
 
-// The whole pass: makes a new graph of a cleaned one. `tensors`: of `from` on entry, what stands for them in *to afterwards. `patterns`:
-// FUSE_*.
-elbo_status fuse_graph(elbo_ctx *ctx, unsigned patterns, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates,
-                       elbo_graph **to);
+// The whole pass: makes a new graph of a cleaned one, which it destroys. `tensors`: of `from` on entry, what stands for them in *to
+// afterwards. `patterns`: FUSE_*.
+elbo_status fuse_graph(elbo_ctx *ctx, unsigned patterns, elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
 
-// Its two parts, of the same form.
+// Its parts, of the same form.
+elbo_status fuse_norms(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
 elbo_status fuse_contractions(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
 elbo_status fuse_elementwise(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
 

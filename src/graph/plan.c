@@ -33,9 +33,7 @@ static elbo_status lower(elbo_plan *p, const elbo_graph *graph, const elbo_plan_
   if (config->fuse && p->backend->fuses) {
     elbo_graph *cleaned = p->graph;
     p->graph = NULL;
-    elbo_status status = fuse_graph(p->ctx, p->backend->fuses, cleaned, n, tensors, config->updates, &p->graph);
-    elbo_graph_destroy(&cleaned);
-    if (status != ELBO_OK) return status;
+    TRY(fuse_graph(p->ctx, p->backend->fuses, cleaned, n, tensors, config->updates, &p->graph));
   }
   return ELBO_OK;
 }

@@ -47,7 +47,7 @@ static elbo_tensor *random_network(elbo_graph *g, test_random *r, int nodes, int
   while (n < nodes) {
     elbo_tensor *a = pool[test_below(r, n > 8 ? n - 8 : 0, n - 1)], *b = pool[test_below(r, 0, n - 1)], *t = NULL;
     char name[32];
-    switch (test_below(r, 0, 11)) {
+    switch (test_below(r, 0, 13)) {
     case 0: t = elbo_tanh(elbo_add(a, b)); break;
     case 1: t = elbo_sub(elbo_sigmoid(a), b); break;
     case 2: t = elbo_mul(elbo_tanh(a), elbo_sigmoid(b)); break;
@@ -59,6 +59,8 @@ static elbo_tensor *random_network(elbo_graph *g, test_random *r, int nodes, int
     case 8: t = elbo_silu(elbo_add(random_layer(g, n, a, NULL, width), b)); break; // with a residual
     case 9: t = elbo_where(elbo_less(a, b), elbo_tanh(a), b); break;
     case 10: t = elbo_reshape(elbo_tanh(elbo_reshape(a, 3, (int64_t[]){batch, 1, width})), 2, (int64_t[]){batch, width}); break;
+    case 11: t = elbo_silu(elbo_group_norm(elbo_add(a, b), row, row, 1, 1e-3)); break;
+    case 12: t = elbo_relu(elbo_group_norm(a, NULL, row, 1, 1e-3)); break;
     default: snprintf(name, sizeof name, "drop%d", n); t = elbo_dropout(elbo_tanh(a), name, 0.3);
     }
     pool[n++] = t;
@@ -159,6 +161,32 @@ static void random_networks(void **state) {
     assert_ok(ctx, elbo_store_create(ctx, 1, &g, 3, &store));
     compare_variants(g, n, out, store, seed);
     elbo_store_destroy(&store);
+    elbo_graph_destroy(&g);
+  }
+}
+
+// Norm and activation become one operation, forward and backward.
+static void norms_take_their_activations(void **state) {
+  (void)state;
+  for (int relu = 0; relu < 2; relu++) {
+    elbo_graph *g = new_graph();
+    int64_t c = 8;
+    elbo_tensor *x = elbo_input(g, "x", ELBO_F32, 4, (int64_t[]){3, 5, 5, c}), *w = elbo_input(g, "w", ELBO_F32, 1, &c), *d[2];
+    elbo_tensor *y = elbo_group_norm(x, w, w, 4, 1e-5);
+    y = relu ? elbo_relu(y) : elbo_silu(y);
+    elbo_tensor *loss = elbo_sum(elbo_square(y), ELBO_ALL_AXES, 0);
+    assert_ok(ctx, elbo_gradient(loss, 2, (elbo_tensor *[]){x, w}, d));
+    elbo_plan *p;
+    assert_ok(ctx, elbo_plan_create(ctx, g, 3, (elbo_tensor *[]){loss, d[0], d[1]}, NULL, &p));
+    int fused = 0, plain = 0;
+    for (int i = 0; i < p->n_steps; i++) {
+      const char *name = p->steps[i].node->op->name;
+      fused += strcmp(name, "fused_group_norm") == 0 || strcmp(name, "fused_group_norm_grad") == 0;
+      plain += strcmp(name, "group_norm") == 0 || strcmp(name, "group_norm_grad") == 0 || strcmp(name, "unary") == 0;
+    }
+    assert_int_equal(fused, 2);
+    assert_int_equal(plain, 0);
+    elbo_plan_destroy(&p);
     elbo_graph_destroy(&g);
   }
 }
@@ -286,8 +314,9 @@ static void the_first_nan_is_named(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(random_networks),  cmocka_unit_test(a_memory_limit_is_kept), cmocka_unit_test(outputs_outside_and_removed_inputs),
-      cmocka_unit_test(state_and_stores), cmocka_unit_test(the_first_nan_is_named),
+      cmocka_unit_test(random_networks),        cmocka_unit_test(norms_take_their_activations),
+      cmocka_unit_test(a_memory_limit_is_kept), cmocka_unit_test(outputs_outside_and_removed_inputs),
+      cmocka_unit_test(state_and_stores),       cmocka_unit_test(the_first_nan_is_named),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -1,0 +1,160 @@
+// group_norm + activation, and in training the gradient of both: one node each, so that the value between them is never stored.
+#include <stdlib.h>
+
+#include "graph/fuse.h"
+#include "graph/rewrite.h"
+#include "ops/elementwise.h"
+#include "ops/norm.h"
+
+extern const op_def op_group_norm, op_group_norm_grad;
+
+typedef struct view_of {
+  const elbo_graph *g;
+  const int *uses;
+} view_of;
+
+static const node *unary_node(const elbo_tensor *t, elementwise_code code, double a, double b) {
+  const node *n = t->producer;
+  if (n->op != &op_unary) return NULL;
+  const elementwise_attr *e = n->attr;
+  if (e->code != code) return NULL;
+  return code != EW_SCALE || (e->a == a && e->b == b) ? n : NULL;
+}
+
+static const node *binary_node(const elbo_tensor *t, elementwise_code code) {
+  const node *n = t->producer;
+  return n->op == &op_binary && ((const elementwise_attr *)n->attr)->code == code ? n : NULL;
+}
+
+// What is fused: the norm, its activation, and in training the gradient node whose dy is activation'(y) da.
+typedef struct norm_match {
+  const node *norm, *activation, *grad;
+  elbo_tensor *da;
+  const node *drop[8]; // nodes that only made that dy
+  int n_drop;
+  norm_act act;
+  double slope;
+} norm_match;
+
+static void drop(norm_match *m, const node *n) { m->drop[m->n_drop++] = n; }
+
+// t = da * (q * (1 + x (1 - q))), q = sigmoid(x): what differentiating silu builds (ops/elementwise.c), with x read by nothing else
+static bool match_silu_gradient(const view_of *v, const elbo_tensor *t, const elbo_tensor *x, norm_match *m) {
+  const node *product = binary_node(t, EW_MUL);
+  for (int side = 0; product && side < 2; side++) {
+    const node *slope = binary_node(product->in[side], EW_MUL);
+    if (!slope) continue;
+    const node *q = unary_node(slope->in[0], EW_SIGMOID, 0, 0), *plus = unary_node(slope->in[1], EW_SCALE, 1, 1);
+    if (!q || !plus || q->in[0] != x) continue;
+    const node *xr = binary_node(plus->in[0], EW_MUL);
+    if (!xr || xr->in[0] != x) continue;
+    const node *rest = unary_node(xr->in[1], EW_SCALE, -1, 1);
+    if (!rest || rest->in[0] != q->out[0]) continue;
+    if (v->uses[x->id] != 3 || v->uses[q->out[0]->id] != 2 || v->uses[rest->out[0]->id] != 1 || v->uses[xr->out[0]->id] != 1 ||
+        v->uses[plus->out[0]->id] != 1 || v->uses[slope->out[0]->id] != 1)
+      continue;
+    m->da = product->in[1 - side];
+    drop(m, product), drop(m, slope), drop(m, q), drop(m, plus), drop(m, xr), drop(m, rest);
+    return true;
+  }
+  return false;
+}
+
+// t = where(0 < y, da, 0) for relu's result y, which others may read too
+static bool match_relu_gradient(const view_of *v, const elbo_tensor *t, const elbo_tensor *x, const elbo_tensor *y, norm_match *m) {
+  const node *where = t->producer;
+  double zero;
+  if (where->op != &op_where || !tensor_is_constant(where->in[2], &zero) || zero != 0) return false;
+  const node *less = binary_node(where->in[0], EW_LESS);
+  if (!less || less->in[1] != y || !tensor_is_constant(less->in[0], &zero) || zero != 0) return false;
+  if (v->uses[x->id] != 1 || v->uses[less->out[0]->id] != 1) return false;
+  m->da = where->in[1];
+  drop(m, where), drop(m, less);
+  return true;
+}
+
+static const node *find_reader(const elbo_graph *g, const elbo_tensor *t, const op_def *op, int input, int from) {
+  for (int64_t i = from; i < g->n_nodes; i++)
+    if (g->nodes[i]->op == op && g->nodes[i]->in[input] == t) return g->nodes[i];
+  return NULL;
+}
+
+static bool match_norm(const view_of *v, const node *norm, norm_match *m) {
+  *m = (norm_match){.norm = norm};
+  const elbo_tensor *x = norm->out[0];
+  m->activation = find_reader(v->g, x, &op_unary, 0, norm->id + 1);
+  for (; m->activation; m->activation = find_reader(v->g, x, &op_unary, 0, m->activation->id + 1)) {
+    int64_t code = ((const elementwise_attr *)m->activation->attr)->code;
+    if (code == EW_SILU || code == EW_RELU) break;
+  }
+  if (!m->activation || m->activation->phase != norm->phase) return false;
+  m->act = ((const elementwise_attr *)m->activation->attr)->code == EW_SILU ? NORM_ACT_SILU : NORM_ACT_RELU;
+  m->grad = find_reader(v->g, norm->out[1], &op_group_norm_grad, 3, norm->id + 1);
+  if (!m->grad) return v->uses[x->id] == 1; // inference
+  const elbo_tensor *dy = m->grad->in[5];
+  if (v->uses[dy->id] != 1 || v->uses[norm->out[1]->id] != 1) return false;
+  return m->act == NORM_ACT_SILU ? match_silu_gradient(v, dy, x, m) : match_relu_gradient(v, dy, x, m->activation->out[0], m);
+}
+
+static node *emit_norm(rewrite *r, const norm_match *m, const node *at) {
+  const group_norm_attr *a = m->norm->attr;
+  elbo_tensor *in[6] = {NULL};
+  for (int i = 0; i < at->n_in; i++) in[i] = at->in[i] ? r->map[at->in[i]->id] : NULL;
+  node *fused;
+  if (at == m->norm) {
+    fused = graph_add_fused_group_norm(r->to, in[0], in[1], in[2], a->groups, a->eps, m->act, m->slope);
+    if (!fused) return NULL;
+    r->map[m->activation->out[0]->id] = fused->out[0];
+    r->map[at->out[1]->id] = fused->out[1];
+    r->map[at->out[2]->id] = fused->out[2];
+  } else {
+    elbo_tensor *bias = m->norm->in[2] ? r->map[m->norm->in[2]->id] : NULL;
+    fused =
+        graph_add_fused_group_norm_grad(r->to, in[0], in[1], bias, in[3], in[4], r->map[m->da->id], a->groups, a->eps, m->act, m->slope);
+    if (!fused) return NULL;
+    for (int i = 0; i < 3; i++) r->map[at->out[i]->id] = fused->out[i];
+  }
+  fused->phase = at->phase;
+  return fused;
+}
+
+elbo_status fuse_norms(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to) {
+  rewrite r;
+  int *uses = NULL, *match_at = NULL; // by node id: match + 1 emitted there
+  bool *done = NULL;                  // by node id: part of a match
+  norm_match *matches = NULL;
+  int64_t n_matches = 0, cap = 0;
+  elbo_status status = rewrite_begin(ctx, from, &r);
+  if (status != ELBO_OK) return status;
+  TRY_GOTO(count_uses(ctx, from, n, tensors, updates, &uses));
+  TRY_GOTO(array_new(ctx, (size_t)from->n_nodes + 1, sizeof *match_at, "a graph pass", (void **)&match_at));
+  TRY_GOTO(array_new(ctx, (size_t)from->n_nodes + 1, sizeof *done, "a graph pass", (void **)&done));
+  const view_of v = {from, uses};
+  for (int64_t i = 0; i < from->n_nodes; i++) {
+    norm_match m;
+    if (from->nodes[i]->op != &op_group_norm || !match_norm(&v, from->nodes[i], &m)) continue;
+    TRY_GOTO(array_grow(ctx, &matches, &cap, n_matches + 1, sizeof *matches));
+    matches[n_matches++] = m;
+    match_at[i] = (int)n_matches;
+    if (m.grad) match_at[m.grad->id] = (int)n_matches;
+    done[m.activation->id] = true;
+    for (int k = 0; k < m.n_drop; k++) done[m.drop[k]->id] = true;
+  }
+  for (int64_t i = 0; i < from->n_nodes; i++) {
+    const node *k = from->nodes[i];
+    if (done[i]) continue;
+    if (!(match_at[i] ? emit_norm(&r, &matches[match_at[i] - 1], k) : rewrite_copy(&r, k))) {
+      status = elbo_graph_check(r.to);
+      goto fail;
+    }
+  }
+  status = rewrite_end(&r, n, tensors, updates, to);
+  r = (rewrite){0};
+fail:
+  if (status != ELBO_OK && r.to) rewrite_cancel(&r);
+  free(uses);
+  free(match_at);
+  free(done);
+  free(matches);
+  return status;
+}
