@@ -3,8 +3,10 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/threads.h"
 
@@ -148,12 +150,24 @@ static void test_repeatable(void **state) {
   elbo_ctx_destroy(&ctx);
 }
 
+// The environment may allow fewer threads than the pool has: libgomp reads it when it is loaded, so another process runs the rest of this
+// file.
+static void test_limited(void **state) {
+  (void)state;
+  char path[1024] = "", command[1100], *output;
+  if (getenv("OMP_THREAD_LIMIT")) return;
+  assert_true(readlink("/proc/self/exe", path, sizeof path - 1) > 0);
+  snprintf(command, sizeof command, "OMP_THREAD_LIMIT=2 '%s'", path);
+  int status = test_run(command, &output);
+  if (status != 0) print_error("%s\n", output);
+  free(output);
+  assert_int_equal(status, 0);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_loops),
-      cmocka_unit_test(test_runs_and_nesting),
-      cmocka_unit_test(test_callers),
-      cmocka_unit_test(test_repeatable),
+      cmocka_unit_test(test_loops),      cmocka_unit_test(test_runs_and_nesting), cmocka_unit_test(test_callers),
+      cmocka_unit_test(test_repeatable), cmocka_unit_test(test_limited),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
