@@ -283,7 +283,7 @@ elbo_status elbo_recipe_keys_markdown(elbo_ctx *ctx, char **out) {
           "read recipes.\n");
   for (int i = 0; i < recipe_table.n_fields; i++) {
     const config_table *section = recipe_table.fields[i].section;
-    text_add(&t, "\n## %s: %s\n\n", section->name, section->help);
+    text_add(&t, "\n## %s: %s\n\n| key | type | default | range | meaning |\n|---|---|---|---|---|\n", section->name, section->help);
     config_markdown(section, section->name, &t);
   }
   return take_text(ctx, &t, out);

@@ -37,24 +37,30 @@ static void add_value(text_buffer *out, const json_t *value, int indent) {
   json_t *item;
   json_object_foreach((json_t *)value, key, item) {
     bool nested = json_is_object(item) || (json_is_array(item) && !is_flat(item));
-    int width = 22 - indent;
+    int pad = 22 - indent;
     if (nested)
       text_add(out, "%*s%s\n", indent, "", key);
     else
-      text_add(out, "%*s%-*s ", indent, "", width > 0 ? width : 0, key);
+      text_add(out, "%*s%-*s ", indent, "", pad > 0 ? pad : 0, key);
     if (nested)
       add_value(out, item, indent + 2);
     else
       add_scalar(out, item), text_add(out, "\n");
   }
+  int width = 0;
+  for (size_t i = 0; i < json_array_size(value); i++) {
+    const char *name = json_string_value(json_object_get(json_array_get(value, i), "name"));
+    if (name && (int)strlen(name) > width) width = (int)strlen(name);
+  }
+  if (width < 20 - indent) width = 20 - indent;
   for (size_t i = 0; i < json_array_size(value); i++) { // things with a name, one line each
     json_t *row = json_array_get(value, i), *cell;
     const char *name = json_string_value(json_object_get(row, "name")), *column;
-    text_add(out, "%*s%-44s", indent, "", name ? name : "");
+    text_add(out, "%*s%-*s  ", indent, "", width, name ? name : "");
     json_object_foreach(row, column, cell) {
       if (!strcmp(column, "name")) continue;
-      text_add(out, " ");
       add_scalar(out, cell);
+      text_add(out, " ");
     }
     text_add(out, "\n");
   }

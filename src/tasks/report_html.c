@@ -17,9 +17,9 @@ const char html_head[] =
     "main{max-width:60rem;margin:0 auto;padding:2.5rem 1.25rem 4rem}\n"
     "h1{font-size:1.7rem;font-weight:600;margin:0}h2{font-size:1.1rem;font-weight:600;margin:2.75rem 0 .4rem}\n"
     "p{margin:.3rem 0 .9rem;max-width:44rem}.soft{color:var(--soft)}\n"
-    "img{max-width:100%;height:auto;image-rendering:pixelated;border-radius:3px;display:block}\n"
+    "img{max-width:100%;height:auto;width:100%;image-rendering:pixelated;border-radius:3px;display:block}\n"
     "table{border-collapse:collapse;font-variant-numeric:tabular-nums}td,th{padding:.25rem 1.4rem .25rem 0;text-align:left;font-weight:400;"
-    "vertical-align:top}tr+tr{border-top:1px solid var(--rule)}th{color:var(--soft)}td.n{text-align:right}\n"
+    "vertical-align:top}tr+tr{border-top:1px solid var(--rule)}th{color:var(--soft)}td.n{text-align:right;white-space:nowrap}\n"
     ".charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(17rem,1fr));gap:1.2rem 1.6rem}figure{margin:0}\n"
     "figcaption{display:flex;justify-content:space-between;font-size:.9rem}\n"
     "svg{width:100%;height:auto;display:block}svg text{fill:var(--soft);font:11px system-ui,sans-serif}\n"
@@ -56,6 +56,7 @@ void html_add_curve(text_buffer *out, const curve *c) {
     low = fmin(low, c->y[i]), high = fmax(high, c->y[i]), last = c->y[i];
   }
   if (!isfinite(low)) return;
+  if (low == high && c->n > 2) return; // a setting that never moved
   double x0 = c->x[0], x1 = c->x[c->n - 1], pad = high > low ? 0.04 * (high - low) : fmax(1e-9, 0.1 * fabs(low));
   double bottom = low - pad, top = high + pad;
   text_add(out, "<figure><figcaption><span>");
@@ -99,7 +100,7 @@ void html_add_bars(text_buffer *out, int64_t n, const double *values, const char
   if (!sorted) return;
   memcpy(sorted, values, (size_t)n * sizeof *sorted);
   qsort(sorted, (size_t)n, sizeof *sorted, descending);
-  double high = sorted[0] > 0 ? sorted[0] : 1, width = 640.0 / (double)n;
+  double high = sorted[0] > 0 ? sorted[0] : 1, width = n < 32 ? 20 : 640.0 / (double)n;
   text_add(out, "<svg viewBox=\"0 0 680 170\" role=\"img\"><path class=\"axis\" fill=\"none\" d=\"M36 8V150H680\"/>");
   text_add(out, "<text x=\"31\" y=\"16\" text-anchor=\"end\">%.3g</text><text x=\"31\" y=\"150\" text-anchor=\"end\">0</text>", high);
   text_add(out, "<text x=\"36\" y=\"166\">dimensions, the largest first; ");

@@ -95,7 +95,7 @@ model: {encoder: {channels: [8, 8, 8, 8]}}" "28"
 bad "data: {path: \"$ELBO_SOURCE/share/digits\", limit: 50}
 train: {batch_size: 4096}" "batch"
 : >empty.yaml
-expect 1 "$ELBO" train no-such-recipe --out bad
+expect 2 "$ELBO" train no-such-recipe --out bad
 complains "no-such-recipe"
 expect 2 "$ELBO" train tiny.yaml --out bad train.stepz=3
 complains "did you mean"

@@ -42,7 +42,7 @@ is_file pictures/00004.png
 expect 1 "$ELBO" sample run -n 5 --out pictures
 complains "not empty"
 expect 0 "$ELBO" sample run -n 4 --raw --checkpoint 30 --out raw.npy
-expect 1 "$ELBO" sample run -n 4 --checkpoint 31 --out raw31.npy
+expect 2 "$ELBO" sample run -n 4 --checkpoint 31 --out raw31.npy
 expect 0 "$ELBO" sample run/checkpoints/step-60 -n 4 --out model.npy
 
 expect 0 "$ELBO" reconstruct run --data "$digits" -n 32 --out pairs.png

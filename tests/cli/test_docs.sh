@@ -22,7 +22,7 @@ for header in include/elbo/*.h; do
   if command -v g++ >/dev/null 2>&1; then expect 0 g++ -std=c++17 -Wall -Wextra -Werror -fsyntax-only -Iinclude -x c++ "$header"; fi
 done
 grep -rn '#include "' src/cli --include='*.[ch]' | grep -v '"cli/cli.h"' && note_failure "src/cli includes more than the public headers"
-grep -rnE '#pragma omp|<omp.h>' src include && note_failure "OpenMP outside of core/threads"
+grep -rnE '^ *#pragma omp|<omp.h>' src include && note_failure "OpenMP outside of core/threads"
 grep -rnE '\b(TODO|FIXME|XXX)\b' src include script bench examples docs README.md && note_failure "left open in the text"
 grep -rnE '\b(exit|abort|printf|puts)\(' src --include='*.c' | grep -v '^src/cli/' | grep -vE 'snprintf|fprintf\(file|_exit|//' && note_failure "the library prints or exits"
 finish
