@@ -74,6 +74,16 @@ static int shape_corners(int kind, double corner[12][2]) {
   return n;
 }
 
+double shape_unit_area(int kind) {
+  const double pi = 3.14159265358979323846;
+  double corner[12][2], twice = 0;
+  int n = shape_corners(kind, corner);
+  if (kind == SHAPE_CIRCLE) return pi;
+  if (kind == SHAPE_RING) return pi * (1 - RING_INNER * RING_INNER);
+  for (int i = 0, j = n - 1; i < n; j = i++) twice += corner[j][0] * corner[i][1] - corner[i][0] * corner[j][1];
+  return fabs(twice) / 2;
+}
+
 // Distance from (x, y) to the edge, in radii; negative inside for shapes without corners.
 static double edge_distance(int kind, int n, double corner[12][2], double x, double y) {
   double r = sqrt(x * x + y * y);
