@@ -32,7 +32,7 @@ void elbo_dataset_destroy(elbo_dataset **dataset) {
   for (int s = 0; s < 3; s++) {
     example_part *part = &ds->part[s];
     part_free_pixels(part);
-    free(part->label), free(part->caption.at), free(part->caption.offset);
+    free(part->label), free(part->unreadable), free(part->caption.at), free(part->caption.offset);
     if (part->release_user) part->release_user(part->user);
     if (part->walk_ops) part->walk_ops->release(part->source);
     if (!ds->view[s].borrowed) free(ds->view[s].index);
@@ -274,7 +274,7 @@ int64_t dataset_bytes(const elbo_dataset *ds) {
     if (part->pixels) total += part->count * (int64_t)dataset_example_bytes(ds);
     if (part->label) total += part->count * (int64_t)sizeof(int32_t);
     total += (int64_t)part->caption.capacity + part->caption.offset_capacity * (int64_t)sizeof(int64_t);
-    if (part->walk_ops) total += part->walk_ops->bytes(part->source);
+    if (part->walk_ops) total += part->walk_ops->bytes(part->source) + part->count;
     if (ds->view[s].index && !ds->view[s].borrowed) total += ds->view[s].count * (int64_t)sizeof(int64_t);
   }
   return total;
@@ -320,7 +320,7 @@ static elbo_status walk_wanted(elbo_dataset *ds, int which, wanted *want, int64_
     if (status == ELBO_OK && s.index == want[i].index) {
       status = dataset_decode(ds, &s, &p, &q, stored);
       if (status == ELBO_ERROR_FORMAT || status == ELBO_ERROR_UNSUPPORTED) { // left black
-        dataset_skip(ds, (elbo_split)which, elbo_ctx_message(ds->ctx));
+        dataset_skip(ds, (elbo_split)which, s.index, elbo_ctx_message(ds->ctx));
         memset(stored, 0, dataset_example_bytes(ds));
         status = ELBO_OK;
       }

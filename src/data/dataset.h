@@ -58,8 +58,9 @@ typedef struct example_part {
   // walked
   const sample_source_ops *walk_ops;
   void *source;
-  // pictures that could not be read (cached parts: dropped; walked ones: met so far)
+  // pictures that could not be read (cached parts: dropped; walked ones: met so far, each marked once)
   atomic_llong skipped;
+  atomic_uchar *unreadable; // (count), walked parts
 } example_part;
 
 // What a split means: example i is example index[i] of `part` (index NULL: i itself).
@@ -98,8 +99,8 @@ elbo_status dataset_finish(elbo_dataset *ds);
 // Bytes of one stored example.
 size_t dataset_example_bytes(const elbo_dataset *ds);
 int64_t dataset_bytes(const elbo_dataset *ds); // memory that the set holds
-// Counts one unreadable picture of a part and logs the first few.
-void dataset_skip(elbo_dataset *ds, elbo_split part, const char *message);
+// Counts an unreadable picture of a part, once, and logs the first few. index: -1 while the part is being filled.
+void dataset_skip(elbo_dataset *ds, elbo_split part, int64_t index, const char *message);
 // Fails when more than max_skipped of `total` could not be read.
 elbo_status dataset_check_skipped(elbo_dataset *ds, elbo_split part, int64_t total);
 // The stored form of one example of a part: a pointer into memory or to `scratch` (dataset_example_bytes), filled.

@@ -14,7 +14,7 @@
 typedef struct byte_reader {
   const uint8_t *at;
   size_t left;
-  bool gzip;
+  bool gzip, ended; // ended: gzip data came to their end, and their checksum agreed
   z_stream z;
 } byte_reader;
 
@@ -44,6 +44,7 @@ static elbo_status reader_take(elbo_ctx *ctx, const char *name, byte_reader *r, 
     int code = inflate(&r->z, Z_NO_FLUSH);
     r->at += in - r->z.avail_in, r->left -= in - r->z.avail_in;
     *got += room - r->z.avail_out;
+    r->ended = code == Z_STREAM_END;
     if (code == Z_STREAM_END && r->left && *got < n && inflateReset(&r->z) == Z_OK) continue; // another gzip member follows
     if (code == Z_STREAM_END || (code == Z_BUF_ERROR && r->left == 0)) return ELBO_OK;
     if (code != Z_OK) return fail(ctx, ELBO_ERROR_FORMAT, "%s: damaged gzip data: %s", name, r->z.msg ? r->z.msg : "inflate failed");
@@ -94,6 +95,9 @@ static elbo_status parse_body(elbo_ctx *ctx, const char *name, byte_reader *r, s
   TRY(reader_take(ctx, name, r, (*out)->data, (size_t)bytes, &got));
   if (got < (size_t)bytes)
     return fail(ctx, ELBO_ERROR_FORMAT, "%s: IDX data are cut off: %lld bytes expected, %zu there", name, (long long)bytes, got);
+  uint8_t more;
+  if (r->gzip && !r->ended) TRY(reader_take(ctx, name, r, &more, 1, &got));
+  if (r->gzip && !r->ended && got == 0) return fail(ctx, ELBO_ERROR_FORMAT, "%s: the gzip data are cut off", name);
   size_t size = elbo_dtype_size(dtype);
   if (size > 1 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
     for (uint8_t *e = (*out)->data, *end = e + bytes; e < end; e += size)

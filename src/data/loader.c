@@ -181,8 +181,8 @@ static elbo_status fill_one(loader *l, loader_slot *slot, int64_t b, fill_scratc
     atomic_fetch_sub(&l->encoded_bytes, (long long)s->size);
     encoded_sample_free(s);
     if (status == ELBO_ERROR_FORMAT || status == ELBO_ERROR_UNSUPPORTED) { // an unreadable picture weighs nothing
-      dataset_skip(l->ds, (elbo_split)l->view->part, elbo_ctx_message(l->ctx));
-      TRY(dataset_check_skipped(l->ds, (elbo_split)l->view->part, l->n));
+      dataset_skip(l->ds, (elbo_split)l->view->part, index, elbo_ctx_message(l->ctx));
+      TRY(dataset_check_skipped(l->ds, (elbo_split)l->view->part, l->part->count));
       memset(x, 0, l->elements * sizeof *x);
       slot->weight[b] = 0.0f;
       if (slot->label) slot->label[b] = 0;

@@ -189,7 +189,8 @@ elbo_status dataset_decode(const elbo_dataset *ds, const encoded_sample *s, pict
   return ELBO_OK;
 }
 
-void dataset_skip(elbo_dataset *ds, elbo_split part, const char *message) {
+void dataset_skip(elbo_dataset *ds, elbo_split part, int64_t index, const char *message) {
+  if (index >= 0 && atomic_exchange(&ds->part[part].unreadable[index], 1)) return;
   atomic_fetch_add(&ds->part[part].skipped, 1);
   if (atomic_fetch_add(&ds->skip_reports, 1) < 5) log_warning(ds->ctx, "skipped: %s", message);
 }
@@ -240,7 +241,6 @@ static elbo_status learn_shape(part_builder *b) {
   picture p = {0}, q = {0};
   elbo_status status = ELBO_OK;
   for (int64_t i = 0; i < b->n && !ds->height; i++) {
-    if (picture_recognise(b->chunk[i].bytes, b->chunk[i].size) == PICTURE_JPEG) ds->decoder = jpeg_decoder_name();
     status = decode_shaped(ds, &b->chunk[i], &p, &q);
     if (status == ELBO_OK) status = set_shape(ds, b->chunk[i].name, p.height, p.width, p.channels, p.bits == 8 ? ELBO_U8 : ELBO_U16);
     if (status == ELBO_OK || !is_unreadable(status)) break;
@@ -264,6 +264,8 @@ static elbo_status keep_label(part_builder *b, const encoded_sample *s, int64_t 
 
 static elbo_status append_chunk(part_builder *b) {
   elbo_dataset *ds = b->ds;
+  for (int64_t i = 0; i < b->n; i++)
+    if (picture_recognise(b->chunk[i].bytes, b->chunk[i].size) == PICTURE_JPEG) ds->decoder = jpeg_decoder_name();
   if (!ds->height) TRY(learn_shape(b));
   size_t bytes = dataset_example_bytes(ds);
   if (ds->height && !b->overflow) {
@@ -289,7 +291,7 @@ static elbo_status append_chunk(part_builder *b) {
       status = keep_label(b, &b->chunk[i], b->count + good);
       good++;
     } else if (status == ELBO_OK && is_unreadable(b->result[i])) {
-      dataset_skip(ds, b->split, b->message[i] ? b->message[i] : b->chunk[i].name);
+      dataset_skip(ds, b->split, -1, b->message[i] ? b->message[i] : b->chunk[i].name);
     } else if (status == ELBO_OK) {
       status = fail(ds->ctx, b->result[i], "%s", b->message[i] ? b->message[i] : b->chunk[i].name);
     }
@@ -347,6 +349,7 @@ static elbo_status build_part(part_builder *b, const sample_source_ops *ops, voi
     atomic_store(&part->skipped, 0);
     atomic_store(&ds->skip_reports, 0);
     TRY(walk_all(b, ops, source, true));
+    TRY(array_new(ds->ctx, (size_t)b->count, sizeof *part->unreadable, ds->path, (void **)&part->unreadable));
     *keep_source = true;
     log_info(ds->ctx, "%s: larger than data.cache; streamed through a buffer of %lld examples", ds->path,
              (long long)ds->config.shuffle_buffer);
