@@ -22,13 +22,6 @@ static bool broadcast_to_gradient(elbo_graph *g, const node *n, elbo_tensor *con
   return g->error == ELBO_OK;
 }
 
-static elbo_status broadcast_to_ref(elbo_ctx *ctx, const node *n, const void *const *in, void *const *out) {
-  (void)ctx;
-  elementwise_program p;
-  if (elementwise_program_of(n, &p)) elementwise_program_reference(&p, n->in, in, out);
-  return ELBO_OK;
-}
-
 const op_def op_broadcast_to = {.name = "broadcast_to",
                                 .attr_size = sizeof(broadcast_attr),
                                 .n_in = 1,
@@ -36,7 +29,7 @@ const op_def op_broadcast_to = {.name = "broadcast_to",
                                 .flags = OP_ELEMENTWISE | OP_CHEAP,
                                 .infer = infer_broadcast_to,
                                 .gradient = broadcast_to_gradient,
-                                .reference = broadcast_to_ref};
+                                .reference = elementwise_reference};
 
 elbo_tensor *elbo_broadcast_to(elbo_tensor *x, int rank, const int64_t *dim) {
   elbo_graph *g = graph_of(1, &x);

@@ -26,13 +26,6 @@ static bool dropout_gradient(elbo_graph *g, const node *n, elbo_tensor *const *d
   return dx[0] != NULL;
 }
 
-static elbo_status dropout_ref(elbo_ctx *ctx, const node *n, const void *const *in, void *const *out) {
-  (void)ctx;
-  elementwise_program p;
-  if (elementwise_program_of(n, &p)) elementwise_program_reference(&p, n->in, in, out);
-  return ELBO_OK;
-}
-
 const op_def op_dropout = {.name = "dropout",
                            .attr_size = sizeof(dropout_attr),
                            .n_in = 3,
@@ -40,7 +33,7 @@ const op_def op_dropout = {.name = "dropout",
                            .flags = OP_ELEMENTWISE | OP_INPLACE | OP_RANDOM | OP_CHEAP,
                            .infer = infer_dropout,
                            .gradient = dropout_gradient,
-                           .reference = dropout_ref};
+                           .reference = elementwise_reference};
 
 elbo_tensor *elbo_dropout(elbo_tensor *x, const char *name, double probability) {
   elbo_graph *g = graph_of(1, &x);

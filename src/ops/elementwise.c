@@ -203,13 +203,6 @@ static bool where_gradient(elbo_graph *g, const node *n, elbo_tensor *const *dy,
   return g->error == ELBO_OK;
 }
 
-static elbo_status elementwise_ref(elbo_ctx *ctx, const node *n, const void *const *in, void *const *out) {
-  (void)ctx;
-  elementwise_program p;
-  if (elementwise_program_of(n, &p)) elementwise_program_reference(&p, n->in, in, out);
-  return ELBO_OK;
-}
-
 const op_def op_unary = {.name = "unary",
                          .attr_size = sizeof(elementwise_attr),
                          .n_in = 1,
@@ -217,7 +210,7 @@ const op_def op_unary = {.name = "unary",
                          .flags = OP_ELEMENTWISE | OP_INPLACE | OP_CHEAP,
                          .infer = infer_elementwise,
                          .gradient = unary_gradient,
-                         .reference = elementwise_ref};
+                         .reference = elementwise_reference};
 const op_def op_binary = {.name = "binary",
                           .attr_size = sizeof(elementwise_attr),
                           .n_in = 2,
@@ -225,7 +218,7 @@ const op_def op_binary = {.name = "binary",
                           .flags = OP_ELEMENTWISE | OP_INPLACE | OP_CHEAP,
                           .infer = infer_elementwise,
                           .gradient = binary_gradient,
-                          .reference = elementwise_ref};
+                          .reference = elementwise_reference};
 const op_def op_where = {.name = "where",
                          .attr_size = sizeof(elementwise_attr),
                          .n_in = 3,
@@ -233,7 +226,7 @@ const op_def op_where = {.name = "where",
                          .flags = OP_ELEMENTWISE | OP_INPLACE | OP_CHEAP,
                          .infer = infer_elementwise,
                          .gradient = where_gradient,
-                         .reference = elementwise_ref};
+                         .reference = elementwise_reference};
 
 // --- builders -------------------------------------------------------------------------------------------------------------------
 

@@ -271,10 +271,11 @@ static void run_block(block_state *s, int64_t block) {
       run_instruction(c->code, (float)c->a, (float)c->b, d, x, y, z, padded);
     }
   }
-  for (int o = 0, sum = 0; o < p->n_out; o++) {
+  // Output 0 last: it alone may share memory with an input, which other outputs may be or be sums of.
+  for (int o = (int)p->n_out - 1, sum = q->n_sums; o >= 0; o--) {
     const float *x = s->reg[p->out[o].reg];
     if (p->out[o].sum)
-      sum_block(run, sum++, x, n, block, begin);
+      sum_block(run, --sum, x, n, block, begin);
     else if (!(written & 1u << o) && x != (float *)run->a->out[o] + begin)
       memcpy((float *)run->a->out[o] + begin, x, (size_t)n * sizeof *x);
   }

@@ -1,5 +1,6 @@
 // The family's oracle: one instruction at a time, one element at a time, in double precision.
 #include <math.h>
+#include <stdlib.h>
 
 #include "core/philox.h"
 #include "ops/fused_elementwise.h"
@@ -67,13 +68,16 @@ static double evaluate_random(const elementwise_instruction *c, const double *re
   return r >= c->a ? reg[c->src[0]] / (1.0 - c->a) : 0.0;
 }
 
-void elementwise_program_reference(const elementwise_program *p, elbo_tensor *const *in_tensor, const void *const *in, void *const *out) {
+elbo_status elementwise_program_reference(elbo_ctx *ctx, const elementwise_program *p, elbo_tensor *const *in_tensor, const void *const *in,
+                                          void *const *out) {
   int64_t stride[EW_MAX_INPUTS][ELBO_MAX_RANK] = {{0}}, index[ELBO_MAX_RANK] = {0}, count = shape_count(&p->iteration), row_length = 1;
   int rank = p->iteration.rank;
   for (int i = 0; i < p->n_in; i++)
     if (in_tensor[i]->dtype == ELBO_F32) broadcast_strides(&in_tensor[i]->shape, &p->iteration, stride[i]);
   for (int64_t axis = p->sum_axis; axis < rank; axis++) row_length *= p->iteration.dim[axis];
-  int64_t per_sample = rank > 0 && p->iteration.dim[0] > 0 ? count / p->iteration.dim[0] : 1;
+  int64_t per_sample = rank > 0 && p->iteration.dim[0] > 0 ? count / p->iteration.dim[0] : 1, n_rows = row_length ? count / row_length : 0;
+  double *sums; // [n_out][n_rows]; apart, for an output may share the memory of an input
+  TRY(array_new(ctx, (size_t)(p->n_out * n_rows), sizeof *sums, "sums of the oracle", (void **)&sums));
   for (int64_t linear = 0; linear < count; linear++) {
     double reg[EW_MAX_REGISTERS];
     for (int i = 0; i < p->n_in; i++) {
@@ -92,14 +96,21 @@ void elementwise_program_reference(const elementwise_program *p, elbo_tensor *co
       reg[p->n_in + i] = elementwise_evaluate((elementwise_code)c->code, c->a, c->b, x);
     }
     for (int o = 0; o < p->n_out; o++) {
-      double *y = out[o], value = reg[p->out[o].reg];
-      if (!p->out[o].sum) {
-        y[linear] = value;
-      } else {
-        if (linear % row_length == 0) y[linear / row_length] = 0.0;
-        y[linear / row_length] += value;
-      }
+      if (p->out[o].sum)
+        sums[o * n_rows + linear / row_length] += reg[p->out[o].reg];
+      else
+        ((double *)out[o])[linear] = reg[p->out[o].reg];
     }
     for (int axis = rank - 1; axis >= 0 && ++index[axis] == p->iteration.dim[axis]; axis--) index[axis] = 0;
   }
+  for (int o = 0; o < p->n_out; o++)
+    for (int64_t row = 0; row < n_rows && p->out[o].sum; row++) ((double *)out[o])[row] = sums[o * n_rows + row];
+  free(sums);
+  return ELBO_OK;
+}
+
+elbo_status elementwise_reference(elbo_ctx *ctx, const node *n, const void *const *in, void *const *out) {
+  elementwise_program p;
+  if (!elementwise_program_of(n, &p)) return fail(ctx, ELBO_ERROR_INTERNAL, "%s is not an element-wise operation", n->op->name);
+  return elementwise_program_reference(ctx, &p, n->in, in, out);
 }

@@ -119,12 +119,6 @@ static int64_t fused_flops(const node *n) {
   return shape_count(&p->iteration) * p->n_instructions;
 }
 
-static elbo_status fused_ref(elbo_ctx *ctx, const node *n, const void *const *in, void *const *out) {
-  (void)ctx;
-  elementwise_program_reference(n->attr, n->in, in, out);
-  return ELBO_OK;
-}
-
 // Rebuilding is not needed: the fuse pass runs after differentiation.
 const op_def op_fused_elementwise = {.name = "fused_elementwise",
                                      .attr_size = sizeof(elementwise_program),
@@ -133,7 +127,7 @@ const op_def op_fused_elementwise = {.name = "fused_elementwise",
                                      .flags = OP_ELEMENTWISE | OP_INPLACE | OP_CHEAP,
                                      .infer = infer_fused,
                                      .flops = fused_flops,
-                                     .reference = fused_ref};
+                                     .reference = elementwise_reference};
 
 node *graph_add_fused_elementwise(elbo_graph *g, const elementwise_program *p, int n_in, elbo_tensor *const *in) {
   if (!g || g->error) return NULL;

@@ -49,7 +49,10 @@ bool elementwise_program_of(const node *n, elementwise_program *out);
 bool broadcast_strides(const shape *s, const shape *iteration, int64_t stride[ELBO_MAX_RANK]);
 
 // The oracle: runs a program in double precision. in: doubles, or int64_t for seed and sample_index.
-void elementwise_program_reference(const elementwise_program *p, elbo_tensor *const *in_tensor, const void *const *in, void *const *out);
+elbo_status elementwise_program_reference(elbo_ctx *ctx, const elementwise_program *p, elbo_tensor *const *in_tensor, const void *const *in,
+                                          void *const *out);
+// The same of a node of the family: op_def.reference of all of them.
+elbo_status elementwise_reference(elbo_ctx *ctx, const node *n, const void *const *in, void *const *out);
 
 // The CPU kernel of a program, in the variant of the calling file (fused_elementwise_cpu.c).
 elbo_status elementwise_program_prepare_base(compile_env *env, const elementwise_program *p, const node *n, kernel *k);

@@ -25,13 +25,6 @@ static bool infer_random(elbo_graph *g, node *n) {
   return true;
 }
 
-static elbo_status random_ref(elbo_ctx *ctx, const node *n, const void *const *in, void *const *out) {
-  (void)ctx;
-  elementwise_program p;
-  if (elementwise_program_of(n, &p)) elementwise_program_reference(&p, n->in, in, out);
-  return ELBO_OK;
-}
-
 const op_def op_random_normal = {.name = "random_normal",
                                  .attr_size = sizeof(random_attr),
                                  .n_in = 2,
@@ -39,7 +32,7 @@ const op_def op_random_normal = {.name = "random_normal",
                                  .flags = OP_ELEMENTWISE | OP_RANDOM | OP_CHEAP,
                                  .infer = infer_random,
                                  .gradient = no_gradient,
-                                 .reference = random_ref};
+                                 .reference = elementwise_reference};
 const op_def op_random_uniform = {.name = "random_uniform",
                                   .attr_size = sizeof(random_attr),
                                   .n_in = 2,
@@ -47,7 +40,7 @@ const op_def op_random_uniform = {.name = "random_uniform",
                                   .flags = OP_ELEMENTWISE | OP_RANDOM | OP_CHEAP,
                                   .infer = infer_random,
                                   .gradient = no_gradient,
-                                  .reference = random_ref};
+                                  .reference = elementwise_reference};
 
 static elbo_tensor *add_random(elbo_graph *g, const op_def *op, const char *name, int rank, const int64_t *dim) {
   if (!g || g->error) return NULL;
