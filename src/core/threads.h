@@ -23,8 +23,10 @@ static inline void split_range(int64_t n, int id, int count, int64_t *begin, int
 
 int pool_threads(const thread_pool *pool);
 
-// Around calls into a library that starts libgomp regions of its own (oneDNN), or around a whole plan: makes the calling thread's regions
-// as wide as the pool, and keeps other threads of the same context from starting theirs meanwhile. Pairs may be nested.
+// Around every call into a library that starts libgomp regions of its own (oneDNN: making a primitive, which asks for the number of
+// threads, as well as running one): makes the calling thread's regions as wide as the pool, and keeps other threads of the same context
+// from starting theirs meanwhile. Pairs may be nested. Not around a whole plan: others would wait for the lock, and nobody is served in
+// turn.
 void pool_enter(const thread_pool *pool);
 void pool_leave(const thread_pool *pool);
 
