@@ -52,15 +52,16 @@ static void add_value(text_buffer *out, const json_t *value, int indent) {
     const char *name = json_string_value(json_object_get(json_array_get(value, i), "name"));
     if (name && (int)strlen(name) > width) width = (int)strlen(name);
   }
-  if (width < 20 - indent) width = 20 - indent;
+  if (width < 21 - indent) width = 21 - indent;
   for (size_t i = 0; i < json_array_size(value); i++) { // things with a name, one line each
     json_t *row = json_array_get(value, i), *cell;
     const char *name = json_string_value(json_object_get(row, "name")), *column;
-    text_add(out, "%*s%-*s  ", indent, "", width, name ? name : "");
+    text_add(out, "%*s%-*s ", indent, "", width, name ? name : "");
     json_object_foreach(row, column, cell) {
       if (!strcmp(column, "name")) continue;
-      add_scalar(out, cell);
       text_add(out, " ");
+      add_scalar(out, cell);
+      if (json_is_integer(cell)) text_add(out, " %s", column);
     }
     text_add(out, "\n");
   }
