@@ -187,7 +187,7 @@ static pid_t start_child(const char *out, int kill_in_save) {
 static int child_main(const char *out, const char *number) {
   job j = new_job(out);
   j.resume = true, j.kill_in_save = atoi(number);
-  j.config.checkpoint_every = 2;
+  j.config.checkpoint_every = 2, j.config.preview_every = 10;
   elbo_status status = run_job(&j);
   if (status != ELBO_OK) fprintf(stderr, "%s\n", j.message);
   return status == ELBO_OK ? 0 : 1;
