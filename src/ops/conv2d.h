@@ -15,9 +15,6 @@ typedef struct conv_sizes {
   int64_t B, H, W, OH, OW, I, O, kh, kw, groups;
 } conv_sizes;
 conv_sizes conv_sizes_of(const conv2d_attr *a, const elbo_tensor *x, const elbo_tensor *w, const elbo_tensor *y);
-// Calls add(user, x index, w index, y index) for every term of the form.
-typedef void (*conv_term_fn)(void *user, int64_t x, int64_t w, int64_t y);
-void conv_terms(const conv2d_attr *a, const conv_sizes *s, conv_term_fn add, void *user);
 
 elbo_status conv2d_ref(elbo_ctx *ctx, const node *n, const void *const *in, void *const *out);
 elbo_status fused_conv2d_ref(elbo_ctx *ctx, const node *n, const void *const *in, void *const *out);

@@ -18,7 +18,14 @@ conv_sizes conv_sizes_of(const conv2d_attr *a, const elbo_tensor *x, const elbo_
                       .groups = a->groups};
 }
 
-void conv_terms(const conv2d_attr *a, const conv_sizes *s, conv_term_fn add, void *user) {
+// Calls add(f, x index, w index, y index) for every term of the form.
+typedef struct form {
+  const double *x, *w, *y;
+  double *out;
+} form;
+typedef void (*term_fn)(const form *f, int64_t x, int64_t w, int64_t y);
+
+static inline __attribute__((always_inline)) void conv_terms(const conv2d_attr *a, const conv_sizes *s, term_fn add, const form *f) {
   int64_t xc = s->groups * s->I, yc = s->groups * s->O;
   for (int64_t b = 0; b < s->B; b++)
     for (int64_t u = 0; u < s->OH; u++)
@@ -29,28 +36,14 @@ void conv_terms(const conv2d_attr *a, const conv_sizes *s, conv_term_fn add, voi
             if (i_y < 0 || i_y >= s->H || i_x < 0 || i_x >= s->W) continue;
             for (int64_t c = 0; c < yc; c++) // c: output channel over all groups
               for (int64_t i = 0; i < s->I; i++)
-                add(user, ((b * s->H + i_y) * s->W + i_x) * xc + c / s->O * s->I + i, ((c * s->I + i) * s->kh + p) * s->kw + q,
+                add(f, ((b * s->H + i_y) * s->W + i_x) * xc + c / s->O * s->I + i, ((c * s->I + i) * s->kh + p) * s->kw + q,
                     ((b * s->OH + u) * s->OW + v) * yc + c);
           }
 }
 
-typedef struct form {
-  const double *x, *w, *y;
-  double *out;
-} form;
-
-static void into_y(void *user, int64_t x, int64_t w, int64_t y) {
-  form *f = user;
-  f->out[y] += f->x[x] * f->w[w];
-}
-static void into_x(void *user, int64_t x, int64_t w, int64_t y) {
-  form *f = user;
-  f->out[x] += f->y[y] * f->w[w];
-}
-static void into_w(void *user, int64_t x, int64_t w, int64_t y) {
-  form *f = user;
-  f->out[w] += f->y[y] * f->x[x];
-}
+static void into_y(const form *f, int64_t x, int64_t w, int64_t y) { f->out[y] += f->x[x] * f->w[w]; }
+static void into_x(const form *f, int64_t x, int64_t w, int64_t y) { f->out[x] += f->y[y] * f->w[w]; }
+static void into_w(const form *f, int64_t x, int64_t w, int64_t y) { f->out[w] += f->y[y] * f->x[x]; }
 
 static void fill(const elbo_tensor *t, const double *bias, double *out) {
   int64_t count = shape_count(&t->shape), C = t->shape.dim[3];

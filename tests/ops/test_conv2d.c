@@ -56,8 +56,8 @@ static void test_forced(void **unused) {
     }
     test_random r = {test_seed(), 0};
     int count[16] = {0};
-    for (int i = 0; i < 120; i++) {
-      conv_case c = conv_case_random(&r, i % 4 == 0 ? 70 : 20);
+    for (int i = 0; i < 80; i++) {
+      conv_case c = conv_case_random(&r, i % 4 == 0 ? 50 : 20);
       kernel_check check = {.label = c.text, .seed = (uint64_t)i, .weights_constant = i % 2};
       for (int kind = 0; kind < 3; kind++) {
         elbo_graph *g;
