@@ -35,24 +35,40 @@ static void check(const params *p, uint64_t seed, int orders) {
 static void test_random_shapes(void **state) {
   (void)state;
   test_random r = {.seed = test_seed()};
-  for (int i = 0; i < 20; i++) {
+  for (int i = 0; i < 14; i++) {
     params p = {.rank = (int)test_below(&r, 2, 5), .groups = (int)test_below(&r, 1, 5)};
     p.weight = test_below(&r, 0, 3) > 0, p.bias = test_below(&r, 0, 3) > 0;
-    for (int d = 0; d < p.rank - 1; d++) p.dim[d] = test_below(&r, 1, 5);
-    p.dim[p.rank - 1] = p.groups * test_below(&r, 1, 15);
+    for (int d = 0; d < p.rank - 1; d++) p.dim[d] = test_below(&r, 1, p.rank == 5 ? 2 : 4);
+    p.dim[p.rank - 1] = p.groups * test_below(&r, 1, 11);
     if (p.dim[p.rank - 1] == p.groups) p.dim[p.rank - 1] *= 2; // a group of one number is 0 whatever it is
     p.act = p.rank == 4 ? (norm_act)test_below(&r, 0, 3) : NORM_ACT_NONE;
     check(&p, test_seed() + (uint64_t)i, 1);
   }
 }
 
+// the three gradients as one row: dx, dweight, dbias
+static elbo_tensor *build_plain_grad(elbo_graph *g, const void *arg) {
+  const params *p = arg;
+  elbo_tensor *y = build(g, arg), *dy = elbo_input(g, "dy", ELBO_F32, p->rank, p->dim), *wrt[3], *grad[3];
+  int64_t c = p->dim[p->rank - 1];
+  wrt[0] = elbo_input(g, "x", ELBO_F32, p->rank, p->dim);
+  wrt[1] = elbo_input(g, "weight", ELBO_F32, 1, &c), wrt[2] = elbo_input(g, "bias", ELBO_F32, 1, &c);
+  if (elbo_gradient(elbo_sum(elbo_mul(y, dy), ELBO_ALL_AXES, 0), 3, wrt, grad) != ELBO_OK) return NULL;
+  const int64_t flat = -1;
+  return elbo_concat(3, (elbo_tensor *[]){elbo_reshape(grad[0], 1, &flat), grad[1], grad[2]}, 0);
+}
+
 static void test_chosen_shapes(void **state) {
   (void)state;
   check(&(params){4, {2, 3, 3, 64}, 8, true, true, NORM_ACT_SILU}, 1, 1);
-  check(&(params){4, {1, 30, 30, 20}, 20, true, true, NORM_ACT_NONE}, 2, 1);      // groups of one channel; chunks of one image
-  check(&(params){4, {2, 25, 33, 20}, 5, true, true, NORM_ACT_SILU}, 3, 1);       // chunks of uneven rows
-  check(&(params){4, {17, 3, 5, 12}, 3, true, false, NORM_ACT_LEAKY_RELU}, 4, 1); // whole images
-  check(&(params){3, {70, 5, 9}, 1, false, true, NORM_ACT_RELU}, 5, 1);           // more images than blocks of dweight
+  check(&(params){4, {17, 2, 3, 12}, 3, true, false, NORM_ACT_LEAKY_RELU}, 4, 1); // whole images
+  check(&(params){3, {70, 2, 9}, 1, false, true, NORM_ACT_RELU}, 5, 1);           // more images than blocks of dweight
+  // an image in chunks, of uneven rows too; against the reference's gradients alone, as differences of so many numbers take long
+  const params large[] = {{4, {1, 30, 30, 20}, 20, true, true, NORM_ACT_NONE}, {4, {2, 25, 33, 20}, 5, true, true, NORM_ACT_SILU}};
+  for (int i = 0; i < 2; i++) {
+    check(&large[i], 2, 0);
+    assert_true(op_check_run(&(op_check){.name = "group_norm in chunks, gradients", .seed = 3}, build_plain_grad, &large[i]));
+  }
 }
 
 static void test_second(void **state) {
@@ -102,7 +118,6 @@ static elbo_tensor *build_fused(elbo_graph *g, const void *arg) {
   return n ? n->out[0] : NULL;
 }
 
-// the three gradients as one row: dx, dweight, dbias
 static elbo_tensor *build_fused_grad(elbo_graph *g, const void *arg) {
   const params *p = arg;
   int64_t c = p->dim[p->rank - 1];
@@ -115,17 +130,6 @@ static elbo_tensor *build_fused_grad(elbo_graph *g, const void *arg) {
   if (!n) return NULL;
   const int64_t flat = -1;
   return elbo_concat(3, (elbo_tensor *[]){elbo_reshape(n->out[0], 1, &flat), n->out[1], n->out[2]}, 0);
-}
-
-static elbo_tensor *build_plain_grad(elbo_graph *g, const void *arg) {
-  const params *p = arg;
-  elbo_tensor *y = build(g, arg), *dy = elbo_input(g, "dy", ELBO_F32, p->rank, p->dim), *wrt[3], *grad[3];
-  int64_t c = p->dim[p->rank - 1];
-  wrt[0] = elbo_input(g, "x", ELBO_F32, p->rank, p->dim);
-  wrt[1] = elbo_input(g, "weight", ELBO_F32, 1, &c), wrt[2] = elbo_input(g, "bias", ELBO_F32, 1, &c);
-  if (elbo_gradient(elbo_sum(elbo_mul(y, dy), ELBO_ALL_AXES, 0), 3, wrt, grad) != ELBO_OK) return NULL;
-  const int64_t flat = -1;
-  return elbo_concat(3, (elbo_tensor *[]){elbo_reshape(grad[0], 1, &flat), grad[1], grad[2]}, 0);
 }
 
 // The references of two graphs on the same inputs.
@@ -173,7 +177,7 @@ static void test_fused(void **state) {
     params p[] = {{4, {2, 3, 5, 22}, 2, true, true, (norm_act)act},
                   {4, {18, 3, 2, 37}, 1, true, true, (norm_act)act},
                   {4, {1, 33, 17, 72}, 8, true, true, (norm_act)act}};
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < (act == NORM_ACT_SILU ? 3 : 2); i++) {
       op_check c = {.name = "fused_group_norm", .seed = (uint64_t)i + 20};
       assert_true(op_check_run(&c, build_fused, &p[i]));
       c.name = "fused_group_norm_grad";
