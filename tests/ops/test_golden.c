@@ -287,7 +287,7 @@ static bool check_layer(elbo_ctx *ctx, const safetensors *file, const layer *l, 
 
 static safetensors *open_golden(elbo_ctx *ctx) {
   safetensors *file = NULL;
-  assert_ok(ctx, safetensors_open(ctx, ELBO_TEST_DIR "/golden/layers.safetensors", &file));
+  assert_ok(ctx, safetensors_open(ctx, test_repository_file("tests/golden/layers.safetensors"), &file));
   return file;
 }
 
