@@ -4,17 +4,24 @@
 
 #include "ops/conv_cpu.h"
 
-const conv_kernel *const ISA(conv_kernels)[] = {&ISA(conv_gemm), &ISA(conv_dot), &ISA(conv_gemm_weight), NULL};
+const conv_kernel *const ISA(conv_kernels)[] = {&ISA(conv_gemm), &ISA(conv_dot), &ISA(conv_gemm_weight), &conv_onednn, NULL};
 
+// The cheapest; where it refuses after all (a library may), the cheapest of our own.
 elbo_status ISA(conv_prepare)(compile_env *env, const conv_problem *p, kernel *k) {
-  const conv_kernel *best = NULL;
-  double least = INFINITY;
+  const conv_kernel *best = NULL, *own = NULL;
+  double least = INFINITY, least_own = INFINITY;
   for (const conv_kernel *const *c = ISA(conv_kernels); *c; c++) {
     if (!(*c)->supports(p)) continue;
     double cost = (*c)->cost(p);
-    if (!best || cost < least) best = *c, least = cost;
+    if (cost < least) best = *c, least = cost;
+    if (*c != &conv_onednn && cost < least_own) own = *c, least_own = cost;
   }
-  return best->prepare(env, p, k);
+  elbo_status status = best->prepare(env, p, k);
+  if (status != ELBO_ERROR_UNSUPPORTED || best == own) return status;
+  log_debug(env->ctx, "convolution by a kernel of our own: %s", elbo_ctx_message(env->ctx));
+  if (k->destroy) k->destroy(k);
+  *k = (kernel){0};
+  return own->prepare(env, p, k);
 }
 
 static elbo_status prepare(compile_env *env, const node *n, kernel *k) {

@@ -23,7 +23,7 @@ conv_problem conv_problem_of(const compile_env *env, const node *n);
 typedef struct conv_kernel {
   const char *name;
   bool (*supports)(const conv_problem *p);
-  double (*cost)(const conv_problem *p); // in vector multiply-adds of this instruction set, all that it costs besides expressed in them
+  double (*cost)(const conv_problem *p); // in vector multiply-adds; infinite: only when asked for by name
   elbo_status (*prepare)(compile_env *env, const conv_problem *p, kernel *k);
 } conv_kernel;
 extern const conv_kernel *const ISA(conv_kernels)[];                               // NULL at the end
@@ -33,5 +33,6 @@ elbo_status ISA(conv_prepare)(compile_env *env, const conv_problem *p, kernel *k
 extern const conv_kernel ISA(conv_gemm);        // forward and transposed: gather patches, multiply
 extern const conv_kernel ISA(conv_dot);         // forward and transposed with few result channels
 extern const conv_kernel ISA(conv_gemm_weight); // weight gradient: the like
+extern const conv_kernel conv_onednn;           // all three; may refuse in prepare
 
 #endif
