@@ -117,7 +117,8 @@ static void fill_result(const run *r, elbo_train_result *out) {
   out->samples = r->t->step * r->config->batch_size;
   out->seconds = r->log.seconds;
   out->flops = flops_so_far(r);
-  out->loss = r->log.last_loss;
+  const run_log *log = &r->log;
+  out->loss = isnan(log->last_loss) && log->steps ? log->sum[0] / (double)log->steps : log->last_loss; // stopped within the first interval
   out->resumed_from = (int)r->resumed_from;
 }
 
