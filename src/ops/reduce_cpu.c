@@ -55,7 +55,8 @@ static inline __attribute__((always_inline)) double reduce_row(bool max, const f
 
 // --- columns --------------------------------------------------------------------------------------------------------------------
 
-// Joins `rows` rows of `width` floats, `stride` apart, into total[0..width).
+// Joins `rows` rows of `width` floats, `stride` apart, into total[0..period): column c into total[c % period]. period is width, or divides
+// it and width is at most WIDTH.
 static inline __attribute__((always_inline)) void reduce_wide(bool max, const float *x, int64_t rows, int64_t stride, int64_t width,
                                                               int64_t period, double *total) {
   float run[WIDTH];
@@ -80,15 +81,16 @@ static inline __attribute__((always_inline)) void reduce_wide(bool max, const fl
       }
       if (period == width)
         for (int64_t c = 0; c < w; c++) total[first + c] = join(max, total[first + c], (double)run[c]);
-      else
-        for (int64_t c = 0; c < w; c++) total[(first + c) % period] = join(max, total[(first + c) % period], (double)run[c]);
+      else // a group of narrow rows: all of it is here
+        for (int64_t member = 0; member < w; member += period)
+          for (int64_t c = 0; c < period; c++) total[c] = join(max, total[c], (double)run[member + c]);
     }
   }
 }
 
 // The same for dense rows; narrow ones are taken several at a time, so that vectors are full.
 static inline __attribute__((always_inline)) void reduce_columns(bool max, const float *x, int64_t rows, int64_t width, double *total) {
-  int64_t grouped = width < 64 ? rows / GROUP : 0;
+  int64_t grouped = width < 64 && width % VW ? rows / GROUP : 0;
   if (grouped > 0) reduce_wide(max, x, grouped, GROUP * width, GROUP * width, width, total);
   x += grouped * GROUP * width;
   rows -= grouped * GROUP;
@@ -124,8 +126,17 @@ static inline __attribute__((always_inline)) void reduce_task(bool max, const re
 
 static void reduce_tasks(void *arg, int64_t begin, int64_t end) {
   const reduce_run *run = arg;
+  const reduce_plan *p = run->p;
+  if (p->width == 1 && p->pieces == 1 && p->stretches == 1 && p->r.rank <= 2 && !p->max && p->length < 4 * VW) { // short dense rows
+    for (int64_t task = begin; task < end; task++) {
+      float total = 0.0f;
+      for (int64_t i = 0; i < p->length; i++) total += run->x[task * p->length + i];
+      run->partial[task] = total;
+    }
+    return;
+  }
   for (int64_t task = begin; task < end; task++) {
-    if (run->p->max)
+    if (p->max)
       reduce_task(true, run, task);
     else
       reduce_task(false, run, task);

@@ -121,13 +121,8 @@ static inline vfloat vexpm1(vfloat x) {
   return 2.0f * (s * p + (s - 0.5f));
 }
 
-static inline vfloat vlog(vfloat x) {
-  vint tiny = x < 1.17549435e-38f;
-  vfloat scaled = vselect(tiny, x * 0x1p25f, x);
-  vint e = (vint)((vuint)scaled - 0x3f3504f3u) >> 23; // scaled = 2^e m, sqrt(1/2) <= m < sqrt(2)
-  vfloat f = (vfloat)((vuint)scaled - ((vuint)e << 23)) - 1.0f;
-  vfloat ef = __builtin_convertvector(e, vfloat) - (vfloat)(tiny & (vint)vsplat(25.0f));
-  vfloat z = f * f;
+// P with log(1 + f) = f - f^2/2 + f^3 P(f), sqrt(1/2) <= 1 + f <= sqrt(2)
+static inline vfloat vlog_polynomial(vfloat f) {
   vfloat p = 0.0674666340312f * f - 0.116756401967f;
   p = p * f + 0.118881450518f;
   p = p * f - 0.124055895819f;
@@ -136,7 +131,17 @@ static inline vfloat vlog(vfloat x) {
   p = p * f + 0.20002118537f;
   p = p * f - 0.250000095954f;
   p = p * f + 0.333333126057f;
-  vfloat y = p * (z * f) + ef * VEC_LN2_LOW;
+  return p;
+}
+
+static inline vfloat vlog(vfloat x) {
+  vint tiny = x < 1.17549435e-38f;
+  vfloat scaled = vselect(tiny, x * 0x1p25f, x);
+  vint e = (vint)((vuint)scaled - 0x3f3504f3u) >> 23; // scaled = 2^e m, sqrt(1/2) <= m < sqrt(2)
+  vfloat f = (vfloat)((vuint)scaled - ((vuint)e << 23)) - 1.0f;
+  vfloat ef = __builtin_convertvector(e, vfloat) - (vfloat)(tiny & (vint)vsplat(25.0f));
+  vfloat z = f * f;
+  vfloat y = vlog_polynomial(f) * (z * f) + ef * VEC_LN2_LOW;
   y = f + (y - 0.5f * z);
   y = y + ef * VEC_LN2_HIGH;
   y = vselect(x == INFINITY, x, y);
@@ -161,7 +166,16 @@ static inline vfloat vsigmoid(vfloat x) {
   return vselect(x >= 0.0f, vsplat(1.0f), e) / (1.0f + e);
 }
 
-static inline vfloat vsoftplus(vfloat x) { return (vfloat)((x > 0.0f) & (vint)x) + vlog1p(vexp(-vabs(x))); }
+// max(x, 0) + log1p(e), e = exp(-|x|) in (0,1]; where e is large, log1p(e) = ln 2 + log1p((e-1)/2), so that the fit of vlog holds
+static inline vfloat vsoftplus(vfloat x) {
+  vfloat e = vexp(-vabs(x));
+  vint large = e > 0.414213562f;
+  vfloat f = vselect(large, 0.5f * (e - 1.0f), e), z = f * f;
+  vfloat y = vlog_polynomial(f) * (z * f) + (vfloat)(large & (vint)vsplat(VEC_LN2_LOW));
+  y = f + (y - 0.5f * z);
+  y = y + (vfloat)(large & (vint)vsplat(VEC_LN2_HIGH));
+  return (vfloat)((x > 0.0f) & (vint)x) + y;
+}
 
 static inline vfloat verf(vfloat x) {
   vfloat a = vabs(x), z = x * x; // |x| <= 0.95: x + x P(x^2)
