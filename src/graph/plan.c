@@ -38,6 +38,18 @@ static elbo_status lower(elbo_plan *p, const elbo_graph *graph, const elbo_plan_
   return ELBO_OK;
 }
 
+// The name of the node, or of the parameter that it uses (through views), and the shape of its result.
+static const char *step_label(const elbo_graph *g, const node *n) {
+  const char *name = n->name;
+  char text[SHAPE_TEXT];
+  for (int i = 0; i < n->n_in && !name[0]; i++) {
+    const elbo_tensor *t = n->in[i];
+    while (t && t->producer->op->flags & OP_VIEW) t = t->producer->in[0];
+    if (t && t->producer->op == &op_parameter) name = t->producer->name;
+  }
+  return arena_printf(g->arena, "%s%s%s", name, name[0] ? " " : "", shape_text(&n->out[0]->shape, text));
+}
+
 static elbo_status compile_steps(elbo_plan *p, compile_env *env) {
   elbo_graph *g = p->graph;
   int64_t n_steps = 0, n_params = 0;
@@ -61,7 +73,8 @@ static elbo_status compile_steps(elbo_plan *p, compile_env *env) {
     s->in = arena_alloc(g->arena, sizeof *s->in * (size_t)(n->n_in + 1));
     s->out = arena_alloc(g->arena, sizeof *s->out * (size_t)(n->n_out + 1));
     s->version = arena_alloc(g->arena, sizeof *s->version * (size_t)(n->n_in + 1));
-    if (!s->in || !s->out || !s->version) return fail_memory(p->ctx, sizeof *s->in * (size_t)n->n_in, "a plan");
+    s->label = step_label(g, n);
+    if (!s->in || !s->out || !s->version || !s->label) return fail_memory(p->ctx, sizeof *s->in * (size_t)n->n_in, "a plan");
   }
   return ELBO_OK;
 }
@@ -264,7 +277,7 @@ elbo_status elbo_plan_get_step(const elbo_plan *plan, int i, elbo_step_info *out
   if (i < 0 || i >= plan->n_steps) return fail(plan->ctx, ELBO_ERROR_ARGUMENT, "step %d of a plan that has %d", i, plan->n_steps);
   const plan_step *s = &plan->steps[i];
   *out = (elbo_step_info){.op = s->node->op->name,
-                          .name = s->node->name,
+                          .name = s->label,
                           .kernel = s->kernel.name ? s->kernel.name : "",
                           .flops = step_flops(s->node),
                           .bytes = step_bytes(plan, s->node),

@@ -9,7 +9,8 @@
 typedef struct plan_step {
   const node *node;
   kernel kernel;
-  const void **in; // resolved pointers, NULL for absent inputs
+  const char *label; // what it makes, for people: its name or its weight's, and the shape
+  const void **in;   // resolved pointers, NULL for absent inputs
   void **out;
   uint64_t *version; // per input
   int64_t scratch;   // buffer index, -1: none
