@@ -160,13 +160,29 @@ static int64_t first_nonfinite(const elbo_plan *p, const elbo_tensor *t, double 
   return -1;
 }
 
+// The node's own name, or that of the nearest named thing that it was made of: most often a parameter, which says where in the network.
+static const char *nearest_name(const node *n) {
+  for (int hops = 0; hops < 32 && n; hops++) {
+    if (n->name[0]) return n->name;
+    const node *before = NULL;
+    for (int i = 0; i < n->n_in; i++) {
+      if (!n->in[i]) continue;
+      if (n->in[i]->producer->op == &op_parameter) return n->in[i]->producer->name;
+      if (!before || !before->name[0]) before = n->in[i]->producer;
+    }
+    n = before;
+  }
+  return "";
+}
+
 static bool describe_nonfinite(const elbo_plan *p, const node *n, char *text, size_t size) {
   for (int i = 0; i < n->n_out; i++) {
     double value;
     int64_t at = first_nonfinite(p, n->out[i], &value);
     char s[SHAPE_TEXT];
     if (at < 0) continue;
-    snprintf(text, size, "%s%s%s: element %lld of %s is %g", n->op->name, n->name[0] ? " " : "", n->name, (long long)at,
+    const char *name = nearest_name(n), *link = n->name[0] ? " " : " of ";
+    snprintf(text, size, "%s%s%s: element %lld of %s is %g", n->op->name, name[0] ? link : "", name, (long long)at,
              shape_text(&n->out[i]->shape, s), value);
     return true;
   }

@@ -206,7 +206,7 @@ static void a_step_allocates_nothing(void **state) {
 #endif
 }
 
-typedef enum fault { FAULT_DATA, FAULT_WEIGHT, FAULT_OPERATION } fault;
+typedef enum fault { FAULT_DATA, FAULT_WEIGHT, FAULT_OPERATION, FAULT_OVERFLOW } fault;
 
 // Trains until the planted fault stops it; the message goes to `text`.
 static void provoke(fault what, const train_config *c, char *text, size_t size) {
@@ -222,6 +222,10 @@ static void provoke(fault what, const train_config *c, char *text, size_t size) 
   find(trainer_weights(t), "net.w", &w);
   if (what == FAULT_WEIGHT) {
     w[7] = NAN;
+    elbo_store_touch(trainer_weights(t));
+  }
+  if (what == FAULT_OVERFLOW) {
+    for (int i = 0; i < 4; i++) w[i] = 3e38f;
     elbo_store_touch(trainer_weights(t));
   }
   memcpy(before, w, sizeof before);
@@ -250,6 +254,8 @@ static void what_is_not_finite_is_named(void **state) {
   provoke(FAULT_OPERATION, &c, text, sizeof text);
   assert_contains(text, "step 5");
   assert_contains(text, "inf");
+  provoke(FAULT_OVERFLOW, &c, text, sizeof text);
+  assert_contains(text, "of net.w"); // the operation next to this parameter
   c.accumulate = 2;
   provoke(FAULT_DATA, &c, text, sizeof text);
   assert_contains(text, "example 67");
