@@ -106,6 +106,7 @@ elbo_status fuse_contractions(elbo_ctx *ctx, const elbo_graph *from, int n, elbo
     match m;
     if (!is_contraction(k) || !find_match(from, &reading, k, &m)) continue;
     int place = m.sum ? m.sum->id : k->id;
+    if (plain[place]) continue; // a sum of two contractions: the first took it, the other is its residual
     done[k->id] = true;
     if (m.activation) done[m.activation->id] = true;
     at[place] = m;

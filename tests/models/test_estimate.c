@@ -20,10 +20,11 @@ typedef struct linear_model {
 
 static linear_model make(double off) {
   linear_model m = {.ctx = test_ctx(1), .arena = arena_create(1 << 14)};
-  m.spec = spec_of(m.ctx, m.arena,
-                   "{latent: {dim: 2}, encoder: {type: mlp, hidden: []}, decoder: {type: mlp, hidden: [], likelihood: gaussian, variance: fixed, "
-                   "sigma: 0.5}}",
-                   1, 1, D, 0);
+  m.spec = spec_of(
+      m.ctx, m.arena,
+      "{latent: {dim: 2}, encoder: {type: mlp, hidden: []}, decoder: {type: mlp, hidden: [], likelihood: gaussian, variance: fixed, "
+      "sigma: 0.5}}",
+      1, 1, D, 0);
   assert_ok(m.ctx, model_store_create(m.ctx, &m.spec, test_seed(), &m.store));
   float *w = weights_of(m.ctx, m.store, "decoder.fc_out.weight", NULL), *c = weights_of(m.ctx, m.store, "decoder.fc_out.bias", NULL);
   // orthogonal columns: then the posterior's covariance is diagonal, and q can be the posterior itself

@@ -7,12 +7,13 @@ static void test_counts(void **state) {
     const char *model;
     int64_t h, w, c, params;
   } known[] = {
-      {"{latent: {dim: 20}, encoder: {type: mlp, hidden: [400], activation: relu}, decoder: {type: mlp, hidden: [400], activation: relu}}", 28, 28, 1,
-       652824},
-      {"{latent: {dim: 20}, encoder: {type: conv, channels: [32, 64]}, decoder: {type: conv, channels: [64, 32], likelihood: gaussian}}", 28, 28, 1,
-       274537},
-      {"{latent: {dim: 128}, encoder: {type: conv, channels: [64, 128, 256]}, decoder: {type: conv, channels: [256, 128, 64], likelihood: gaussian}}", 32,
-       32, 3, 2960387},
+      {"{latent: {dim: 20}, encoder: {type: mlp, hidden: [400], activation: relu}, decoder: {type: mlp, hidden: [400], activation: relu}}",
+       28, 28, 1, 652824},
+      {"{latent: {dim: 20}, encoder: {type: conv, channels: [32, 64]}, decoder: {type: conv, channels: [64, 32], likelihood: gaussian}}",
+       28, 28, 1, 274537},
+      {"{latent: {dim: 128}, encoder: {type: conv, channels: [64, 128, 256]}, decoder: {type: conv, channels: [256, 128, 64], likelihood: "
+       "gaussian}}",
+       32, 32, 3, 2960387},
   };
   elbo_ctx *ctx = test_ctx(1);
   for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
@@ -42,10 +43,11 @@ static void test_names(void **state) {
                                       "decoder.conv_out.weight"};
   elbo_ctx *ctx = test_ctx(1);
   arena *a = arena_create(1 << 14);
-  vae_spec spec = spec_of(ctx, a,
-                          "{encoder: {type: resnet, channels: [8, 16], blocks: 2, attention: true}, decoder: {type: resnet, channels: [16, 8], "
-                          "attention: true}}",
-                          8, 8, 1, 0);
+  vae_spec spec =
+      spec_of(ctx, a,
+              "{encoder: {type: resnet, channels: [8, 16], blocks: 2, attention: true}, decoder: {type: resnet, channels: [16, 8], "
+              "attention: true}}",
+              8, 8, 1, 0);
   elbo_store *store;
   assert_ok(ctx, model_store_create(ctx, &spec, 1, &store));
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) weights_of(ctx, store, names[i], NULL);
@@ -86,13 +88,16 @@ static void test_kinds(void **state) {
   static const char *const kinds[] = {
       "{latent: {dim: 5}, encoder: {type: mlp, hidden: [16]}, decoder: {type: mlp, hidden: [16]}}",
       "{latent: {dim: 5}, encoder: {channels: [4, 8]}, decoder: {channels: [8, 4]}}",
-      "{latent: {dim: 5}, encoder: {type: resnet, channels: [4, 8], stem: 2, attention: true}, decoder: {type: resnet, channels: [8, 4], stem: 2}}",
+      "{latent: {dim: 5}, encoder: {type: resnet, channels: [4, 8], stem: 2, attention: true}, decoder: {type: resnet, channels: [8, 4], "
+      "stem: 2}}",
       "{latent: {dim: 5}, prior: {type: learned}, encoder: {channels: [4]}, decoder: {channels: [4]}}",
       "{latent: {dim: 5}, prior: {type: mixture, components: 3}, encoder: {channels: [4]}, decoder: {channels: [4]}}",
       "{latent: {dim: 5}, prior: {type: vamp, components: 3}, encoder: {channels: [4]}, decoder: {channels: [4]}}",
-      "{latent: {dim: 5}, condition: {type: class, dim: 3}, prior: {type: learned}, encoder: {type: resnet, channels: [4]}, decoder: {type: resnet, "
+      "{latent: {dim: 5}, condition: {type: class, dim: 3}, prior: {type: learned}, encoder: {type: resnet, channels: [4]}, decoder: "
+      "{type: resnet, "
       "channels: [4]}}",
-      "{latent: {dim: 3, groups: [2, 1, 1], channels: 2, width: 8}, encoder: {type: resnet, channels: [4, 8]}, decoder: {type: resnet, channels: [8, 4]}}",
+      "{latent: {dim: 3, groups: [2, 1, 1], channels: 2, width: 8}, encoder: {type: resnet, channels: [4, 8]}, decoder: {type: resnet, "
+      "channels: [8, 4]}}",
       "{latent: {dim: 3, groups: [0, 2, 1], channels: 2, width: 8}, encoder: {channels: [4, 8]}, decoder: {channels: [8, 4]}}",
       "{latent: {dim: 3, groups: [4], width: 8}, encoder: {type: mlp, hidden: [16]}, decoder: {type: mlp, hidden: [16]}}",
   };
@@ -126,7 +131,8 @@ static void test_kinds(void **state) {
       }
       double error = sqrt(fmax(squares - sum * sum, 0) / K);
       if (!(fabs(kl[b] - sum) <= 5 * error + 1e-3))
-        fail_msg("kind %zu, seed %llu, row %d: KL %g, mean of log q - log p %g +- %g", i, (unsigned long long)test_seed(), b, kl[b], sum, error);
+        fail_msg("kind %zu, seed %llu, row %d: KL %g, mean of log q - log p %g +- %g", i, (unsigned long long)test_seed(), b, kl[b], sum,
+                 error);
     }
     // decoding the drawn codes
     elbo_model m = model_of_weights(ctx, &spec, store);
@@ -139,7 +145,8 @@ static void test_kinds(void **state) {
     const float *logit = session_output(&s, 4);
     for (int64_t j = 0; j < n * 64; j++) {
       double want = 1 / (1 + exp(-(double)logit[j])), got = ((float *)decoded->data)[j];
-      if (!(fabs(got - want) <= 1e-4)) fail_msg("kind %zu, seed %llu: number %lld decodes to %g, was %g", i, (unsigned long long)test_seed(), (long long)j, got, want);
+      if (!(fabs(got - want) <= 1e-4))
+        fail_msg("kind %zu, seed %llu: number %lld decodes to %g, was %g", i, (unsigned long long)test_seed(), (long long)j, got, want);
     }
     elbo_array_destroy(&codes), elbo_array_destroy(&decoded), elbo_array_destroy(&labels), elbo_array_destroy(&x);
     session_destroy(&s);

@@ -17,14 +17,16 @@ typedef struct run_result {
 
 typedef enum what { LOG_PROB, MEAN, DRAW } what;
 
-static run_result evaluate(elbo_ctx *ctx, const likelihood *l, what w, const float *p, const float *x, int64_t rows, int64_t h, elbo_backend_kind backend,
-                           uint64_t seed) {
+static run_result evaluate(elbo_ctx *ctx, const likelihood *l, what w, const float *p, const float *x, int64_t rows, int64_t h,
+                           elbo_backend_kind backend, uint64_t seed) {
   elbo_graph *g;
   assert_ok(ctx, elbo_graph_create(ctx, "likelihood", &g));
   int64_t width = likelihood_width(l), c = l->channels;
   elbo_tensor *pt = elbo_input(g, "p", ELBO_F32, 4, (int64_t[]){rows, h, h, width});
   elbo_tensor *xt = elbo_input(g, "x", ELBO_F32, 4, (int64_t[]){rows, h, h, c});
-  elbo_tensor *y = w == LOG_PROB ? likelihood_log_prob(l, pt, xt, NULL) : w == MEAN ? likelihood_mean(l, pt) : likelihood_draw(l, pt, "pixels");
+  elbo_tensor *y = w == LOG_PROB ? likelihood_log_prob(l, pt, xt, NULL)
+                   : w == MEAN   ? likelihood_mean(l, pt)
+                                 : likelihood_draw(l, pt, "pixels");
   assert_ok(ctx, elbo_graph_check(g));
   elbo_store *store;
   assert_ok(ctx, elbo_store_create(ctx, 1, &g, 0, &store));
@@ -44,7 +46,8 @@ static run_result evaluate(elbo_ctx *ctx, const likelihood *l, what w, const flo
   run_result r = {.n = w == LOG_PROB ? rows : rows * h * h * c};
   r.v = malloc((size_t)r.n * sizeof(double));
   for (int64_t i = 0; i < r.n; i++)
-    r.v[i] = backend == ELBO_BACKEND_REFERENCE ? ((const double *)elbo_plan_output(plan, 0))[i] : (double)((const float *)elbo_plan_output(plan, 0))[i];
+    r.v[i] = backend == ELBO_BACKEND_REFERENCE ? ((const double *)elbo_plan_output(plan, 0))[i]
+                                               : (double)((const float *)elbo_plan_output(plan, 0))[i];
   elbo_plan_destroy(&plan);
   elbo_store_destroy(&store);
   elbo_graph_destroy(&g);
@@ -122,7 +125,9 @@ static const likelihood_case cases[] = {
     {"gaussian optimal, frozen", {.kind = LIKELIHOOD_GAUSSIAN, .variance = VARIANCE_OPTIMAL, .sigma = 0.4, .channels = 2}, 1},
     {"laplace learned", {.kind = LIKELIHOOD_LAPLACE, .variance = VARIANCE_LEARNED, .sigma = 0.3, .channels = 3}, 1},
     {"laplace pixel", {.kind = LIKELIHOOD_LAPLACE, .variance = VARIANCE_PIXEL, .channels = 1}, 1},
-    {"discretized logistic fixed", {.kind = LIKELIHOOD_DISCRETIZED_LOGISTIC, .variance = VARIANCE_FIXED, .sigma = 0.02, .channels = 1}, 0.3},
+    {"discretized logistic fixed",
+     {.kind = LIKELIHOOD_DISCRETIZED_LOGISTIC, .variance = VARIANCE_FIXED, .sigma = 0.02, .channels = 1},
+     0.3},
     {"discretized logistic pixel", {.kind = LIKELIHOOD_DISCRETIZED_LOGISTIC, .variance = VARIANCE_PIXEL, .channels = 3}, 0.3},
     {"mixture, grey", {.kind = LIKELIHOOD_LOGISTIC_MIXTURE, .mixtures = 3, .channels = 1}, 0.7},
     {"mixture, colour", {.kind = LIKELIHOOD_LOGISTIC_MIXTURE, .mixtures = 4, .channels = 3}, 0.7},
@@ -134,9 +139,12 @@ enum { N_CASES = sizeof cases / sizeof *cases };
 static void fill_x(test_random *r, const likelihood *l, float *x, int64_t n) {
   for (int64_t i = 0; i < n; i++) {
     double u = test_uniform(r);
-    if (l->kind == LIKELIHOOD_BERNOULLI) x[i] = u < 0.5;
-    else if (likelihood_discrete(l)) x[i] = (float)test_below(r, 0, 255) / 255;
-    else x[i] = (float)u;
+    if (l->kind == LIKELIHOOD_BERNOULLI)
+      x[i] = u < 0.5;
+    else if (likelihood_discrete(l))
+      x[i] = (float)test_below(r, 0, 255) / 255;
+    else
+      x[i] = (float)u;
   }
   if (likelihood_discrete(l)) x[0] = 0, x[1] = 1; // the tails
 }
@@ -158,17 +166,19 @@ static void test_formulas(void **state) {
       for (int k = 0; k < SIDE * SIDE; k++) want += pixel_log_prob(l, p + (row * SIDE * SIDE + k) * w, x + (row * SIDE * SIDE + k) * c);
       // the series of the continuous Bernoulli is good to 1e-8, x is float32
       if (!(fabs(exact.v[row] - want) <= 2e-5 * (1 + fabs(want))))
-        fail_msg("%s, seed %llu, row %d: %.9g, the formula gives %.9g", cases[i].name, (unsigned long long)test_seed(), row, exact.v[row], want);
+        fail_msg("%s, seed %llu, row %d: %.9g, the formula gives %.9g", cases[i].name, (unsigned long long)test_seed(), row, exact.v[row],
+                 want);
       if (!(fabs(fast.v[row] - want) <= 2e-4 * (1 + fabs(want))))
-        fail_msg("%s on the CPU, seed %llu, row %d: %.9g, the formula gives %.9g", cases[i].name, (unsigned long long)test_seed(), row, fast.v[row], want);
+        fail_msg("%s on the CPU, seed %llu, row %d: %.9g, the formula gives %.9g", cases[i].name, (unsigned long long)test_seed(), row,
+                 fast.v[row], want);
     }
     free(exact.v), free(fast.v), free(p), free(x);
   }
   elbo_ctx_destroy(&ctx);
 }
 
-// Discretised likelihoods: the 256 levels' probabilities sum to 1, for wide, narrow and far-off parameters alike. Densities: a fine sum over
-// x gives 1 (Gaussian and Laplace from -6 to 7).
+// Discretised likelihoods: the 256 levels' probabilities sum to 1, for wide, narrow and far-off parameters alike. Densities: a fine sum
+// over x gives 1 (Gaussian and Laplace from -6 to 7).
 static void test_normalisation(void **state) {
   (void)state;
   elbo_ctx *ctx = test_ctx(1);
@@ -185,7 +195,7 @@ static void test_normalisation(void **state) {
       float one[256];
       test_fill_normal(&r, one, w, trial == 3 ? 4 * cases[i].scale : cases[i].scale);
       if (trial == 2 && l.kind == LIKELIHOOD_LOGISTIC_MIXTURE)
-        for (int k = 0; k < l.mixtures; k++) one[2 * l.mixtures + k] = -9; // narrower than the floor
+        for (int k = 0; k < l.mixtures; k++) one[2 * l.mixtures + k] = -9;    // narrower than the floor
       if (everywhere && trial == 3 && l.variance == VARIANCE_PIXEL) continue; // too wide or too narrow for the sum
       if (everywhere) one[0] *= 0.2f;
       for (int64_t k = 0; k < n; k++) {
@@ -225,7 +235,9 @@ static void test_draws(void **state) {
     if (l.kind == LIKELIHOOD_DISCRETIZED_LOGISTIC && w == 2) one[1] -= 2;
     for (int64_t k = 0; k < DRAWS; k++) memcpy(p + k * w, one, (size_t)w * sizeof *p);
     for (int64_t k = 0; k < n; k++)
-      x[k] = discrete ? (float)k / 255 : l.kind == LIKELIHOOD_BERNOULLI ? (float)k : (float)(low + (high - low) * ((double)k + 0.5) / (double)n);
+      x[k] = discrete                         ? (float)k / 255
+             : l.kind == LIKELIHOOD_BERNOULLI ? (float)k
+                                              : (float)(low + (high - low) * ((double)k + 0.5) / (double)n);
     run_result log_p = evaluate(ctx, &l, LOG_PROB, p, x, n, 1, ELBO_BACKEND_REFERENCE, 0);
     run_result draws = evaluate(ctx, &l, DRAW, p, NULL, DRAWS, 1, ELBO_BACKEND_CPU, test_seed());
     run_result mean = evaluate(ctx, &l, MEAN, p, NULL, 1, 1, ELBO_BACKEND_CPU, 0);
@@ -236,11 +248,12 @@ static void test_draws(void **state) {
       for (int m = 0; m < 3; m++) got[m] += pow(draws.v[k], m) / DRAWS;
     double spread = sqrt(fmax(want[2] - want[1] * want[1], 1e-6)), tolerance = 4.5 * spread / sqrt(DRAWS) + 2e-4;
     if (!(fabs(got[1] - want[1]) <= tolerance))
-      fail_msg("%s, seed %llu: draws average %.6g, the density says %.6g +- %.2g", cases[i].name, (unsigned long long)test_seed(), got[1], want[1],
-               tolerance);
+      fail_msg("%s, seed %llu: draws average %.6g, the density says %.6g +- %.2g", cases[i].name, (unsigned long long)test_seed(), got[1],
+               want[1], tolerance);
     double got_spread = sqrt(got[2] - got[1] * got[1]);
     if (!(fabs(got_spread - spread) <= 0.05 * spread + 1e-3))
-      fail_msg("%s, seed %llu: draws spread %.6g, the density says %.6g", cases[i].name, (unsigned long long)test_seed(), got_spread, spread);
+      fail_msg("%s, seed %llu: draws spread %.6g, the density says %.6g", cases[i].name, (unsigned long long)test_seed(), got_spread,
+               spread);
     // the logistics' mean is their location, not quite the expectation of what is cut to 0..1
     double slack = l.kind == LIKELIHOOD_DISCRETIZED_LOGISTIC || l.kind == LIKELIHOOD_LOGISTIC_MIXTURE ? 0.03 : 1e-3;
     if (!(fabs(mean.v[0] - want[1]) <= slack))
