@@ -51,7 +51,8 @@ enum { CHART_W = 320, CHART_H = 150, CHART_LEFT = 44, CHART_BOTTOM = 18, CHART_T
 
 void html_add_curve(text_buffer *out, const curve *c) {
   double low = INFINITY, high = -INFINITY, last = NAN;
-  for (int64_t i = 0; i < c->n; i++) {
+  int64_t settled = c->n > 20 ? c->n / 50 : 0; // the first points, far off, would press the rest flat
+  for (int64_t i = settled; i < c->n; i++) {
     if (!isfinite(c->y[i])) continue;
     low = fmin(low, c->y[i]), high = fmax(high, c->y[i]), last = c->y[i];
   }
@@ -59,6 +60,8 @@ void html_add_curve(text_buffer *out, const curve *c) {
   if (low == high && c->n > 2) return; // a setting that never moved
   double x0 = c->x[0], x1 = c->x[c->n - 1], pad = high > low ? 0.04 * (high - low) : fmax(1e-9, 0.1 * fabs(low));
   double bottom = low - pad, top = high + pad;
+  if (fabs(low) < 1e-6 * fabs(high)) low = 0; // as it is written, not as it is drawn
+  if (fabs(last) < 1e-6 * fabs(high)) last = 0;
   text_add(out, "<figure><figcaption><span>");
   html_add_text(out, c->name);
   text_add(out, "</span><span class=\"soft\">%.5g ", last);
@@ -83,7 +86,7 @@ void html_add_curve(text_buffer *out, const curve *c) {
       continue;
     }
     double px = CHART_LEFT + (x1 > x0 ? (at / (double)count - x0) / (x1 - x0) : 0.5) * (CHART_W - CHART_LEFT);
-    double py = CHART_TOP + (top - sum / (double)count) / (top - bottom) * (floor - CHART_TOP);
+    double py = CHART_TOP + (top - fmin(fmax(sum / (double)count, bottom), top)) / (top - bottom) * (floor - CHART_TOP);
     text_add(out, "%c%.1f %.1f", pen ? 'L' : 'M', px, py);
     pen = true;
   }
