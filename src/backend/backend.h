@@ -2,8 +2,8 @@
 #ifndef BACKEND_BACKEND_H
 #define BACKEND_BACKEND_H
 
+#include "backend/node.h"
 #include "core/ctx.h"
-#include "graph/graph.h"
 
 typedef struct kernel kernel;
 typedef struct backend backend;

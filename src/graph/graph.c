@@ -1,5 +1,5 @@
 // Graphs: creation, scopes, adding nodes, the sticky error.
-#include "graph/graph.h"
+#include "backend/node.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
 #ifndef GRAPH_MEMORY_PLAN_H
 #define GRAPH_MEMORY_PLAN_H
 
-#include "graph/graph.h"
+#include "backend/node.h"
 
 // One block of memory: a tensor, with all that are views of it or took its place; or a kernel's scratch.
 typedef struct buffer {

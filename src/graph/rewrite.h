@@ -2,7 +2,7 @@
 #ifndef GRAPH_REWRITE_H
 #define GRAPH_REWRITE_H
 
-#include "graph/graph.h"
+#include "backend/node.h"
 
 // A copy under way: `map` gives, by id of a tensor of `from`, what stands for it in `to`.
 typedef struct rewrite {

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "graph/graph.h"
+#include "backend/node.h"
 
 int64_t shape_count(const shape *s) {
   int64_t n = 1;

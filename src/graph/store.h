@@ -2,7 +2,7 @@
 #ifndef GRAPH_STORE_H
 #define GRAPH_STORE_H
 
-#include "graph/graph.h"
+#include "backend/node.h"
 
 typedef struct store_entry {
   const char *name;

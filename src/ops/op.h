@@ -5,7 +5,7 @@
 #define OPS_OP_H
 
 #include "backend/backend.h"
-#include "graph/graph.h"
+#include "backend/node.h"
 
 enum {
   OP_LEAF = 1,        // input, parameter, constant: no kernel
@@ -19,7 +19,7 @@ enum {
 struct op_def {
   const char *name;
   size_t attr_size;
-  int n_in, n_out; // n_in -1: any number; n_out -1: the attribute begins with an int64_t, the number of outputs
+  int n_in, n_out;   // n_in -1: any number; n_out -1: the attribute begins with an int64_t, the number of outputs
   unsigned optional; // bit mask of inputs that may be NULL
   unsigned flags;
   // Checks input shapes and attributes, fills dtype and shape of every output (n->out[i] exists). On error calls graph_fail and

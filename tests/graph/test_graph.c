@@ -4,7 +4,7 @@
 
 #include <elbo/ops.h>
 
-#include "graph/graph.h"
+#include "backend/node.h"
 #include "graph/plan.h"
 #include "graph/store.h"
 #include "ops/op.h"

@@ -1,6 +1,7 @@
-// The graph's insides: tensors, nodes, and how operations are added.
-#ifndef GRAPH_GRAPH_H
-#define GRAPH_GRAPH_H
+// Tensors, nodes and graphs from the inside: the words that every floor from here up speaks in, and how operations are added
+// (graph/graph.c).
+#ifndef BACKEND_NODE_H
+#define BACKEND_NODE_H
 
 #include <elbo/graph.h>
 
