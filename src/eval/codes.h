@@ -15,7 +15,7 @@ int64_t active_units(const float *mean, int64_t n, int64_t d, double *variance);
 elbo_status index_code_information(elbo_ctx *ctx, const float *mean, const float *std, const float *code, int64_t n, int64_t d,
                                    double *each);
 
-// Two-sample test of Gretton et al. 2012 with the inverse multiquadratic kernel of scale 2d: unbiased squared maximum mean discrepancy of
+// Two-sample test of [Gretton12] with the inverse multiquadratic kernel of scale 2d: unbiased squared maximum mean discrepancy of
 // a and b (n,d) each, and the share of random relabellings (a function of seed) whose value is at least as large.
 elbo_status two_sample_test(elbo_ctx *ctx, const float *a, const float *b, int64_t n, int64_t d, int relabellings, uint64_t seed,
                             double *discrepancy, double *p_value);

@@ -67,7 +67,7 @@ static elbo_tensor *log_width(const likelihood *l, elbo_tensor *p) {
   }
 }
 
-// log(l / tanh(l/2)): the normaliser of the continuous Bernoulli with logit l [Loaiza-Ganem19], by its series around 0 (error below 1e-8
+// log(l / tanh(l/2)): the normaliser of the continuous Bernoulli with logit l [LoaizaGanem19], by its series around 0 (error below 1e-8
 // inside |l| < 0.3)
 static elbo_tensor *continuous_bernoulli_normaliser(elbo_tensor *logit) {
   elbo_tensor *a = elbo_abs(logit), *edge = elbo_constant(elbo_tensor_graph(logit), 0.3);

@@ -4,8 +4,9 @@
 #include "core/file.h"
 #include "core/safetensors.h"
 
-#define MODEL                                                                                                                         \
-  "{latent: {dim: 4}, encoder: {channels: [4, 8], norm_groups: 2}, decoder: {channels: [8, 4], norm_groups: 2}, prior: {type: mixture, components: 3}}"
+#define MODEL                                                                                                                            \
+  "{latent: {dim: 4}, encoder: {channels: [4, 8], norm_groups: 2}, decoder: {channels: [8, 4], norm_groups: 2}, prior: {type: mixture, " \
+  "components: 3}}"
 
 static const char *write_model(elbo_ctx *ctx, const char *name, const char *text) {
   arena *a = arena_create(1 << 14);
@@ -69,7 +70,9 @@ static void damage(elbo_ctx *ctx, const char *model, const char *component, cons
   for (int64_t i = 0; i < n; i++) view[i] = *safetensors_at(file, i);
   int64_t from = strcmp(how, "drop") == 0;
   if (strcmp(how, "extra") == 0) view[n] = view[0], view[n++].name = "zzz";
-  if (strcmp(how, "reshape") == 0) view[0].dim[0] *= view[0].rank > 1 ? view[0].dim[1] : 1, view[0].rank = 1, view[0].dim[0] = (int64_t)(view[0].bytes / 4 / 2), view[0].bytes /= 2;
+  if (strcmp(how, "reshape") == 0)
+    view[0].dim[0] *= view[0].rank > 1 ? view[0].dim[1] : 1, view[0].rank = 1, view[0].dim[0] = (int64_t)(view[0].bytes / 4 / 2),
+                                                             view[0].bytes /= 2;
   if (strcmp(how, "type") == 0) view[0].dtype = ELBO_I32;
   char changed[4200];
   snprintf(changed, sizeof changed, "%s.new", path);
@@ -138,7 +141,8 @@ static void test_samples(void **state) {
   static const char *const models[] = {
       MODEL,
       "{latent: {dim: 4}, condition: {type: class}, encoder: {channels: [4]}, decoder: {channels: [4]}, prior: {type: learned}}",
-      "{latent: {dim: 3, groups: [1, 1], channels: 2, width: 8}, encoder: {type: resnet, channels: [4, 8]}, decoder: {type: resnet, channels: [8, 4]}}",
+      "{latent: {dim: 3, groups: [1, 1], channels: 2, width: 8}, encoder: {type: resnet, channels: [4, 8]}, decoder: {type: resnet, "
+      "channels: [8, 4]}}",
   };
   elbo_ctx *ctx = test_ctx(0);
   for (int i = 0; i < 3; i++) {
@@ -179,7 +183,11 @@ static void test_arguments(void **state) {
   elbo_ctx *ctx = test_ctx(1);
   elbo_model *m;
   elbo_array *out, *x, *label;
-  assert_ok(ctx, elbo_model_load(ctx, write_model(ctx, "class", "{latent: {dim: 4}, condition: {type: class}, encoder: {channels: [4]}, decoder: {channels: [4]}}"), NULL, &m));
+  assert_ok(ctx,
+            elbo_model_load(ctx,
+                            write_model(ctx, "class",
+                                        "{latent: {dim: 4}, condition: {type: class}, encoder: {channels: [4]}, decoder: {channels: [4]}}"),
+                            NULL, &m));
   int64_t n = 2;
   x = pictures(ctx, 2, &(picture_shape){8, 8, 1}, 1, true);
   assert_ok(ctx, elbo_array_create(ctx, ELBO_I32, 1, &n, &label));

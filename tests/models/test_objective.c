@@ -66,8 +66,8 @@ static void test_terms(void **state) {
   elbo_store *store;
   assert_ok(ctx, model_store_create(ctx, &spec, test_seed(), &store));
   elbo_array *x = pictures(ctx, 16, &spec.shape, 2, false);
-  static const char *const texts[] = {"{}", "{beta: 4}", "{free_bits: 0.3}", "{capacity: 2, beta: 3}", "{mmd: 7}", "{tc: 1}", "{tc: 5}",
-                                      "{samples: 3}", "{estimator: iwae, samples: 1}"};
+  static const char *const texts[] = {"{}",      "{beta: 4}", "{free_bits: 0.3}", "{capacity: 2, beta: 3}",       "{mmd: 7}",
+                                      "{tc: 1}", "{tc: 5}",   "{samples: 3}",     "{estimator: iwae, samples: 1}"};
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
     objective_config o = objective_of(ctx, a, texts[i]);
     training t = build(ctx, &spec, &o, 16, 0, NULL);
@@ -104,8 +104,8 @@ static void test_terms(void **state) {
   elbo_ctx_destroy(&ctx);
 }
 
-// Both are unbiased for the gradient of the same bound: over many draws the encoder's gradients agree, DReG's with less variance; the decoder's
-// agree draw by draw.
+// Both are unbiased for the gradient of the same bound: over many draws the encoder's gradients agree, DReG's with less variance; the
+// decoder's agree draw by draw.
 static void test_dreg(void **state) {
   (void)state;
   enum { ROUNDS = 300, SIZE = 24, B = 32 };
@@ -125,8 +125,7 @@ static void test_dreg(void **state) {
       const float *g = elbo_plan_output(t[i].plan, t[i].n_outputs - 2);
       for (int k = 0; k < SIZE; k++) mean[i][k] += g[k] / (double)ROUNDS, square[i][k] += (double)g[k] * g[k] / ROUNDS;
     }
-    if (round < 3)
-      assert_close(elbo_plan_output(t[0].plan, t[0].n_outputs - 1), elbo_plan_output(t[1].plan, t[1].n_outputs - 1), 12, 1e-4);
+    if (round < 3) assert_close(elbo_plan_output(t[0].plan, t[0].n_outputs - 1), elbo_plan_output(t[1].plan, t[1].n_outputs - 1), 12, 1e-4);
     assert_near(metric(&t[0], "iwae", 0), metric(&t[1], "iwae", 0), 1e-4);
   }
   double variance[2] = {0}, size = 0;

@@ -1,0 +1,90 @@
+// Statistics, picture distances and code diagnostics against closed forms and small cases worked by hand.
+#include "support/test.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "eval/codes.h"
+#include "eval/pictures.h"
+#include "eval/statistics.h"
+
+static void test_statistics(void **state) {
+  (void)state;
+  static const double v[4] = {1, 2, 3, 6};
+  double mean, error;
+  mean_and_error(v, 4, &mean, &error);
+  assert_near(mean, 3, 1e-12);
+  assert_near(error, sqrt((4 + 1 + 0 + 9) / 3.0 / 4), 1e-12);
+  mean_and_error(v, 1, &mean, &error);
+  assert_true(isnan(error));
+  static const double huge[3] = {-1e5, -1e5 + 1, -1e5 - 2};
+  assert_near(log_sum_exp(huge, 3), -1e5 + log(1 + exp(1) + exp(-2)), 1e-9);
+  assert_true(isinf(log_sum_exp(huge, 0)));
+  weight_sum s = {0};
+  for (int i = 0; i < 3; i++) weight_sum_add(&s, huge[i]);
+  double w[3] = {1, exp(1), exp(-2)}, sum = w[0] + w[1] + w[2], squares = w[0] * w[0] + w[1] * w[1] + w[2] * w[2];
+  assert_near(weight_sum_log_mean(&s), -1e5 + log(sum / 3), 1e-9);
+  assert_near(weight_sum_effective(&s), sum * sum / squares, 1e-9);
+  assert_near(weight_sum_log_variance(&s), (3 * squares / (sum * sum) - 1) / 3, 1e-9);
+  assert_true(seed_of_part(1, 0) != seed_of_part(1, 1) && seed_of_part(1, 0) != seed_of_part(2, 0));
+}
+
+static void test_pictures(void **state) {
+  (void)state;
+  float a[16 * 16], b[16 * 16];
+  test_random r = {test_seed(), 0};
+  for (int i = 0; i < 256; i++) a[i] = (float)test_uniform(&r), b[i] = 1 - a[i];
+  assert_near(structural_similarity(a, a, 16, 16, 1), 1, 1e-9);
+  assert_true(structural_similarity(a, b, 16, 16, 1) < -0.5); // turned inside out
+  // two flat pictures: only the means differ
+  for (int i = 0; i < 256; i++) a[i] = 0.25f, b[i] = 0.75f;
+  assert_near(structural_similarity(a, b, 16, 16, 1), (2 * 0.25 * 0.75 + 1e-4) / (0.0625 + 0.5625 + 1e-4), 1e-6);
+  assert_near(structural_similarity(a, b, 8, 8, 4), (2 * 0.25 * 0.75 + 1e-4) / (0.0625 + 0.5625 + 1e-4), 1e-6); // smaller than the window
+  assert_near(picture_mean_squared_error(a, b, 256), 0.25, 1e-12);
+  assert_near(decibels(0.001), 30, 1e-12);
+}
+
+static void test_codes(void **state) {
+  (void)state;
+  enum { N = 400, D = 3 };
+  elbo_ctx *ctx = test_ctx(0);
+  test_random r = {test_seed(), 0};
+  float *mean = calloc(N * D, 4), *std = calloc(N * D, 4), *code = calloc(N * D, 4), *other = calloc(N * D, 4);
+  double *each = calloc(N, sizeof *each), variance[D], information, error, discrepancy, p;
+  for (int i = 0; i < N; i++) {
+    mean[i * D] = (float)test_normal(&r), mean[i * D + 1] = 0.05f * (float)test_normal(&r), mean[i * D + 2] = 0.5f;
+    std[i * D] = 1e-4f, std[i * D + 1] = std[i * D + 2] = 1;
+    for (int k = 0; k < D; k++) code[i * D + k] = mean[i * D + k] + std[i * D + k] * (float)test_normal(&r);
+  }
+  assert_int_equal(active_units(mean, N, D, variance), 1);
+  assert_near(variance[0], 1, 0.3);
+  // posteriors that do not overlap: the code names the example
+  assert_ok(ctx, index_code_information(ctx, mean, std, code, N, D, each));
+  mean_and_error(each, N, &information, &error);
+  assert_near(information, log(N), 0.05);
+  // posteriors that are all one: it says nothing
+  for (int i = 0; i < N * D; i++) mean[i] = 0, std[i] = 1, code[i] = (float)test_normal(&r);
+  assert_ok(ctx, index_code_information(ctx, mean, std, code, N, D, each));
+  mean_and_error(each, N, &information, &error);
+  assert_near(information, 0, 1e-6);
+  // one number with mean N(0,1) and width s: I = log(1 + 1/s^2) / 2, for s = 1 and many examples
+  for (int i = 0; i < N; i++) mean[i] = (float)test_normal(&r), std[i] = 1, code[i] = mean[i] + (float)test_normal(&r);
+  assert_ok(ctx, index_code_information(ctx, mean, std, code, N, 1, each));
+  mean_and_error(each, N, &information, &error);
+  assert_near(information, 0.5 * log(2), 5 * error + 0.02);
+  // the two-sample test: silent on two draws of one law, loud on a shifted one
+  for (int i = 0; i < N * D; i++) code[i] = (float)test_normal(&r), other[i] = (float)test_normal(&r);
+  assert_ok(ctx, two_sample_test(ctx, code, other, 200, D, 99, 1, &discrepancy, &p));
+  assert_true(p > 0.02);
+  assert_near(discrepancy, 0, 0.01);
+  for (int i = 0; i < N * D; i++) other[i] += 0.5f;
+  assert_ok(ctx, two_sample_test(ctx, code, other, 200, D, 99, 1, &discrepancy, &p));
+  assert_true(p <= 0.02);
+  free(mean), free(std), free(code), free(other), free(each);
+  elbo_ctx_destroy(&ctx);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_statistics), cmocka_unit_test(test_pictures), cmocka_unit_test(test_codes)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
