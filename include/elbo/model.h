@@ -45,6 +45,7 @@ typedef struct elbo_sample_config {
   double temperature; // standard deviation of the prior, 1
   elbo_progress_fn progress;
   void *progress_user;
+  int prior;           // 0: from the mixture fitted to the codes where the model has one; 1: from the model's own p(z)
 } elbo_sample_config;
 ELBO_API void elbo_sample_defaults(elbo_sample_config *config);
 // All arrays below are float32 (n,H,W,C) in the model's value range; codes (n,latent_dim). Outputs are owned by the caller and NULL on

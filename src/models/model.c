@@ -69,6 +69,7 @@ elbo_status elbo_model_load(elbo_ctx *ctx, const char *path, const elbo_model_co
     TRY_GOTO(run_read_raw_weights(ctx, directory, m->store));
   else
     TRY_GOTO(model_directory_read_weights(ctx, directory, m->store));
+  if (m->spec.model.prior.fitted && !m->raw) TRY_GOTO(model_directory_read_mixture(ctx, directory, vae_code_size(&m->spec), &m->fitted));
   count_params(m);
   *out = m;
   return ELBO_OK;
@@ -80,6 +81,7 @@ fail:
 void elbo_model_destroy(elbo_model **model) {
   if (!model || !*model) return;
   elbo_store_destroy(&(*model)->store);
+  gaussian_mixture_free(&(*model)->fitted);
   if ((*model)->arena) arena_destroy(&(*model)->arena);
   free(*model);
   *model = NULL;
@@ -203,6 +205,26 @@ void elbo_sample_defaults(elbo_sample_config *config) {
   *config = (elbo_sample_config){.size = sizeof *config, .n = 64, .label = -1, .temperature = 1};
 }
 
+// Codes from the fitted mixture, decoded.
+static elbo_status sample_fitted(elbo_model *m, const elbo_sample_config *config, elbo_array **x) {
+  elbo_array *codes = NULL;
+  session s = {0};
+  elbo_status status;
+  int64_t d = vae_code_size(&m->spec);
+  TRY_GOTO(elbo_array_create(m->ctx, ELBO_F32, 2, (int64_t[]){config->n, d}, &codes));
+  for (int64_t i = 0; i < config->n; i++)
+    gaussian_mixture_draw(&m->fitted, config->seed, (uint64_t)i, config->temperature, (float *)codes->data + i * d);
+  TRY_GOTO(open_session(m, LATENT_GIVEN, config->n, pick_picture, &config->draw, &s));
+  TRY_GOTO(new_pictures(m, config->n, x));
+  session_rows rows = {.codes = codes->data, .seed = config->seed};
+  TRY_GOTO(run_rows(&s, &rows, config->n, 1, x, config->progress, config->progress_user, "sample"));
+fail:
+  if (status != ELBO_OK) elbo_array_destroy(x);
+  session_destroy(&s);
+  elbo_array_destroy(&codes);
+  return status;
+}
+
 elbo_status elbo_sample(elbo_model *m, const elbo_sample_config *config, elbo_array **x) {
   *x = NULL;
   elbo_sample_config defaults;
@@ -218,6 +240,7 @@ elbo_status elbo_sample(elbo_model *m, const elbo_sample_config *config, elbo_ar
     return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample: a class was given, but this model is not conditioned on one");
   if (config->label >= 0 && config->label >= m->spec.classes)
     return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample: class %d: 0 to %lld was expected", config->label, (long long)m->spec.classes - 1);
+  if (m->fitted.components && !config->prior) return sample_fitted(m, config, x);
   int32_t *label = NULL;
   session s = {0};
   elbo_status status;

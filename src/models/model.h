@@ -4,6 +4,7 @@
 
 #include <elbo/model.h>
 
+#include "eval/gaussian_mixture.h"
 #include "models/vae_graph.h"
 
 struct elbo_model {
@@ -11,6 +12,7 @@ struct elbo_model {
   arena *arena; // lists and strings of spec
   vae_spec spec;
   elbo_store *store;
+  gaussian_mixture fitted; // components 0: none
   bool raw;
   int64_t step; // -1: unknown
   int64_t params;
@@ -24,6 +26,10 @@ elbo_status model_directory_write(elbo_ctx *ctx, const char *directory, const va
 elbo_status model_directory_read_spec(elbo_ctx *ctx, arena *a, const char *directory, vae_spec *spec, int64_t *step);
 // Fills a store made of the spec's graphs; every parameter must be there with its shape, and nothing else.
 elbo_status model_directory_read_weights(elbo_ctx *ctx, const char *directory, elbo_store *store);
+
+// prior/fitted_mixture.safetensors: written where there is one; read into *m (components 0 where there is none).
+elbo_status model_directory_write_mixture(elbo_ctx *ctx, const char *directory, const gaussian_mixture *m);
+elbo_status model_directory_read_mixture(elbo_ctx *ctx, const char *directory, int64_t d, gaussian_mixture *m);
 
 // A store with the parameters of a spec, and their initial values.
 elbo_status model_store_create(elbo_ctx *ctx, const vae_spec *spec, uint64_t seed, elbo_store **out);

@@ -260,3 +260,42 @@ elbo_status model_directory_read_weights(elbo_ctx *ctx, const char *directory, e
   elbo_store_touch(store);
   return ELBO_OK;
 }
+
+#define MIXTURE "prior/fitted_mixture.safetensors"
+
+elbo_status model_directory_write_mixture(elbo_ctx *ctx, const char *directory, const gaussian_mixture *m) {
+  char path[PATH_MAX];
+  size_t k = (size_t)m->components, d = (size_t)m->d;
+  tensor_view views[3] = {
+      {.name = "factor", .rank = 3, .dim = {m->components, m->d, m->d}, .data = m->factor, .bytes = k * d * d * 4},
+      {.name = "mean", .rank = 2, .dim = {m->components, m->d}, .data = m->mean, .bytes = k * d * 4},
+      {.name = "weight", .rank = 1, .dim = {m->components}, .data = m->weight, .bytes = k * 4},
+  };
+  TRY(path_join(ctx, path, sizeof path, directory, MIXTURE));
+  return safetensors_write(ctx, path, 3, views, 1, (const char *const[]){"format", "pt"});
+}
+
+elbo_status model_directory_read_mixture(elbo_ctx *ctx, const char *directory, int64_t d, gaussian_mixture *m) {
+  *m = (gaussian_mixture){0};
+  char path[PATH_MAX];
+  TRY(path_join(ctx, path, sizeof path, directory, MIXTURE));
+  if (!file_exists(path)) return ELBO_OK;
+  safetensors *file = NULL;
+  TRY(safetensors_open(ctx, path, &file));
+  const tensor_view *factor = safetensors_find(file, "factor"), *mean = safetensors_find(file, "mean"),
+                    *weight = safetensors_find(file, "weight");
+  int64_t k = weight && weight->rank == 1 ? weight->dim[0] : 0;
+  bool fits = k > 0 && k <= 1024 && weight->dtype == ELBO_F32 && mean && mean->dtype == ELBO_F32 && mean->rank == 2 && mean->dim[0] == k &&
+              mean->dim[1] == d && factor && factor->dtype == ELBO_F32 && factor->rank == 3 && factor->dim[0] == k && factor->dim[1] == d &&
+              factor->dim[2] == d;
+  elbo_status status = fits ? gaussian_mixture_new(ctx, k, d, m)
+                            : fail(ctx, ELBO_ERROR_FORMAT, "%s: float32 weight (k), mean (k,%lld) and factor (k,%lld,%lld) were expected",
+                                   path, (long long)d, (long long)d, (long long)d);
+  if (status == ELBO_OK) {
+    memcpy(m->weight, weight->data, weight->bytes);
+    memcpy(m->mean, mean->data, mean->bytes);
+    memcpy(m->factor, factor->data, factor->bytes);
+  }
+  safetensors_close(&file);
+  return status;
+}

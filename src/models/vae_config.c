@@ -18,6 +18,10 @@ static const config_field prior_fields[] = {
     CONFIG_ENUM(prior_config, type, "standard", "standard|learned|mixture|vamp",
                 "N(0, I); a learned diagonal Gaussian; a learned mixture of them; the posteriors of learned pseudo-inputs"),
     CONFIG_INT(prior_config, components, 1, 1024, "64", "", "of mixture and vamp"),
+    CONFIG_INT(prior_config, fitted, 0, 1024, "0", "",
+               "components of a mixture of Gaussians fitted to the codes of training examples at each checkpoint, from which samples are "
+               "then drawn; "
+               "0: samples are drawn from p(z)"),
 };
 const config_table prior_table = CONFIG_TABLE("prior", prior_config, prior_fields, "p(z)");
 
@@ -145,6 +149,8 @@ elbo_status vae_spec_check(elbo_ctx *ctx, const vae_spec *spec, const char *file
   snprintf(where, sizeof where, "%s: model.decoder.channels", file);
   TRY(check_halvings(ctx, where, &spec->shape, decoder_halvings(&m->decoder)));
   if (m->latent.groups.count) TRY(check_top_down(ctx, spec, file));
+  if (m->prior.fitted && (m->latent.groups.count || m->condition.type != CONDITION_NONE))
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.prior.fitted: for a flat, unconditional code (no latent.groups, no condition)", file);
   int64_t pixels, numbers;
   if (spec->shape.height < 1 || spec->shape.width < 1 || spec->shape.channels < 1 ||
       !checked_mul(spec->shape.height, spec->shape.width, &pixels) || !checked_mul(pixels, likelihood_width(&l), &numbers) ||

@@ -22,6 +22,7 @@ typedef struct latent_config {
 typedef struct prior_config {
   int type;
   int64_t components; // mixture, vamp
+  int64_t fitted;     // components of the mixture fitted to the codes for sampling; 0: none
 } prior_config;
 
 typedef struct condition_config {

@@ -11,7 +11,7 @@
 #include "models/collapse_watch.h"
 #include "models/estimate.h"
 
-enum { VALID_LIMIT = 5000, PREVIEW_COUNT = 64 };
+enum { VALID_LIMIT = 5000, PREVIEW_COUNT = 64, FIT_LIMIT = 5000 };
 
 struct vae_task {
   elbo_ctx *ctx;
@@ -68,9 +68,29 @@ fail:
   return status;
 }
 
+// The mixture that samples are drawn from: fitted to draws of the posteriors of random training examples.
+static elbo_status save_mixture(vae_task *t, elbo_store *weights, const char *directory) {
+  elbo_model m = model_of_weights(t->ctx, &t->spec, weights);
+  elbo_array *x = NULL;
+  code_sample codes = {0};
+  gaussian_mixture mixture = {0};
+  elbo_status status;
+  TRY_GOTO(elbo_dataset_read(t->data, ELBO_SPLIT_TRAIN, 0, FIT_LIMIT, 1, t->seed, &x, NULL));
+  prepare_pictures(&t->spec, t->seed, x);
+  TRY_GOTO(sample_codes(&m, x, NULL, t->seed, &codes));
+  TRY_GOTO(gaussian_mixture_fit(t->ctx, codes.code->data, codes.n, codes.d, t->spec.model.prior.fitted, t->seed, &mixture));
+  TRY_GOTO(model_directory_write_mixture(t->ctx, directory, &mixture));
+fail:
+  gaussian_mixture_free(&mixture);
+  code_sample_free(&codes);
+  elbo_array_destroy(&x);
+  return status;
+}
+
 static elbo_status task_save(void *user, elbo_store *weights, const char *directory) {
   vae_task *t = user;
-  return model_directory_write(t->ctx, directory, &t->spec, weights, t->last_step + 1);
+  TRY(model_directory_write(t->ctx, directory, &t->spec, weights, t->last_step + 1));
+  return t->spec.model.prior.fitted && t->data ? save_mixture(t, weights, directory) : ELBO_OK;
 }
 
 static elbo_status task_preview(void *user, elbo_store *weights, int64_t step, const char *directory) {

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "eval/codes.h"
+#include "eval/gaussian_mixture.h"
 #include "eval/pictures.h"
 #include "eval/statistics.h"
 
@@ -84,7 +85,46 @@ static void test_codes(void **state) {
   elbo_ctx_destroy(&ctx);
 }
 
+// Points of two correlated clusters: the fit finds weights, means and covariances, and its draws have them too.
+static void test_mixture(void **state) {
+  (void)state;
+  enum { N = 4000, D = 2 };
+  elbo_ctx *ctx = test_ctx(0);
+  test_random r = {test_seed(), 0};
+  float *x = calloc(N * D, 4), draw[D];
+  for (int i = 0; i < N; i++) {
+    bool first = test_uniform(&r) < 0.3;
+    double u = test_normal(&r), v = test_normal(&r);
+    x[i * D] = (float)((first ? -3 : 2) + u), x[i * D + 1] = (float)((first ? 1 : -1) + 0.8 * u + 0.6 * v);
+  }
+  gaussian_mixture m, again;
+  assert_ok(ctx, gaussian_mixture_fit(ctx, x, N, D, 2, 1, &m));
+  assert_ok(ctx, gaussian_mixture_fit(ctx, x, N, D, 2, 1, &again));
+  assert_memory_equal(m.factor, again.factor, 2 * D * D * sizeof(float));
+  gaussian_mixture_free(&again);
+  int k = m.mean[0] < 0 ? 0 : 1; // the first cluster
+  assert_near(m.weight[k], 0.3, 0.03);
+  assert_near(m.mean[k * D], -3, 0.15);
+  assert_near(m.mean[(1 - k) * D + 1], -1, 0.15);
+  const float *l = m.factor + (1 - k) * D * D;
+  assert_near((double)l[0] * l[0], 1, 0.1);
+  assert_near((double)l[0] * l[2], 0.8, 0.1);
+  // its own entropy by draws, against the density at the points
+  double own = 0, points = 0, below = 0;
+  for (int i = 0; i < N; i++) {
+    gaussian_mixture_draw(&m, 7, (uint64_t)i, 1, draw);
+    own += gaussian_mixture_log_density(&m, draw) / N, points += gaussian_mixture_log_density(&m, x + i * D) / N, below += draw[0] < -0.5;
+  }
+  assert_near(own, points, 0.08);
+  assert_near(below / N, 0.3, 0.04);
+  assert_status(ctx, gaussian_mixture_fit(ctx, x, 1, D, 2, 1, &again), ELBO_ERROR_ARGUMENT, "cannot be fitted");
+  gaussian_mixture_free(&m);
+  free(x);
+  elbo_ctx_destroy(&ctx);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_statistics), cmocka_unit_test(test_pictures), cmocka_unit_test(test_codes)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_statistics), cmocka_unit_test(test_pictures), cmocka_unit_test(test_codes),
+                                     cmocka_unit_test(test_mixture)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
