@@ -24,7 +24,7 @@ static vae_latents flat_pass(const latent_parts *parts) {
   vae_latents out = {.n = 1};
   latent_group *g = &out.group[0];
   int64_t d = r->spec->model.latent.dim, rows = r->batch * r->samples;
-  if (parts->x) flat_posterior(parts, parts->x, parts->condition, &g->mean, &g->log_std);
+  if (parts->x) flat_posterior(parts, parts->x, parts->condition, r->training, &g->mean, &g->log_std);
   switch (r->mode) {
   case LATENT_POSTERIOR: {
     elbo_tensor *noise = elbo_random_normal(r->graph, "z", 3, (int64_t[]){r->batch, r->samples, d});

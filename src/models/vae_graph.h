@@ -58,8 +58,9 @@ typedef struct latent_parts { // of one pass
 // log p(z) of a flat code under the configured prior, (R,D) -> (R); fills group->prior_*
 elbo_tensor *prior_log_density(const latent_parts *parts, elbo_tensor *z, latent_group *group);
 elbo_tensor *prior_draw(const latent_parts *parts);
-// q(z|x) of a flat code: (B,D) each
-void flat_posterior(const latent_parts *parts, elbo_tensor *x, elbo_tensor *condition, elbo_tensor **mean, elbo_tensor **log_std);
+// q(z|x) of a flat code: (B,D) each. Without `training` nothing is dropped.
+void flat_posterior(const latent_parts *parts, elbo_tensor *x, elbo_tensor *condition, bool training, elbo_tensor **mean,
+                    elbo_tensor **log_std);
 // Elementwise KL between two Gaussians given by means and log standard deviations.
 elbo_tensor *gaussian_kl(elbo_tensor *mean, elbo_tensor *log_std, elbo_tensor *prior_mean, elbo_tensor *prior_log_std);
 vae_latents top_down_pass(const latent_parts *parts);

@@ -16,11 +16,12 @@ elbo_tensor *gaussian_kl(elbo_tensor *mean, elbo_tensor *log_std, elbo_tensor *p
   return elbo_sub(quadratic, ratio);
 }
 
-void flat_posterior(const latent_parts *parts, elbo_tensor *x, elbo_tensor *condition, elbo_tensor **mean, elbo_tensor **log_std) {
+void flat_posterior(const latent_parts *parts, elbo_tensor *x, elbo_tensor *condition, bool training, elbo_tensor **mean,
+                    elbo_tensor **log_std) {
   const latent_request *r = parts->request;
   const model_config *m = &r->spec->model;
   elbo_scope_push(r->graph, "encoder");
-  encoder_features f = encoder_network(&m->encoder, x, condition, r->training);
+  encoder_features f = encoder_network(&m->encoder, x, condition, training);
   elbo_tensor *head = linear_layer(f.vector, "head", 2 * m->latent.dim, 1);
   elbo_scope_pop(r->graph);
   *mean = elbo_slice(head, 1, 0, m->latent.dim);
@@ -61,7 +62,7 @@ static void components(const latent_parts *parts, elbo_tensor **mean, elbo_tenso
     int64_t dim[4] = {k, spec->shape.height, spec->shape.width, spec->shape.channels};
     elbo_tensor *pseudo = prior_parameter(parts, "pseudo_inputs", 4, dim, (elbo_init){ELBO_INIT_KIND_NORMAL, 1, 0});
     elbo_tensor *no_condition = parts->condition ? elbo_scale(repeat_rows(elbo_slice(parts->condition, 0, 0, 1), k), 0, 0) : NULL;
-    flat_posterior(parts, elbo_sigmoid(pseudo), no_condition, mean, log_std);
+    flat_posterior(parts, elbo_sigmoid(pseudo), no_condition, false, mean, log_std);
     *log_weight = elbo_constant(r->graph, -log((double)k));
     return;
   }
