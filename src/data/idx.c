@@ -33,7 +33,8 @@ static elbo_status reader_take(elbo_ctx *ctx, const char *name, byte_reader *r, 
   *got = 0;
   if (!r->gzip) {
     *got = n < r->left ? n : r->left;
-    if (*got) memcpy(to, r->at, *got);
+    if (*got == 0) return ELBO_OK; // nothing there may mean no address
+    memcpy(to, r->at, *got);
     r->at += *got, r->left -= *got;
     return ELBO_OK;
   }

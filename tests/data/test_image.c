@@ -184,6 +184,11 @@ static void fitting_keeps_means(void **state) {
   assert_int_equal(((uint16_t *)p.data)[0], 2500);
   assert_int_equal(((uint16_t *)p.data)[15], 12500);
   assert_int_equal(((uint16_t *)p.data)[1], 3000);
+  // three to two: the middle one is shared
+  assert_ok(ctx, picture_reserve(ctx, "thirds", 3, 3, 1, 8, &p));
+  for (int i = 0; i < 9; i++) ((uint8_t *)p.data)[i] = (uint8_t)(i % 3 * 90);
+  assert_ok(ctx, picture_fit(ctx, "thirds", 2, &p, &q));
+  assert_memory_equal(p.data, ((uint8_t[]){30, 150, 30, 150}), 4);
   picture_free(&p), picture_free(&q);
   elbo_ctx_destroy(&ctx);
 }
