@@ -2,7 +2,8 @@
 #   make            the command build/elbo and the libraries         make test       the gcc build and the suite (script/test)
 #   make demo       train on the digits in share/, write a report    make test-long  clang, sanitizers, format, fuzz (script/test --full)
 #   make bench      elbo beside PyTorch                              make fuzz       every fuzz target, a minute each
-#   make install PREFIX=/usr/local [DESTDIR=]                        make clean
+#   make install PREFIX=/usr/local [DESTDIR=]                        make docs        docs/recipes.md, from the tables that read recipes
+#   make clean
 
 BUILD ?= build
 PREFIX ?= /usr/local
@@ -10,7 +11,7 @@ ELBO_BUILD_TYPE ?= Release
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 GENERATOR := $(shell command -v ninja >/dev/null 2>&1 && echo -G Ninja)
 
-.PHONY: all configure test test-long demo bench fuzz install clean
+.PHONY: all configure test test-long demo bench fuzz docs install clean
 all: configure
 	@cmake --build $(BUILD) -j $(JOBS)
 
@@ -34,6 +35,9 @@ bench: all
 
 fuzz:
 	@script/fuzz 60
+
+docs: all
+	@$(BUILD)/elbo train --keys >docs/recipes.md.new && mv docs/recipes.md.new docs/recipes.md
 
 install: all
 	@DESTDIR=$(DESTDIR) cmake --install $(BUILD) --prefix $(PREFIX)

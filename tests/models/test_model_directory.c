@@ -141,8 +141,8 @@ static void test_samples(void **state) {
   static const char *const models[] = {
       MODEL,
       "{latent: {dim: 4}, condition: {type: class}, encoder: {channels: [4]}, decoder: {channels: [4]}, prior: {type: learned}}",
-      "{latent: {dim: 3, groups: [1, 1], channels: 2, width: 8}, encoder: {type: resnet, channels: [4, 8]}, decoder: {type: resnet, "
-      "channels: [8, 4]}}",
+      ("{latent: {dim: 3, groups: [1, 1], channels: 2, width: 8}, encoder: {type: resnet, channels: [4, 8]}, decoder: {type: resnet, "
+       "channels: [8, 4]}}"),
   };
   elbo_ctx *ctx = test_ctx(0);
   for (int i = 0; i < 3; i++) {
