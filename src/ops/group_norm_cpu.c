@@ -180,7 +180,7 @@ static void product_rows(const group_norm_state *s, const float *x, const float 
 
 // --- groups -----------------------------------------------------------------------------------------------------------------------
 
-// mean and rstd of the groups of image b from its channels' moments about `shift` (Chan, Golub and LeVeque 1983 for the merging)
+// mean and rstd of the groups of image b from its channels' moments about `shift` (merged as in [Chan83])
 static void finish_statistics(const group_norm_job *j, int64_t b, const float *shift, const double *s1, const double *s2) {
   const group_norm_state *s = j->s;
   double rows = (double)s->rows;

@@ -1,7 +1,7 @@
 #include "ops/resample.h"
 
-// `of` is the shape that resizing reads, `to` the one that it makes. Adds every weight times one side to the other: forward when y is given,
-// the adjoint when dx is.
+// `of` is the shape that resizing reads, `to` the one that it makes. Adds every weight times one side to the other: forward when y is
+// given, the adjoint when dx is.
 static void resize(const shape *of, const shape *to, const double *x, double *y, double *dx, const double *dy) {
   int64_t channels = of->dim[3];
   for (int64_t b = 0; b < to->dim[0]; b++)

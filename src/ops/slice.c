@@ -51,8 +51,8 @@ int elbo_split_axis(elbo_tensor *x, int axis, int n, elbo_tensor **parts) {
   int at = axis < 0 ? axis + x->shape.rank : axis;
   if (at < 0 || at >= x->shape.rank || n < 1 || x->shape.dim[at] % n != 0) {
     char text[SHAPE_TEXT];
-    graph_fail(g, ELBO_ERROR_ARGUMENT, "split_axis of %s: axis %d does not come apart into %d equal slices", shape_text(&x->shape, text), axis,
-               n);
+    graph_fail(g, ELBO_ERROR_ARGUMENT, "split_axis of %s: axis %d does not come apart into %d equal slices", shape_text(&x->shape, text),
+               axis, n);
     return 0;
   }
   int64_t length = x->shape.dim[at] / n;
