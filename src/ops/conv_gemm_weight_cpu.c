@@ -69,11 +69,11 @@ static void multiply(void *arg, int id, int count) {
           int64_t n = r1 - r < PATCH_ROWS ? r1 - r : PATCH_ROWS;
           ISA(gather_patches)(set, g->patches, r, n, c0, c1 - c0, block);
           pack_rows(s, set, g->rows, r, n, panels);
-          for (int64_t c = 0; c < s->columns; c += GEMM_NR) {
-            int vectors = s->columns - c < GEMM_NR ? 1 : 2;
-            for (int t = 0; t < tiles; t++) {
-              int64_t t0, t1;
-              split_range(c1 - c0, t, tiles, &t0, &t1);
+          for (int t = 0; t < tiles; t++) { // a tile's column of the block comes to L1 once, for all panels
+            int64_t t0, t1;
+            split_range(c1 - c0, t, tiles, &t0, &t1);
+            for (int64_t c = 0; c < s->columns; c += GEMM_NR) {
+              int vectors = s->columns - c < GEMM_NR ? 1 : 2;
               ISA(gemm_outer)
               ((int)(t1 - t0), vectors, n, block + t0, GEMM_LD, panels + c * PATCH_ROWS, vectors * VW, acc + (c0 + t0) * s->columns + c,
                s->columns, true);

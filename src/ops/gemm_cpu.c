@@ -137,6 +137,8 @@ static void pack_part(const gemm_job *j, const gemm_io *io, int part) {
   }
 }
 
+enum { GEMM_NARROW = 8 }; // vectors of columns
+
 // --- one thread's share -------------------------------------------------------------------------------------------------------------
 
 static void gather_matrix(const gemm_job *j, const float *a, int64_t m0, int64_t rows, int64_t k0, int64_t kc, float *dst) {
@@ -223,7 +225,9 @@ static void run_block(const gemm_job *j, const gemm_io *io, int64_t m0, int rows
 }
 
 static void run_rows(const gemm_job *j, const gemm_io *io, int64_t m0, int64_t m1, int64_t v0, int64_t v1, float *block) {
-  int64_t blocks = (m1 - m0 + GEMM_ROWS - 1) / GEMM_ROWS;
+  // With few columns one tile of rows at a time, which its own gathering leaves in L1; with many, as much as L2 holds, so that B is not read
+  // again for every tile.
+  int64_t most = v1 - v0 <= GEMM_NARROW ? GEMM_MR : GEMM_ROWS, blocks = (m1 - m0 + most - 1) / most;
   for (int64_t i = 0; i < blocks && v1 > v0; i++) {
     int64_t b0, b1;
     split_range(m1 - m0, (int)i, (int)blocks, &b0, &b1);

@@ -1,5 +1,6 @@
 // conv2d, and every convolution kernel forced on every shape it supports, in all three directions.
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "backend/onednn.h"
@@ -223,11 +224,14 @@ static void bench_node(elbo_ctx *ctx, const char *layer, const char *what, const
   }
 }
 
+// ELBO_BENCH_LAYER: only layers whose names contain it.
 static void bench(void) {
+  const char *only = getenv("ELBO_BENCH_LAYER");
   for (int isa = ISA_COUNT - 1; isa >= ISA_V3; isa--) {
     elbo_ctx *ctx = test_ctx_isa(0, (isa_level)isa);
     for (size_t i = 0; ctx && i < sizeof layers / sizeof layers[0]; i++) {
       elbo_graph *g;
+      if (only && !strstr(layers[i].name, only)) continue;
       if (elbo_graph_create(ctx, "bench", &g) != ELBO_OK) continue;
       elbo_tensor *y = conv_case_build(g, &layers[i].c, layers[i].transposed);
       elbo_tensor *gy = elbo_input(g, "gy", ELBO_F32, 4, y->shape.dim), *dx[3] = {0};
