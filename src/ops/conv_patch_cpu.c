@@ -31,6 +31,25 @@ static inline __attribute__((always_inline)) void copy_run(const conv_patches *s
   }
 }
 
+// Calls for what the next `rows` patches see first of all: the last columns of their last kernel row.
+static void prefetch_patches(const conv_patches *s, const float *x, int64_t m0, int64_t rows) {
+  if (m0 + rows > s->rows || s->n_runs == 0 || s->tap_rows == 0) return;
+  const conv_run *run = s->runs + s->n_runs - 1;
+  int64_t pixels = s->step[1] < run->pixels ? s->step[1] : run->pixels, shift_x = run->shift + run->pixels - pixels;
+  int64_t v = m0 % s->grid_w, u = m0 / s->grid_w % s->grid_h, b = m0 / s->grid_w / s->grid_h;
+  for (int64_t r = 0; r < rows; r++) {
+    int64_t y = u * s->step[0] + s->shift_y[s->tap_rows - 1], x0 = v * s->step[1] + shift_x;
+    if (y >= 0 && y < s->H && x0 >= 0 && x0 + pixels <= s->W) {
+      const float *from = x + ((b * s->H + y) * s->W + x0) * s->C + s->channel0;
+      for (int64_t i = 0; i < pixels * s->channels; i += 16) __builtin_prefetch(from + i);
+    }
+    if (++v == s->grid_w) {
+      v = 0;
+      if (++u == s->grid_h) u = 0, b++;
+    }
+  }
+}
+
 void ISA(gather_patches)(const conv_patches *s, const float *x, int64_t m0, int64_t rows, int64_t k0, int64_t kc, float *dst) {
   patch_row row[PATCH_ROWS];
   int64_t v = m0 % s->grid_w, u = m0 / s->grid_w % s->grid_h, b = m0 / s->grid_w / s->grid_h;
@@ -58,6 +77,7 @@ void ISA(gather_patches)(const conv_patches *s, const float *x, int64_t m0, int6
     }
     k += q1 - q0;
   }
+  if (k0 == 0 && s->channels >= 16) prefetch_patches(s, x, m0 + rows, rows);
 }
 
 void ISA(place_patches)(const conv_patches *s, int64_t m0, int64_t rows, int64_t *offset) {

@@ -191,6 +191,8 @@ static void run_block(const gemm_job *j, const gemm_io *io, int64_t m0, int rows
   int tiles = gemm_tiles(rows);
   const float *a = io->a + j->a_offset;
   (j->place ? j->place : place_matrix)(j, m0, rows, offset);
+  for (int r = 0; r < rows; r++) // C comes to the cache while the product is computed, not when it is stored
+    for (int64_t n = v0 * VW; n < v1 * VW && n < j->N; n += 16) __builtin_prefetch(io->c + offset[r] + n, 1);
   int64_t blocks = (j->K + GEMM_KC - 1) / GEMM_KC;
   if (blocks == 0) blocks = 1; // an empty sum is still the epilogue of zero
   for (int64_t kb = 0; kb < blocks; kb++) {
@@ -225,8 +227,8 @@ static void run_block(const gemm_job *j, const gemm_io *io, int64_t m0, int rows
 }
 
 static void run_rows(const gemm_job *j, const gemm_io *io, int64_t m0, int64_t m1, int64_t v0, int64_t v1, float *block) {
-  // With few columns one tile of rows at a time, which its own gathering leaves in L1; with many, as much as L2 holds, so that B is not read
-  // again for every tile.
+  // With few columns one tile of rows at a time, which its own gathering leaves in L1; with many, as much as L2 holds, so that B is not
+  // read again for every tile.
   int64_t most = v1 - v0 <= GEMM_NARROW ? GEMM_MR : GEMM_ROWS, blocks = (m1 - m0 + most - 1) / most;
   for (int64_t i = 0; i < blocks && v1 > v0; i++) {
     int64_t b0, b1;
@@ -265,32 +267,44 @@ typedef struct gemm_region {
   bool pack, compute;
 } gemm_region;
 
+static void pack_share(const gemm_region *region, const gemm_job *j, int row_part, int column_part) {
+  int64_t v0, v1;
+  if (j->row_parts == 1) {
+    pack_part(j, region->io, column_part);
+    return;
+  }
+  column_range(j, column_part, &v0, &v1); // parts that share columns take turns at the panels
+  for (int64_t v = v0 + 2 * row_part; v < v1; v += 2 * j->row_parts) {
+    float *dst = region->io->packed + j->packed_offset + v * VW * j->K;
+    (j->pack ? j->pack : pack_matrix)(j, region->io->b + j->b_offset, v * VW, v + 1 < v1 ? GEMM_NR : VW, dst);
+  }
+}
+
+// Jobs that read the same A (the sets of a transposed convolution) go over it together, SLICE rows of each in turn.
+enum { SLICE = 512 };
+
 static void gemm_thread(void *arg, int id, int count) {
   const gemm_region *region = arg;
   float *block = region->io->scratch + (int64_t)id * BLOCK_FLOATS;
+  int64_t slices = 1;
   for (int64_t i = 0; i < region->n; i++) {
     const gemm_job *j = region->jobs + i;
-    int parts = j->row_parts * j->column_parts;
-    for (int part = id; part < parts; part += count) {
-      int row_part = part / j->column_parts, column_part = part % j->column_parts;
-      int64_t m0, m1, v0, v1;
-      if (region->pack) { // rows of parts that share columns split the packing by panels
-        if (j->row_parts == 1) {
-          pack_part(j, region->io, column_part);
-        } else {
-          column_range(j, column_part, &v0, &v1);
-          for (int64_t v = v0 + 2 * row_part; v < v1; v += 2 * j->row_parts) {
-            float *dst = region->io->packed + j->packed_offset + v * VW * j->K;
-            (j->pack ? j->pack : pack_matrix)(j, region->io->b + j->b_offset, v * VW, v + 1 < v1 ? GEMM_NR : VW, dst);
-          }
-        }
-      }
-      if (!region->compute) continue;
-      split_range(j->M, row_part, j->row_parts, &m0, &m1);
-      column_range(j, column_part, &v0, &v1);
-      run_rows(j, region->io, m0, m1, v0, v1, block);
-    }
+    int64_t need = (j->M / j->row_parts + SLICE - 1) / SLICE;
+    if (region->n > 1 && need > slices) slices = need;
+    for (int part = id; region->pack && part < j->row_parts * j->column_parts; part += count)
+      pack_share(region, j, part / j->column_parts, part % j->column_parts);
   }
+  for (int64_t slice = 0; region->compute && slice < slices; slice++)
+    for (int64_t i = 0; i < region->n; i++) {
+      const gemm_job *j = region->jobs + i;
+      for (int part = id; part < j->row_parts * j->column_parts; part += count) {
+        int64_t m0, m1, s0, s1, v0, v1;
+        split_range(j->M, part / j->column_parts, j->row_parts, &m0, &m1);
+        split_range(m1 - m0, (int)slice, (int)slices, &s0, &s1);
+        column_range(j, part % j->column_parts, &v0, &v1);
+        run_rows(j, region->io, m0 + s0, m0 + s1, v0, v1, block);
+      }
+    }
 }
 
 void ISA(gemm_run)(const thread_pool *pool, const gemm_job *jobs, int64_t n, const gemm_io *io) {
