@@ -19,6 +19,7 @@ elbo_status dataset_create(elbo_ctx *ctx, const char *path, const data_config *c
   ds->config = *config;
   ds->config.path = NULL;
   ds->format = "memory", ds->decoder = "";
+  for (int v = 0; v < 256; v++) ds->unit_of_byte[v] = (float)v / 255.0f;
   ds->lock_made = pthread_mutex_init(&ds->lock, NULL) == 0;
   ds->path = string_copy(path);
   if (ds->path && ds->lock_made) return ELBO_OK;

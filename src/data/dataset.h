@@ -85,7 +85,8 @@ struct elbo_dataset {
   const char *decoder;  // static
   example_part part[3]; // by elbo_split
   split_view view[3];
-  pthread_mutex_t lock; // of the fields below
+  float unit_of_byte[256]; // v / 255
+  pthread_mutex_t lock;    // of the fields below
   bool lock_made;
   char *caption_text;      // the last caption given out
   atomic_int skip_reports; // how many skips were logged one by one

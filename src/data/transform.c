@@ -14,8 +14,7 @@ void dataset_output_shape(const elbo_dataset *ds, int *height, int *width, int *
 static void load_values(const elbo_dataset *ds, const void *stored, size_t from, int n, bool unit, float *out) {
   if (ds->dtype == ELBO_U8) {
     const uint8_t *v = (const uint8_t *)stored + from;
-    float top = unit ? 255.0f : 1.0f;
-    for (int i = 0; i < n; i++) out[i] = (float)v[i] / top;
+    for (int i = 0; i < n; i++) out[i] = unit ? ds->unit_of_byte[v[i]] : (float)v[i];
   } else if (ds->dtype == ELBO_U16) {
     const uint16_t *v = (const uint16_t *)stored + from;
     float top = unit ? 65535.0f : 1.0f;
@@ -45,6 +44,21 @@ static void binarize(uint64_t seed, uint32_t stream, uint64_t sample, int64_t n,
   }
 }
 
+// The same from bytes, without the way over floats: digits are black in most places, and there four pixels go at once.
+static void binarize_bytes(const elbo_dataset *ds, uint64_t seed, uint32_t stream, uint64_t sample, int64_t n, const uint8_t *v, float *x) {
+  for (int64_t i = 0; i < n; i += 4) {
+    int m = n - i < 4 ? (int)(n - i) : 4;
+    uint32_t four = 0, bits[4];
+    memcpy(&four, v + i, (size_t)m);
+    if (four == 0) {
+      memset(x + i, 0, (size_t)m * sizeof *x);
+      continue;
+    }
+    philox_draw(seed, stream, sample, (uint32_t)(i / 4), bits);
+    for (int j = 0; j < m; j++) x[i + j] = philox_uniform(bits[j]) < (double)ds->unit_of_byte[v[i + j]] ? 1.0f : 0.0f;
+  }
+}
+
 // (v + u) / levels; the last step keeps the value below 1 where float32 would round it up.
 static void dequantize(uint64_t seed, uint32_t stream, uint64_t sample, double levels, int64_t n, float *x) {
   for (int64_t i = 0; i < n; i += 4) {
@@ -57,10 +71,25 @@ static void dequantize(uint64_t seed, uint32_t stream, uint64_t sample, double l
   }
 }
 
+// The draws of `binarize`: a function of the position in the stream (dynamic), or of the example alone.
+static void binarize_draws(const elbo_dataset *ds, const transform_draw *draw, uint64_t *seed, uint32_t *stream, uint64_t *sample) {
+  bool dynamic = ds->config.binarize == BINARIZE_DYNAMIC && draw->augment, fixed = ds->config.binarize == BINARIZE_FIXED && draw->augment;
+  *seed = fixed ? (uint64_t)ds->config.seed : draw->seed;
+  *stream = philox_stream(dynamic ? "binarize" : "binarize_once");
+  *sample = (uint64_t)(dynamic ? draw->position : draw->index);
+}
+
 void transform_example(const elbo_dataset *ds, const void *stored, const transform_draw *draw, bool raw, float *out) {
   const data_config *o = &ds->config;
   int height, width, channels, top = 0, left = 0;
+  uint64_t seed, sample;
+  uint32_t stream;
   dataset_output_shape(ds, &height, &width, &channels);
+  if (!raw && o->binarize != BINARIZE_NONE && ds->dtype == ELBO_U8 && !o->crop && !o->flip) {
+    binarize_draws(ds, draw, &seed, &stream, &sample);
+    binarize_bytes(ds, seed, stream, sample, (int64_t)height * width * channels, stored, out);
+    return;
+  }
   bool mirror = false, unit = raw || o->dequantize == DEQUANTIZE_NONE;
   if (o->crop || o->flip) {
     int free_y = ds->height + 2 * (int)o->pad - height, free_x = ds->width + 2 * (int)o->pad - width;
@@ -89,12 +118,10 @@ void transform_example(const elbo_dataset *ds, const void *stored, const transfo
   if (raw) return;
   int64_t n = (int64_t)row * height;
   uint64_t place = (uint64_t)(draw->augment ? draw->position : draw->index);
-  if (o->binarize == BINARIZE_DYNAMIC && draw->augment)
-    binarize(draw->seed, philox_stream("binarize"), place, n, out);
-  else if (o->binarize == BINARIZE_FIXED && draw->augment)
-    binarize((uint64_t)o->seed, philox_stream("binarize_once"), (uint64_t)draw->index, n, out);
-  else if (o->binarize != BINARIZE_NONE)
-    binarize(draw->seed, philox_stream("binarize_once"), (uint64_t)draw->index, n, out);
+  if (o->binarize != BINARIZE_NONE) {
+    binarize_draws(ds, draw, &seed, &stream, &sample);
+    binarize(seed, stream, sample, n, out);
+  }
   if (o->dequantize == DEQUANTIZE_UNIFORM)
     dequantize(draw->seed, philox_stream(draw->augment ? "dequantize" : "dequantize_once"), place, ds->dtype == ELBO_U8 ? 256.0 : 65536.0,
                n, out);

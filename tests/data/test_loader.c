@@ -240,6 +240,37 @@ static void evaluation_binarizes_once(void **state) {
   elbo_ctx_destroy(&ctx);
 }
 
+// Bytes take a shorter way than floats and come to the same pixels.
+static void bytes_and_floats_binarize_alike(void **state) {
+  (void)state;
+  elbo_ctx *ctx = test_ctx(1);
+  static const char *const MODES[] = {"binarize=dynamic", "binarize=fixed"};
+  for (int m = 0; m < 2; m++) {
+    elbo_array *bytes, *floats;
+    float seen[2][2][15 * 35];
+    assert_ok(ctx, elbo_array_create(ctx, ELBO_U8, 4, (int64_t[]){15, 5, 7, 1}, &bytes));
+    for (int i = 0; i < 15 * 35; i++) ((uint8_t *)bytes->data)[i] = i % 17 < 9 ? 0 : (uint8_t)(i * 37);
+    assert_ok(ctx, elbo_array_convert(ctx, bytes, ELBO_F32, &floats));
+    for (int i = 0; i < 15 * 35; i++) ((float *)floats->data)[i] /= 255.0f;
+    for (int k = 0; k < 2; k++) {
+      elbo_dataset *ds;
+      assert_ok(ctx, elbo_dataset_from_arrays(ctx, k ? floats : bytes, NULL, 2, (const char *const[]){MODES[m], "holdout=0"}, &ds));
+      for (int augment = 0; augment < 2; augment++) {
+        loader *l;
+        const data_batch *b;
+        assert_ok(ctx, loader_create(ctx, ds, &(loader_config){.batch_size = 15, .shuffle = augment, .augment = augment, .seed = 3}, &l));
+        assert_ok(ctx, loader_next(l, &b));
+        memcpy(seen[k][augment], field_of(b, "x")->data, sizeof seen[0][0]);
+        loader_destroy(&l);
+      }
+      elbo_dataset_destroy(&ds);
+    }
+    assert_memory_equal(seen[0], seen[1], sizeof seen[0]);
+    elbo_array_destroy(&bytes), elbo_array_destroy(&floats);
+  }
+  elbo_ctx_destroy(&ctx);
+}
+
 static void limits_are_random_subsets(void **state) {
   (void)state;
   elbo_ctx *ctx = test_ctx(2);
@@ -317,9 +348,16 @@ static void worker_errors_are_forwarded(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(order_ignores_threads),     cmocka_unit_test(seek_is_exact),           cmocka_unit_test(epochs_are_permutations),
-      cmocka_unit_test(last_batch_is_padded),      cmocka_unit_test(binarization_statistics), cmocka_unit_test(evaluation_binarizes_once),
-      cmocka_unit_test(limits_are_random_subsets), cmocka_unit_test(dequantized_values),      cmocka_unit_test(worker_errors_are_forwarded),
+      cmocka_unit_test(order_ignores_threads),
+      cmocka_unit_test(seek_is_exact),
+      cmocka_unit_test(epochs_are_permutations),
+      cmocka_unit_test(last_batch_is_padded),
+      cmocka_unit_test(binarization_statistics),
+      cmocka_unit_test(evaluation_binarizes_once),
+      cmocka_unit_test(bytes_and_floats_binarize_alike),
+      cmocka_unit_test(limits_are_random_subsets),
+      cmocka_unit_test(dequantized_values),
+      cmocka_unit_test(worker_errors_are_forwarded),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
