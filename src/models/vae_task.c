@@ -8,6 +8,7 @@
 
 #include <elbo/image.h>
 
+#include "eval/pictures.h"
 #include "models/collapse_watch.h"
 #include "models/estimate.h"
 
@@ -87,10 +88,43 @@ fail:
   return status;
 }
 
+// sigma-VAE [Rybkin21]: with the weights that are written goes the width that is best for them on training examples.
+static elbo_status freeze_sigma(vae_task *t, elbo_store *weights) {
+  elbo_model m = model_of_weights(t->ctx, &t->spec, weights);
+  elbo_array *x = NULL, *label = NULL, *y = NULL;
+  elbo_dataset_info info;
+  elbo_param_info p;
+  elbo_status status;
+  elbo_dataset_get_info(t->data, &info);
+  TRY_GOTO(elbo_dataset_read(t->data, ELBO_SPLIT_TRAIN, 0, FIT_LIMIT, 1, t->seed, &x, info.classes ? &label : NULL));
+  prepare_pictures(&t->spec, t->seed, x);
+  TRY_GOTO(elbo_reconstruct(&m, x, label, 1, t->seed, &y));
+  TRY_GOTO(elbo_store_find(weights, "decoder.log_sigma", &p));
+  double mse = picture_mean_squared_error(x->data, y->data, elbo_array_count(x));
+  p.data[0] = (float)(0.5 * log(mse + 1e-8));
+  elbo_store_touch(weights);
+fail:
+  elbo_array_destroy(&x);
+  elbo_array_destroy(&label);
+  elbo_array_destroy(&y);
+  return status;
+}
+
 static elbo_status task_save(void *user, elbo_store *weights, const char *directory) {
   vae_task *t = user;
-  TRY(model_directory_write(t->ctx, directory, &t->spec, weights, t->last_step + 1));
-  return t->spec.model.prior.fitted && t->data ? save_mixture(t, weights, directory) : ELBO_OK;
+  bool sigma = t->spec.model.decoder.variance == VARIANCE_OPTIMAL && t->data && t->spec.model.condition.type != CONDITION_VECTOR;
+  elbo_store *copy = NULL;
+  elbo_status status;
+  if (sigma) { // the running width of the training itself stays as it is
+    TRY(elbo_store_copy(t->ctx, weights, &copy));
+    TRY_GOTO(freeze_sigma(t, copy));
+  }
+  TRY_GOTO(model_directory_write(t->ctx, directory, &t->spec, copy ? copy : weights, t->last_step + 1));
+  if (t->spec.model.prior.fitted && t->data) TRY_GOTO(save_mixture(t, weights, directory));
+  status = ELBO_OK;
+fail:
+  elbo_store_destroy(&copy);
+  return status;
 }
 
 static elbo_status task_preview(void *user, elbo_store *weights, int64_t step, const char *directory) {

@@ -90,7 +90,7 @@ static elbo_tensor *optimal_log_prob(const likelihood *l, elbo_tensor *p, elbo_t
     elbo_tensor *rows = weight ? elbo_sum(weight, ELBO_ALL_AXES, 0) : elbo_constant(g, (double)elbo_tensor_dim(x, 0));
     elbo_tensor *mse = elbo_scale(elbo_div(total, rows), 1 / count, 1e-8);
     log_sigma = elbo_reshape(elbo_scale(elbo_log(mse), 0.5, 0), 1, (int64_t[]){1});
-    // the running mean is of log sigma, over about a hundred steps: what evaluation uses, frozen
+    // the running mean is of log sigma, over about a hundred steps; what is saved with a model is measured anew
     elbo_state_update(running, elbo_stop_gradient(elbo_add(elbo_scale(running, 0.99, 0), elbo_scale(log_sigma, 0.01, 0))));
   }
   elbo_tensor *fit = elbo_mul(elbo_scale(error, -0.5, 0), elbo_exp(elbo_scale(log_sigma, -2, 0)));

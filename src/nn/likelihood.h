@@ -25,7 +25,7 @@ typedef enum variance_kind {
   VARIANCE_FIXED,   // `sigma`
   VARIANCE_LEARNED, // one number, a parameter
   VARIANCE_PIXEL,   // a decoder output per number of x
-  VARIANCE_OPTIMAL  // gaussian: the batch's mean squared error while training [Rybkin21], its running mean afterwards
+  VARIANCE_OPTIMAL  // gaussian: the batch's mean squared error while training [Rybkin21], a frozen width afterwards
 } variance_kind;
 #define VARIANCE_NAMES "auto|fixed|learned|pixel|optimal"
 
