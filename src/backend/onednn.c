@@ -12,22 +12,24 @@
 // --- the library, opened once ---------------------------------------------------------------------------------------------------------
 
 #if DNNL_VERSION_MAJOR >= 3
-#define VERSIONED(F)                                                                                                     \
-  F(memory_desc_create_with_tag)                                                                                         \
-  F(memory_desc_destroy) F(convolution_forward_primitive_desc_create) F(convolution_backward_data_primitive_desc_create) \
+#define VERSIONED(F)                                                                              \
+  F(memory_desc_create_with_tag)                                                                  \
+  F(memory_desc_destroy)                                                                          \
+  F(convolution_forward_primitive_desc_create) F(convolution_backward_data_primitive_desc_create) \
       F(convolution_backward_weights_primitive_desc_create)
 #else
-#define VERSIONED(F)                                                                      \
-  F(memory_desc_init_by_tag)                                                              \
-  F(dilated_convolution_forward_desc_init) F(dilated_convolution_backward_data_desc_init) \
-      F(dilated_convolution_backward_weights_desc_init) F(primitive_desc_create)
+#define VERSIONED(F)                       \
+  F(memory_desc_init_by_tag)               \
+  F(dilated_convolution_forward_desc_init) \
+  F(dilated_convolution_backward_data_desc_init) F(dilated_convolution_backward_weights_desc_init) F(primitive_desc_create)
 #endif
-#define FUNCTIONS(F)                                                                                                            \
-  VERSIONED(F)                                                                                                                  \
-  F(version)                                                                                                                    \
-  F(engine_create) F(engine_destroy) F(stream_create) F(stream_destroy) F(stream_wait) F(memory_create) F(memory_destroy)       \
-      F(memory_set_data_handle) F(memory_desc_equal) F(memory_desc_get_size) F(primitive_attr_create) F(primitive_attr_destroy) \
-          F(primitive_attr_set_scratchpad_mode) F(primitive_desc_destroy) F(primitive_desc_query) F(primitive_desc_query_md)    \
+#define FUNCTIONS(F)                                                                                                               \
+  VERSIONED(F)                                                                                                                     \
+  F(version)                                                                                                                       \
+  F(engine_create)                                                                                                                 \
+  F(engine_destroy) F(stream_create) F(stream_destroy) F(stream_wait) F(memory_create) F(memory_destroy) F(memory_set_data_handle) \
+      F(memory_desc_equal) F(memory_desc_get_size) F(primitive_attr_create) F(primitive_attr_destroy)                              \
+          F(primitive_attr_set_scratchpad_mode) F(primitive_desc_destroy) F(primitive_desc_query) F(primitive_desc_query_md)       \
               F(primitive_create) F(primitive_execute) F(primitive_destroy) F(reorder_primitive_desc_create)
 
 // Addresses of code, the same for every context; written once.
@@ -89,7 +91,8 @@ static void layout_destroy(dnnl_memory_desc_t *d) { (void)d; }
 #endif
 
 typedef struct geometry {
-  dnnl_memory_desc_t x, w, y;
+  dnnl_memory_desc_t x, w, y, b;
+  bool bias;
   dnnl_dims_t stride, dilation, near, far;
 } geometry;
 
@@ -99,8 +102,9 @@ static dnnl_status_t describe(onednn_direction direction, const geometry *g, dnn
 #if DNNL_VERSION_MAJOR >= 3
   switch (direction) {
   case ONEDNN_FORWARD:
-    return dnnl.convolution_forward_primitive_desc_create(out, engine, dnnl_forward_training, direct, ref(&g->x), ref(&g->w), NULL,
-                                                          ref(&g->y), g->stride, g->dilation, g->near, g->far, attr);
+    return dnnl.convolution_forward_primitive_desc_create(out, engine, dnnl_forward_training, direct, ref(&g->x), ref(&g->w),
+                                                          g->bias ? ref(&g->b) : NULL, ref(&g->y), g->stride, g->dilation, g->near, g->far,
+                                                          attr);
   case ONEDNN_BACKWARD_DATA:
     return dnnl.convolution_backward_data_primitive_desc_create(out, engine, direct, ref(&g->x), ref(&g->w), ref(&g->y), g->stride,
                                                                 g->dilation, g->near, g->far, hint, attr);
@@ -112,8 +116,8 @@ static dnnl_status_t describe(onednn_direction direction, const geometry *g, dnn
   dnnl_convolution_desc_t d;
   dnnl_status_t status;
   if (direction == ONEDNN_FORWARD)
-    status = dnnl.dilated_convolution_forward_desc_init(&d, dnnl_forward_training, direct, ref(&g->x), ref(&g->w), NULL, ref(&g->y),
-                                                        g->stride, g->dilation, g->near, g->far);
+    status = dnnl.dilated_convolution_forward_desc_init(&d, dnnl_forward_training, direct, ref(&g->x), ref(&g->w),
+                                                        g->bias ? ref(&g->b) : NULL, ref(&g->y), g->stride, g->dilation, g->near, g->far);
   else if (direction == ONEDNN_BACKWARD_DATA)
     status = dnnl.dilated_convolution_backward_data_desc_init(&d, direct, ref(&g->x), ref(&g->w), ref(&g->y), g->stride, g->dilation,
                                                               g->near, g->far);
@@ -132,8 +136,8 @@ struct onednn_conv {
   char name[64];
   dnnl_engine_t engine;
   dnnl_stream_t stream;
-  dnnl_primitive_t primitive, reorder;   // reorder NULL: weights are taken as they are
-  dnnl_memory_t x, w, y, scratch, plain; // plain: weights as (O,I,kh,kw)
+  dnnl_primitive_t primitive, reorder;         // reorder NULL: weights are taken as they are
+  dnnl_memory_t x, w, y, bias, scratch, plain; // plain: weights as (O,I,kh,kw)
   size_t scratch_bytes, packed_bytes;
 };
 
@@ -141,7 +145,7 @@ void onednn_conv_destroy(onednn_conv **conv) {
   onednn_conv *c = *conv;
   *conv = NULL;
   if (!c) return;
-  dnnl_memory_t memories[] = {c->x, c->w, c->y, c->scratch, c->plain};
+  dnnl_memory_t memories[] = {c->x, c->w, c->y, c->bias, c->scratch, c->plain};
   if (c->primitive) dnnl.primitive_destroy(c->primitive);
   if (c->reorder) dnnl.primitive_destroy(c->reorder);
   for (size_t i = 0; i < sizeof memories / sizeof memories[0]; i++)
@@ -183,6 +187,7 @@ static dnnl_status_t make_primitive(onednn_conv *c, const geometry *g, layout_re
     status = dnnl.memory_create(&c->x, x, c->engine, DNNL_MEMORY_NONE);
     if (status == dnnl_success) status = dnnl.memory_create(&c->w, w, c->engine, DNNL_MEMORY_NONE);
     if (status == dnnl_success) status = dnnl.memory_create(&c->y, y, c->engine, DNNL_MEMORY_NONE);
+    if (status == dnnl_success && g->bias) status = dnnl.memory_create(&c->bias, ref(&g->b), c->engine, DNNL_MEMORY_NONE);
     if (status == dnnl_success && c->scratch_bytes) status = dnnl.memory_create(&c->scratch, s, c->engine, DNNL_MEMORY_NONE);
     if (status == dnnl_success && !dnnl.memory_desc_equal(w, plain)) status = make_reorder(c, plain, w);
     if (status == dnnl_success) status = dnnl.primitive_create(&c->primitive, d);
@@ -205,14 +210,15 @@ elbo_status onednn_conv_create(elbo_ctx *ctx, const onednn_conv_config *f, onedn
   TRY(array_new(ctx, 1, sizeof *c, "a oneDNN convolution", (void **)&c));
   c->ctx = ctx;
   c->direction = f->direction;
-  geometry g = {.stride = {f->stride[0], f->stride[1]},
+  geometry g = {.bias = f->bias && f->direction == ONEDNN_FORWARD,
+                .stride = {f->stride[0], f->stride[1]},
                 .dilation = {f->dilation[0] - 1, f->dilation[1] - 1},
                 .near = {f->pad[0], f->pad[1]},
                 .far = {far_padding(f->H, f->kh, f->OH, f->stride[0], f->dilation[0], f->pad[0]),
                         far_padding(f->W, f->kw, f->OW, f->stride[1], f->dilation[1], f->pad[1])}};
   dnnl_memory_desc_t plain;
   memset(&plain, 0, sizeof plain);
-  dnnl_dims_t x = {f->B, f->groups * f->I, f->H, f->W}, y = {f->B, f->groups * f->O, f->OH, f->OW};
+  dnnl_dims_t x = {f->B, f->groups * f->I, f->H, f->W}, y = {f->B, f->groups * f->O, f->OH, f->OW}, b = {f->groups * f->O};
   dnnl_dims_t w4 = {f->O, f->I, f->kh, f->kw}, w5 = {f->groups, f->O, f->I, f->kh, f->kw};
   bool grouped = f->groups > 1;
   pool_enter(&ctx->pool); // primitives are made for a number of threads
@@ -220,6 +226,7 @@ elbo_status onednn_conv_create(elbo_ctx *ctx, const onednn_conv_config *f, onedn
   if (status == dnnl_success) status = dnnl.stream_create(&c->stream, c->engine, dnnl_stream_default_flags);
   if (status == dnnl_success) status = layout_create(&g.x, 4, x, dnnl_nhwc);
   if (status == dnnl_success) status = layout_create(&g.y, 4, y, dnnl_nhwc);
+  if (status == dnnl_success && g.bias) status = layout_create(&g.b, 1, b, dnnl_a);
   if (status == dnnl_success) status = layout_create(&g.w, grouped ? 5 : 4, grouped ? w5 : w4, dnnl_format_tag_any);
   if (status == dnnl_success) status = layout_create(&plain, grouped ? 5 : 4, grouped ? w5 : w4, grouped ? dnnl_goihw : dnnl_oihw);
   if (status == dnnl_success) status = make_primitive(c, &g, ref(&plain));
@@ -227,6 +234,7 @@ elbo_status onednn_conv_create(elbo_ctx *ctx, const onednn_conv_config *f, onedn
   layout_destroy(&g.x);
   layout_destroy(&g.w);
   layout_destroy(&g.y);
+  layout_destroy(&g.b);
   layout_destroy(&plain);
   if (status != dnnl_success) {
     onednn_conv_destroy(&c);
@@ -273,8 +281,12 @@ elbo_status onednn_conv_run(onednn_conv *c, const thread_pool *pool, const float
   const float *x = c->direction == ONEDNN_BACKWARD_DATA ? result : first, *w, *y;
   w = c->direction == ONEDNN_FORWARD ? second : c->direction == ONEDNN_BACKWARD_DATA ? first : result;
   y = c->direction == ONEDNN_FORWARD ? result : second;
-  if (!attach(c->x, x) || !attach(c->w, w) || !attach(c->y, y) || (c->scratch && !attach(c->scratch, scratch)))
+  if (!attach(c->x, x) || !attach(c->w, w) || !attach(c->y, y) || (c->scratch && !attach(c->scratch, scratch)) ||
+      (c->bias && !attach(c->bias, bias)))
     return fail(c->ctx, ELBO_ERROR_INTERNAL, "%s: no memory", c->name);
-  dnnl_exec_arg_t args[4] = {{argument[0], c->x}, {argument[1], c->w}, {argument[2], c->y}, {DNNL_ARG_SCRATCHPAD, c->scratch}};
-  return execute(c, pool, c->primitive, c->scratch ? 4 : 3, args);
+  dnnl_exec_arg_t args[5] = {{argument[0], c->x}, {argument[1], c->w}, {argument[2], c->y}};
+  int n = 3;
+  if (c->scratch) args[n++] = (dnnl_exec_arg_t){DNNL_ARG_SCRATCHPAD, c->scratch};
+  if (c->bias) args[n++] = (dnnl_exec_arg_t){DNNL_ARG_BIAS, c->bias};
+  return execute(c, pool, c->primitive, n, args);
 }

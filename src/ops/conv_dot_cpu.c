@@ -104,12 +104,14 @@ typedef void (*dot_fn)(const conv_patches *set, const float *const *from, const 
 #define DOT_ROWS(N) ((N) == 4 ? 4 : 8)
 DOT(8, 1)
 DOT(8, 2)
-DOT(8, 3) DOT(4, 4)
+DOT(8, 3)
+DOT(4, 4)
 #else
 #define DOT_ROWS(N) ((N) == 1 ? 8 : 4)
 DOT(8, 1)
 DOT(4, 2)
-DOT(4, 3) DOT(4, 4)
+DOT(4, 3)
+DOT(4, 4)
 #endif
     static const dot_fn dots[DOT_MOST] = {dot_1, dot_2, dot_3, dot_4};
 
