@@ -12,25 +12,26 @@
 // --- the library, opened once ---------------------------------------------------------------------------------------------------------
 
 #if DNNL_VERSION_MAJOR >= 3
-#define VERSIONED(F)                                                                              \
-  F(memory_desc_create_with_tag)                                                                  \
-  F(memory_desc_destroy)                                                                          \
-  F(convolution_forward_primitive_desc_create) F(convolution_backward_data_primitive_desc_create) \
-      F(convolution_backward_weights_primitive_desc_create)
+#define VERSIONED(F)                           \
+  F(memory_desc_create_with_tag)               \
+  F(memory_desc_destroy)                       \
+  F(convolution_forward_primitive_desc_create) \
+  F(convolution_backward_data_primitive_desc_create) F(convolution_backward_weights_primitive_desc_create)
 #else
 #define VERSIONED(F)                       \
   F(memory_desc_init_by_tag)               \
   F(dilated_convolution_forward_desc_init) \
   F(dilated_convolution_backward_data_desc_init) F(dilated_convolution_backward_weights_desc_init) F(primitive_desc_create)
 #endif
-#define FUNCTIONS(F)                                                                                                               \
-  VERSIONED(F)                                                                                                                     \
-  F(version)                                                                                                                       \
-  F(engine_create)                                                                                                                 \
-  F(engine_destroy) F(stream_create) F(stream_destroy) F(stream_wait) F(memory_create) F(memory_destroy) F(memory_set_data_handle) \
-      F(memory_desc_equal) F(memory_desc_get_size) F(primitive_attr_create) F(primitive_attr_destroy)                              \
-          F(primitive_attr_set_scratchpad_mode) F(primitive_desc_destroy) F(primitive_desc_query) F(primitive_desc_query_md)       \
-              F(primitive_create) F(primitive_execute) F(primitive_destroy) F(reorder_primitive_desc_create)
+#define FUNCTIONS(F)                                                                                                                  \
+  VERSIONED(F)                                                                                                                        \
+  F(version)                                                                                                                          \
+  F(engine_create)                                                                                                                    \
+  F(engine_destroy)                                                                                                                   \
+  F(stream_create) F(stream_destroy) F(stream_wait) F(memory_create) F(memory_destroy) F(memory_set_data_handle) F(memory_desc_equal) \
+      F(memory_desc_get_size) F(primitive_attr_create) F(primitive_attr_destroy) F(primitive_attr_set_scratchpad_mode)                \
+          F(primitive_desc_destroy) F(primitive_desc_query) F(primitive_desc_query_md) F(primitive_create) F(primitive_execute)       \
+              F(primitive_destroy) F(reorder_primitive_desc_create)
 
 // Addresses of code, the same for every context; written once.
 static struct {
@@ -272,8 +273,8 @@ elbo_status onednn_conv_reorder(onednn_conv *c, const thread_pool *pool, const f
   return execute(c, pool, c->reorder, 2, (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, source}, {DNNL_ARG_TO, target}});
 }
 
-elbo_status onednn_conv_run(onednn_conv *c, const thread_pool *pool, const float *first, const float *second, float *result,
-                            void *scratch) {
+elbo_status onednn_conv_run(onednn_conv *c, const thread_pool *pool, const float *first, const float *second, const float *bias,
+                            float *result, void *scratch) {
   static const int arguments[3][3] = {{DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST},
                                       {DNNL_ARG_DIFF_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_DST},
                                       {DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_DST}};

@@ -56,7 +56,7 @@ static bool is_faster(const conv_problem *p) {
   const conv_sizes *z = &p->size;
   int64_t vector = p->isa == ISA_V4 ? 16 : 8, summed = p->direction == CONV_TRANSPOSED ? z->O : z->I, made = z->I + z->O - summed;
   if (p->isa == ISA_BASE || z->groups > 1) return z->groups > 1;
-  if (summed <= 4) return p->direction != CONV_FORWARD && made % vector == 0;
+  if (summed <= 4) return (p->isa == ISA_V4 || p->direction != CONV_FORWARD) && made % vector == 0;
   if (z->I % vector || z->O % vector) return false;
   return p->isa == ISA_V4 || (z->I <= 64 && z->O <= 64 && p->direction != CONV_FORWARD);
 }
