@@ -45,7 +45,7 @@ typedef struct elbo_sample_config {
   double temperature; // standard deviation of the prior, 1
   elbo_progress_fn progress;
   void *progress_user;
-  int prior;           // 0: from the mixture fitted to the codes where the model has one; 1: from the model's own p(z)
+  int prior; // 0: from the mixture fitted to the codes where the model has one; 1: from the model's own p(z)
 } elbo_sample_config;
 ELBO_API void elbo_sample_defaults(elbo_sample_config *config);
 // All arrays below are float32 (n,H,W,C) in the model's value range; codes (n,latent_dim). Outputs are owned by the caller and NULL on
@@ -58,8 +58,9 @@ ELBO_API ELBO_MUST_CHECK elbo_status elbo_reconstruct(elbo_model *model, const e
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_encode(elbo_model *model, const elbo_array *x, const elbo_array *label, elbo_array **mean,
                                                  elbo_array **stddev);
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_decode(elbo_model *model, const elbo_array *codes, const elbo_array *label, elbo_array **x);
-// a, b (H,W,C) or (1,H,W,C); steps >= 2 points on the straight line between the posterior means, ends included.
-ELBO_API ELBO_MUST_CHECK elbo_status elbo_interpolate(elbo_model *model, const elbo_array *a, const elbo_array *b, int steps,
+// a, b (H,W,C) or (1,H,W,C); steps >= 2 points on the straight line between the posterior means, ends included. label: the class under
+// which a class-conditional model encodes and decodes them all; -1 for other models.
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_interpolate(elbo_model *model, const elbo_array *a, const elbo_array *b, int label, int steps,
                                                       elbo_array **x);
 
 // Opens data as the run at `model_path` was trained on: the data section of its recipe (hold-out, binarisation, size, ...) with `path`
@@ -99,6 +100,9 @@ ELBO_API const char *elbo_eval_json(const elbo_eval_result *result);
 ELBO_API const double *elbo_eval_per_image(const elbo_eval_result *result, const char *metric, int64_t *n);
 
 // --- any network of a model directory on arrays ---
+// path: a model or run directory, or a network's own directory in it. Inputs: x (n,H,W,C), or codes (n,latent_dim); label (n) or condition
+// (n,dim) where the model is conditional; of any numeric type. Outputs, float32: mean and std of the posterior (with x alone), output (the
+// likelihood's parameters), x (its mean).
 typedef struct elbo_named_array {
   const char *name;  // borrowed
   elbo_array *array; // in: borrowed; out: owned by the caller after success, NULL on failure
@@ -106,8 +110,9 @@ typedef struct elbo_named_array {
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_apply(elbo_ctx *ctx, const char *path, int n_in, const elbo_named_array *in, int n_out,
                                                 elbo_named_array *out);
 
-// One self-contained HTML page about a run: curves, samples, reconstructions, interpolation, per-dimension KL, recipe, machine.
-ELBO_API ELBO_MUST_CHECK elbo_status elbo_report(elbo_ctx *ctx, const char *run, elbo_dataset *data, const char *out);
+// One self-contained HTML page about a run: curves, samples, reconstructions, interpolation, per-dimension KL, recipe, machine. data may
+// be NULL: the run's own. The seed chooses examples and samples.
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_report(elbo_ctx *ctx, const char *run, elbo_dataset *data, uint64_t seed, const char *out);
 
 // What a file or directory is (safetensors, model directory, run, npy, picture, data set), as JSON or as text. Owned by the caller: free().
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_describe(elbo_ctx *ctx, const char *path, int json, char **out);

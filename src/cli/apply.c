@@ -30,7 +30,7 @@ static int run(const command *self, int argc, char **argv) {
   text_list in = {0}, out = {0}, positional;
   const option options[] = {{"in", 'i', OPTION_LIST, &in, 0, 0, "name=x.npy ...", "inputs of the network"},
                             {"out", 'o', OPTION_LIST, &out, 0, 0, "name=y.npy ...", "outputs of the network"},
-                            {"layout", 0, OPTION_CHOICE, &arrays.layout, 0, 0, "nhwc|nchw", "axes of 4-D .npy arrays"},
+                            LAYOUT_OPTION(arrays.layout),
                             COMMON_OPTIONS(common)};
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);
   if (status != ARGS_GO) return status;
@@ -77,9 +77,11 @@ static int run(const command *self, int argc, char **argv) {
   return status;
 }
 
-const command command_apply = {"apply",
-                               "MODEL --in name=x.npy ... --out name=y.npy ...",
-                               "run any network of a model directory on arrays",
-                               "MODEL/decoder names one network of a model. Arrays may be of any numeric type.",
-                               "elbo apply run/checkpoints/step-3000/decoder --in z=codes.npy --out x=pictures.npy",
-                               run};
+const command command_apply = {
+    "apply",
+    "MODEL --in name=x.npy ... --out name=y.npy ...",
+    "run any network of a model directory on arrays",
+    "MODEL/encoder: x in; mean, std out. MODEL/decoder: codes in; x (the likelihood's mean), output (its parameters) out.\n"
+    "MODEL: x in; any of these out. A conditional one takes label or condition too. Arrays: any numeric type.",
+    "elbo apply run/checkpoints/step-3000/decoder --in codes=codes.npy --out x=pictures.npy",
+    run};

@@ -117,7 +117,7 @@ static int run(const command *self, int argc, char **argv) {
   if (status != ARGS_GO) return free(keys), status;
   config.progress = show_progress;
   catch_interruption();
-  elbo_status done = data_path ? open_data(ctx, NULL, data_path, NULL, &config.data) : ELBO_OK;
+  elbo_status done = data_path ? open_data(ctx, NULL, data_path, NULL, 0, &config.data) : ELBO_OK;
   if (done == ELBO_OK && recipe)
     done = bench_workload(ctx, recipe, n + 1, keys, &config, common.json);
   else if (done == ELBO_OK)

@@ -106,10 +106,10 @@ typedef struct array_options {
   int layout; // 0: nhwc, 1: nchw
   int uint8;
 } array_options;
-#define ARRAY_OPTIONS(a)                                                                                      \
-  {"layout", 0, OPTION_CHOICE, &(a).layout, 0, 0, "nhwc|nchw", "axes of 4-D .npy arrays"}, {                  \
-    "uint8", 0, OPTION_FLAG, &(a).uint8, 0, 0, NULL, ".npy output as 0..255 instead of the model's own range" \
-  }
+#define LAYOUT_OPTION(layout_) \
+  { "layout", 0, OPTION_CHOICE, &(layout_), 0, 0, "nhwc|nchw", "axes of 4-D .npy arrays (default: nhwc)" }
+#define ARRAY_OPTIONS(a) \
+  LAYOUT_OPTION((a).layout), { "uint8", 0, OPTION_FLAG, &(a).uint8, 0, 0, NULL, ".npy output as 0..255 instead of the model's own range" }
 
 // Whether --out can be written as it stands, before any work is done: its ending, its folder, a directory that is not empty.
 int check_output(const command *self, const char *out, bool array_only);
@@ -127,11 +127,20 @@ typedef struct input_options {
   bool shuffle;
   uint64_t seed;
   int layout;
-  text_list options; // "key=value" of the data section
+  text_list options;  // "key=value" of the data section
+  const char *labels; // .npy with a class for each example of a .npy; NULL: label
+  int64_t label;      // the class of them all; -1: none
 } input_options;
+#define LABEL_OPTIONS(label_, labels_)                                                                 \
+  {"class", 0, OPTION_INT, &(label_), 0, 1e9, "C", "class of all of them, for a conditional model"}, { \
+    "labels", 0, OPTION_TEXT, &(labels_), 0, 0, "y.npy", "a class for each, for a conditional model"   \
+  }
 elbo_status read_images(elbo_ctx *ctx, const char *model_path, const elbo_model_info *info, const input_options *in, elbo_array **x,
                         elbo_array **label);
-elbo_status open_data(elbo_ctx *ctx, const char *model_path, const char *path, const text_list *options, elbo_dataset **out);
+// Opens a data set, as the model at model_path was trained on where that is not NULL. layout: of array_options; options may be NULL.
+// int32 (n): what the .npy `labels` holds, or label n times; NULL where neither is given.
+elbo_status read_labels(elbo_ctx *ctx, const char *labels, int64_t label, int64_t n, elbo_array **out);
+elbo_status open_data(elbo_ctx *ctx, const char *model_path, const char *path, const text_list *options, int layout, elbo_dataset **out);
 // One picture as (1,H,W,C) in the model's range; its size must be the model's.
 elbo_status read_picture(elbo_ctx *ctx, const char *path, const elbo_model_info *info, elbo_array **out);
 #define SPLIT_NAMES "train|valid|test"

@@ -117,7 +117,7 @@ static int run(const command *self, int argc, char **argv) {
   elbo_dataset_info info;
   status = open_context(&o.common, &ctx);
   if (status != ARGS_GO) return status;
-  elbo_status made = open_data(ctx, NULL, positional.at[0], &keys, &data);
+  elbo_status made = open_data(ctx, NULL, positional.at[0], &keys, o.arrays.layout, &data);
   if (made == ELBO_OK) {
     elbo_dataset_get_info(data, &info);
     if (o.out) made = preview(ctx, data, &info, positional.at[0], &o);

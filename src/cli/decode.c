@@ -3,26 +3,6 @@
 
 #include "cli/cli.h"
 
-// One class for all codes, or as many as there are codes from a .npy.
-static elbo_status read_labels(elbo_ctx *ctx, const char *path, int64_t label, int64_t n, elbo_array **out) {
-  *out = NULL;
-  if (path) {
-    elbo_array *raw = NULL;
-    elbo_status status = elbo_npy_read(ctx, path, &raw);
-    if (status == ELBO_OK && (raw->rank != 1 || raw->dim[0] != n)) {
-      say("%s: expected one class for each of the %lld codes", path, (long long)n);
-      status = ELBO_ERROR_STOPPED;
-    }
-    if (status == ELBO_OK) status = elbo_array_convert(ctx, raw, ELBO_I32, out);
-    elbo_array_destroy(&raw);
-    return status;
-  }
-  if (label < 0) return ELBO_OK;
-  elbo_status status = elbo_array_create(ctx, ELBO_I32, 1, &n, out);
-  for (int64_t i = 0; status == ELBO_OK && i < n; i++) ((int32_t *)(*out)->data)[i] = (int32_t)label;
-  return status;
-}
-
 static int run(const command *self, int argc, char **argv) {
   common_options common = {0};
   model_options which = {0};
@@ -31,8 +11,7 @@ static int run(const command *self, int argc, char **argv) {
   int64_t class_index = -1;
   text_list positional;
   const option options[] = {{"codes", 0, OPTION_TEXT, &codes_path, 0, 0, "codes.npy", "codes (n, numbers in a code), any numeric type"},
-                            {"class", 0, OPTION_INT, &class_index, 0, 1e9, "C", "class of all of them, for a conditional model"},
-                            {"labels", 0, OPTION_TEXT, &labels_path, 0, 0, "y.npy", "a class for each code"},
+                            LABEL_OPTIONS(class_index, labels_path),
                             {"out", 'o', OPTION_TEXT, &out, 0, 0, "PATH", "x.npy, grid.png, or a directory of pictures"},
                             ARRAY_OPTIONS(arrays),
                             MODEL_OPTIONS(which),

@@ -34,7 +34,7 @@ static int run(const command *self, int argc, char **argv) {
   common_options common = {0};
   model_options which = {0};
   array_options arrays = {0};
-  input_options in = {.split = -1};
+  input_options in = {.split = -1, .label = -1};
   int split = -1, statistics = 0;
   const char *out = NULL;
   text_list positional;
@@ -44,7 +44,8 @@ static int run(const command *self, int argc, char **argv) {
       {"number", 'n', OPTION_INT, &in.n, 1, 1e9, "N", "only the first N (default: all)"},
       {"stats", 0, OPTION_FLAG, &statistics, 0, 0, NULL, "write the standard deviations too (codes.std.npy) and print a table"},
       {"out", 'o', OPTION_TEXT, &out, 0, 0, "codes.npy", "posterior means, float32 (n, numbers in a code)"},
-      {"layout", 0, OPTION_CHOICE, &arrays.layout, 0, 0, "nhwc|nchw", "axes of a 4-D .npy given to --data"},
+      LAYOUT_OPTION(arrays.layout),
+      LABEL_OPTIONS(in.label, in.labels),
       MODEL_OPTIONS(which),
       COMMON_OPTIONS(common)};
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);

@@ -25,7 +25,7 @@ static int run(const command *self, int argc, char **argv) {
   elbo_eval_config config;
   elbo_eval_defaults(&config);
   const char *path = NULL, *metrics = NULL;
-  int split = -1;
+  int split = -1, layout = 0;
   int64_t samples = 0, limit = 0;
   text_list positional;
   const option options[] = {
@@ -34,6 +34,7 @@ static int run(const command *self, int argc, char **argv) {
       {"metrics", 0, OPTION_TEXT, &metrics, 0, 0, "A,B,...", "elbo,iwae,recon,kl,... (default: the model's usual ones)"},
       {"samples", 0, OPTION_INT, &samples, 1, 1e6, "K", "importance samples of iwae"},
       {"limit", 0, OPTION_INT, &limit, 1, 1e12, "N", "a random subset of N examples, chosen by the seed"},
+      LAYOUT_OPTION(layout),
       MODEL_OPTIONS(which),
       COMMON_OPTIONS(common)};
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);
@@ -50,7 +51,7 @@ static int run(const command *self, int argc, char **argv) {
   if (status != ARGS_GO) return status;
   elbo_dataset *data = NULL;
   elbo_eval_result *result = NULL;
-  elbo_status made = open_data(ctx, positional.at[0], path, &keys, &data);
+  elbo_status made = open_data(ctx, positional.at[0], path, &keys, layout, &data);
   if (made == ELBO_OK) {
     elbo_dataset_info about;
     elbo_dataset_get_info(data, &about);

@@ -12,8 +12,9 @@ static bool is_npy(const char *path) {
 }
 
 static elbo_status refuse(const char *path, int64_t h, int64_t w, int64_t c, const elbo_model_info *info) {
-  say("%s: examples are %lld x %lld x %lld; the model's are %d x %d x %d (height, width, channels)", path, (long long)h, (long long)w,
-      (long long)c, info->height, info->width, info->channels);
+  bool turned = h == info->channels && w == info->height && c == info->width;
+  say("%s: examples are %lld x %lld x %lld; the model's are %d x %d x %d (height, width, channels)%s", path, (long long)h, (long long)w,
+      (long long)c, info->height, info->width, info->channels, turned ? "; for channels first, --layout nchw" : "");
   return ELBO_ERROR_STOPPED;
 }
 
@@ -59,9 +60,29 @@ static elbo_status read_npy(elbo_ctx *ctx, const elbo_model_info *info, const in
   return status;
 }
 
-elbo_status open_data(elbo_ctx *ctx, const char *model_path, const char *path, const text_list *options, elbo_dataset **out) {
+elbo_status read_labels(elbo_ctx *ctx, const char *path, int64_t label, int64_t n, elbo_array **out) {
+  *out = NULL;
+  if (path) {
+    elbo_array *raw = NULL;
+    elbo_status status = elbo_npy_read(ctx, path, &raw);
+    if (status == ELBO_OK && (raw->rank != 1 || raw->dim[0] != n)) {
+      say("%s: expected one class for each of the %lld examples", path, (long long)n);
+      status = ELBO_ERROR_STOPPED;
+    }
+    if (status == ELBO_OK) status = elbo_array_convert(ctx, raw, ELBO_I32, out);
+    elbo_array_destroy(&raw);
+    return status;
+  }
+  if (label < 0) return ELBO_OK;
+  elbo_status status = elbo_array_create(ctx, ELBO_I32, 1, &n, out);
+  for (int64_t i = 0; status == ELBO_OK && i < n; i++) ((int32_t *)(*out)->data)[i] = (int32_t)label;
+  return status;
+}
+
+elbo_status open_data(elbo_ctx *ctx, const char *model_path, const char *path, const text_list *options, int layout, elbo_dataset **out) {
   const char *stripped[256];
   int n = 0;
+  if (layout) stripped[n++] = "layout=nchw";
   for (int i = 0; options && i < options->count && n < COUNT(stripped); i++) // data.holdout=100 and holdout=100 are the same here
     stripped[n++] = strncmp(options->at[i], "data.", 5) ? options->at[i] : options->at[i] + 5;
   if (model_path) return elbo_model_open_data(ctx, model_path, path, n, stripped, out);
@@ -70,9 +91,12 @@ elbo_status open_data(elbo_ctx *ctx, const char *model_path, const char *path, c
 
 elbo_status read_images(elbo_ctx *ctx, const char *model_path, const elbo_model_info *info, const input_options *in, elbo_array **x,
                         elbo_array **label) {
-  if (in->data && is_npy(in->data)) return read_npy(ctx, info, in, x);
+  if (in->data && is_npy(in->data)) {
+    elbo_status read = read_npy(ctx, info, in, x);
+    return read == ELBO_OK ? read_labels(ctx, in->labels, in->label, (*x)->dim[0], label) : read;
+  }
   elbo_dataset *data = NULL;
-  elbo_status status = open_data(ctx, model_path, in->data, &in->options, &data);
+  elbo_status status = open_data(ctx, model_path, in->data, &in->options, in->layout, &data);
   if (status != ELBO_OK) return status;
   elbo_dataset_info about;
   elbo_dataset_get_info(data, &about);

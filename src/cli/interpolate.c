@@ -5,10 +5,11 @@ static int run(const command *self, int argc, char **argv) {
   common_options common = {0};
   model_options which = {0};
   array_options arrays = {0};
-  int64_t steps = 12;
+  int64_t steps = 12, label = -1;
   const char *out = NULL;
   text_list positional;
   const option options[] = {{"steps", 0, OPTION_INT, &steps, 2, 10000, "N", "pictures, both ends included (default: 12)"},
+                            {"class", 0, OPTION_INT, &label, 0, 1e9, "C", "class of the walk, for a conditional model"},
                             {"out", 'o', OPTION_TEXT, &out, 0, 0, "PATH", "walk.png, x.npy, or a directory of pictures"},
                             ARRAY_OPTIONS(arrays),
                             MODEL_OPTIONS(which),
@@ -26,7 +27,7 @@ static int run(const command *self, int argc, char **argv) {
   elbo_array *a = NULL, *b = NULL, *x = NULL;
   elbo_status made = read_picture(ctx, positional.at[1], &info, &a);
   if (made == ELBO_OK) made = read_picture(ctx, positional.at[2], &info, &b);
-  if (made == ELBO_OK) made = elbo_interpolate(model, a, b, (int)steps, &x);
+  if (made == ELBO_OK) made = elbo_interpolate(model, a, b, (int)label, (int)steps, &x);
   if (made == ELBO_OK) made = write_images(ctx, x, info.low, info.high, steps <= 16 ? (int)steps : 0, &arrays, out);
   if (made == ELBO_OK && common.json) {
     printf("{\"steps\": %lld, \"out\": ", (long long)steps);

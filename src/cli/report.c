@@ -4,9 +4,11 @@
 static int run(const command *self, int argc, char **argv) {
   common_options common = {0};
   const char *data_path = NULL, *out = NULL;
+  int layout = 0;
   text_list positional;
   const option options[] = {{"data", 0, OPTION_TEXT, &data_path, 0, 0, "PATH", "where examples come from (default: the run's own data)"},
                             {"out", 'o', OPTION_TEXT, &out, 0, 0, "FILE", "the page, report.html"},
+                            LAYOUT_OPTION(layout),
                             COMMON_OPTIONS(common)};
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);
   if (status != ARGS_GO) return status;
@@ -16,8 +18,8 @@ static int run(const command *self, int argc, char **argv) {
   elbo_dataset *data = NULL;
   status = open_context(&common, &ctx);
   if (status != ARGS_GO) return status;
-  elbo_status made = data_path ? open_data(ctx, positional.at[0], data_path, NULL, &data) : ELBO_OK;
-  if (made == ELBO_OK) made = elbo_report(ctx, positional.at[0], data, out);
+  elbo_status made = data_path ? open_data(ctx, positional.at[0], data_path, NULL, layout, &data) : ELBO_OK;
+  if (made == ELBO_OK) made = elbo_report(ctx, positional.at[0], data, common.seed, out);
   if (made == ELBO_OK && common.json) {
     printf("{\"out\": ");
     print_json_text(stdout, out);

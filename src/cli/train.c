@@ -11,7 +11,7 @@ typedef struct train_options {
   common_options common;
   const char *data, *out;
   int64_t steps;
-  int list, keys, resume, dry_run;
+  int layout, list, keys, resume, dry_run;
 } train_options;
 
 static int print_recipe(void *user, const char *name, const char *path, const char *summary) {
@@ -151,6 +151,7 @@ static int run(const command *self, int argc, char **argv) {
                             {"steps", 0, OPTION_INT, &o.steps, 1, 1e12, "N", "the same as train.steps=N"},
                             {"resume", 0, OPTION_FLAG, &o.resume, 0, 0, NULL, "continue the run bit for bit; start it where there is none"},
                             {"dry-run", 0, OPTION_FLAG, &o.dry_run, 0, 0, NULL, "print parameters, FLOPs and memory; run nothing"},
+                            LAYOUT_OPTION(o.layout),
                             {"list", 0, OPTION_FLAG, &o.list, 0, 0, NULL, "name the recipes that come with elbo"},
                             {"keys", 0, OPTION_FLAG, &o.keys, 0, 0, NULL, "every key of a recipe, as Markdown"},
                             COMMON_OPTIONS(o.common)};
@@ -176,7 +177,7 @@ static int run(const command *self, int argc, char **argv) {
       recipe = own_recipe;
   }
   if (!recipe) return usage_error(self, "no recipe is given; `elbo train --list` names those that come with elbo");
-  const char **all = calloc((size_t)n + 4, sizeof *all);
+  const char **all = calloc((size_t)n + 5, sizeof *all);
   char *data = o.data ? data_override(o.data) : NULL;
   if (!all || (o.data && !data)) {
     free(all), free(data);
@@ -184,6 +185,7 @@ static int run(const command *self, int argc, char **argv) {
   }
   int m = 0;
   if (data) all[m++] = data;
+  if (o.layout) all[m++] = "data.layout=nchw";
   for (int i = 0; i < n; i++) all[m++] = overrides[i];
   snprintf(steps, sizeof steps, "train.steps=%lld", (long long)o.steps);
   snprintf(seed, sizeof seed, "train.seed=%llu", (unsigned long long)o.common.seed);

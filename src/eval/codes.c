@@ -22,6 +22,22 @@ int64_t active_units(const float *mean, int64_t n, int64_t d, double *variance) 
   return active;
 }
 
+double active_units_error(const float *mean, int64_t n, int64_t d) {
+  double variance = 0;
+  for (int64_t j = 0; n > 3 && j < d; j++) {
+    double sum = 0, second = 0, fourth = 0;
+    for (int64_t i = 0; i < n; i++) sum += mean[i * d + j];
+    for (int64_t i = 0; i < n; i++) {
+      double u = (mean[i * d + j] - sum / (double)n) * (mean[i * d + j] - sum / (double)n);
+      second += u / (double)n, fourth += u * u / (double)n;
+    }
+    double error = sqrt(fmax(fourth - second * second, 0) / (double)n); // of a sample variance
+    double active = error > 0 ? 0.5 * erfc((0.01 - second) / (error * sqrt(2))) : second > 0.01;
+    variance += active * (1 - active);
+  }
+  return n > 3 ? sqrt(variance) : NAN;
+}
+
 typedef struct pair_work {
   const float *mean, *std, *code;
   int64_t n, d;
@@ -90,8 +106,24 @@ static double squared_discrepancy(const float *k, const int64_t *order, int64_t 
   return same / ((double)n * (double)(n - 1)) - 2 * cross / ((double)n * (double)n);
 }
 
+// Standard error of squared_discrepancy in the given order, to first order in 1/n: 2 sd(h_i)/sqrt(n), h_i the mean of the U-statistic's
+// kernel over the partners of the pair (a_i, b_i) [Gretton12 sec. 6].
+static double discrepancy_error(const float *k, int64_t n) {
+  double sum = 0, squares = 0;
+  for (int64_t i = 0; i < n; i++) {
+    double h = 0;
+    const float *a = k + i * 2 * n, *b = k + (n + i) * 2 * n;
+    for (int64_t j = 0; j < n; j++)
+      if (j != i) h += (double)a[j] + b[n + j] - a[n + j] - b[j];
+    h /= (double)(n - 1);
+    sum += h, squares += h * h;
+  }
+  double mean = sum / (double)n;
+  return 2 * sqrt(fmax(squares / (double)n - mean * mean, 0) / (double)(n - 1));
+}
+
 elbo_status two_sample_test(elbo_ctx *ctx, const float *a, const float *b, int64_t n, int64_t d, int relabellings, uint64_t seed,
-                            double *discrepancy, double *p_value) {
+                            double *discrepancy, double *error, double *p_value) {
   kernel_work w = {.a = a, .b = b, .n = n, .d = d};
   int64_t *order = NULL, cells = 0;
   elbo_status status;
@@ -101,6 +133,7 @@ elbo_status two_sample_test(elbo_ctx *ctx, const float *a, const float *b, int64
   parallel_for(&ctx->pool, 2 * n, 8, kernel_rows, &w);
   for (int64_t i = 0; i < 2 * n; i++) order[i] = i;
   *discrepancy = squared_discrepancy(w.k, order, n);
+  *error = discrepancy_error(w.k, n);
   int at_least = 0;
   for (int r = 0; r < relabellings; r++) {
     philox_permutation(seed, philox_stream("relabelling") + (uint32_t)r, 2 * n, order);

@@ -7,10 +7,24 @@
 #include "core/file.h"
 #include "models/model.h"
 
-static const elbo_array *find_input(int n, const elbo_named_array *in, const char *name) {
-  for (int i = 0; i < n; i++)
-    if (in[i].name && strcmp(in[i].name, name) == 0) return in[i].array;
-  return NULL;
+static const char *const input_name[] = {"x", "codes", "condition", "label"};
+enum { INPUT_X, INPUT_CODES, INPUT_CONDITION, INPUT_LABEL, INPUT_COUNT };
+
+// The inputs by kind, float32 and labels int32: those of another type are converted into `owned`.
+static elbo_status sort_inputs(elbo_ctx *ctx, int n, const elbo_named_array *in, const elbo_array **sorted, elbo_array **owned) {
+  for (int i = 0; i < n; i++) {
+    int kind = 0;
+    while (kind < INPUT_COUNT && (!in[i].name || strcmp(in[i].name, input_name[kind]) != 0)) kind++;
+    if (kind == INPUT_COUNT || !in[i].array)
+      return fail(ctx, ELBO_ERROR_ARGUMENT,
+                  "apply: input '%s': x, or codes, with label or condition where the model needs one, was expected",
+                  in[i].name ? in[i].name : "");
+    if (sorted[kind]) return fail(ctx, ELBO_ERROR_ARGUMENT, "apply: input '%s' is given twice", in[i].name);
+    elbo_dtype wanted = kind == INPUT_LABEL ? ELBO_I32 : ELBO_F32;
+    if (in[i].array->dtype != wanted) TRY(elbo_array_convert(ctx, in[i].array, wanted, &owned[kind]));
+    sorted[kind] = owned[kind] ? owned[kind] : in[i].array;
+  }
+  return ELBO_OK;
 }
 
 // MODEL/encoder stands for MODEL.
@@ -39,18 +53,6 @@ elbo_status elbo_apply(elbo_ctx *ctx, const char *path, int n_in, const elbo_nam
   enum { MOST = 8 };
   for (int i = 0; i < n_out; i++) out[i].array = NULL;
   if (n_out < 1 || n_out > MOST) return fail(ctx, ELBO_ERROR_ARGUMENT, "apply: %d outputs; 1 to %d were expected", n_out, MOST);
-  for (int i = 0; i < n_in; i++)
-    if (!in[i].name || !in[i].array ||
-        (strcmp(in[i].name, "x") != 0 && strcmp(in[i].name, "codes") != 0 && strcmp(in[i].name, "label") != 0 &&
-         strcmp(in[i].name, "condition") != 0))
-      return fail(ctx, ELBO_ERROR_ARGUMENT,
-                  "apply: input '%s': x, or codes, with label or condition where the model needs one, was expected",
-                  in[i].name ? in[i].name : "");
-  const elbo_array *x = find_input(n_in, in, "x"), *codes = find_input(n_in, in, "codes"), *label = find_input(n_in, in, "label"),
-                   *condition = find_input(n_in, in, "condition");
-  if (!x == !codes)
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "apply: either x (for the encoder) or codes (for the decoder) is needed as an input");
-
   char directory[PATH_MAX];
   elbo_model *m = NULL;
   session s = {0};
@@ -58,13 +60,23 @@ elbo_status elbo_apply(elbo_ctx *ctx, const char *path, int n_in, const elbo_nam
   elbo_status status;
   int64_t n = 0, d;
   session_rows rows = {0};
+  const elbo_array *sorted[INPUT_COUNT] = {0}, *x, *codes, *label, *condition;
+  elbo_array *owned[INPUT_COUNT] = {0};
+  char given[ARRAY_TEXT_SIZE];
+  TRY_GOTO(sort_inputs(ctx, n_in, in, sorted, owned));
+  x = sorted[INPUT_X], codes = sorted[INPUT_CODES], label = sorted[INPUT_LABEL], condition = sorted[INPUT_CONDITION];
+  if (!x == !codes) {
+    status = fail(ctx, ELBO_ERROR_ARGUMENT, "apply: either x (for the encoder) or codes (for the decoder) is needed as an input");
+    goto fail;
+  }
   model_of_component(path, directory, sizeof directory);
   TRY_GOTO(elbo_model_load(ctx, directory, NULL, &m));
   d = vae_code_size(&m->spec);
   if (x) TRY_GOTO(model_check_pictures(m, "apply: x", x, &n));
   if (codes) {
     if (codes->dtype != ELBO_F32 || codes->rank != 2 || codes->dim[1] != d) {
-      status = fail(ctx, ELBO_ERROR_ARGUMENT, "apply: codes: float32 (n,%lld) was expected", (long long)d);
+      status = fail(ctx, ELBO_ERROR_ARGUMENT, "apply: codes: float32 (n,%lld) was expected, not %s", (long long)d,
+                    array_text(codes, given, sizeof given));
       goto fail;
     }
     n = codes->dim[0];
@@ -72,7 +84,8 @@ elbo_status elbo_apply(elbo_ctx *ctx, const char *path, int n_in, const elbo_nam
   const condition_config *c = &m->spec.model.condition;
   if (c->type == CONDITION_VECTOR) {
     if (!condition || condition->dtype != ELBO_F32 || condition->rank != 2 || condition->dim[0] != n || condition->dim[1] != c->dim) {
-      status = fail(ctx, ELBO_ERROR_ARGUMENT, "apply: condition: float32 (%lld,%lld) was expected", (long long)n, (long long)c->dim);
+      status = fail(ctx, ELBO_ERROR_ARGUMENT, "apply: condition: float32 (%lld,%lld) was expected, not %s", (long long)n, (long long)c->dim,
+                    array_text(condition, given, sizeof given));
       goto fail;
     }
     rows.condition = condition->data;
@@ -123,9 +136,11 @@ elbo_status elbo_apply(elbo_ctx *ctx, const char *path, int n_in, const elbo_nam
   }
   session_destroy(&s);
   elbo_model_destroy(&m);
+  for (int i = 0; i < INPUT_COUNT; i++) elbo_array_destroy(&owned[i]);
   return ELBO_OK;
 fail:
   elbo_graph_destroy(&g);
+  for (int i = 0; i < INPUT_COUNT; i++) elbo_array_destroy(&owned[i]);
   session_destroy(&s);
   elbo_model_destroy(&m);
   for (int i = 0; i < n_out; i++) elbo_array_destroy(&out[i].array);

@@ -75,10 +75,10 @@ elbo_status collapse_check_codes(collapse_watch *w, elbo_model *m, const elbo_ar
   part.dim[0] = n;
   if (label) part_label = *label, part_label.dim[0] = n;
   code_sample c;
-  double each[MOST], information, error, discrepancy, p_value;
+  double each[MOST], information, error, discrepancy, spread, p_value;
   TRY(sample_codes(m, &part, label ? &part_label : NULL, seed, &c));
   elbo_status status = index_code_information(m->ctx, c.mean->data, c.std->data, c.code->data, n, c.d, each);
-  if (status == ELBO_OK) status = two_sample_test(m->ctx, c.code->data, c.prior->data, n, c.d, 99, seed, &discrepancy, &p_value);
+  if (status == ELBO_OK) status = two_sample_test(m->ctx, c.code->data, c.prior->data, n, c.d, 99, seed, &discrepancy, &spread, &p_value);
   if (status == ELBO_OK) {
     mean_and_error(each, n, &information, &error);
     double ceiling = log((double)n);

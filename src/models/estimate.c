@@ -8,7 +8,7 @@
 #include "data/data_config.h"
 #include "eval/statistics.h"
 
-void prepare_pictures(const vae_spec *spec, uint64_t seed, elbo_array *x) {
+void prepare_pictures(const vae_spec *spec, uint64_t seed, int64_t first, elbo_array *x) {
   if (spec->binarize == BINARIZE_NONE && spec->dequantize == DEQUANTIZE_NONE) return;
   uint32_t stream = philox_stream(spec->binarize != BINARIZE_NONE ? "eval.binarize" : "eval.dequantize");
   int64_t size = elbo_array_count(x) / (x->dim[0] ? x->dim[0] : 1);
@@ -17,7 +17,7 @@ void prepare_pictures(const vae_spec *spec, uint64_t seed, elbo_array *x) {
     float *v = (float *)x->data + i * size;
     uint32_t word[4];
     for (int64_t j = 0; j < size; j++) {
-      if (j % 4 == 0) philox_draw(seed, stream, (uint64_t)i, (uint32_t)(j / 4), word);
+      if (j % 4 == 0) philox_draw(seed, stream, (uint64_t)(first + i), (uint32_t)(j / 4), word);
       double u = philox_uniform(word[j % 4]);
       v[j] = spec->binarize != BINARIZE_NONE ? (float)(u < (double)v[j]) : (float)((round((double)v[j] * (levels - 1)) + u) / levels);
     }

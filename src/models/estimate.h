@@ -4,8 +4,9 @@
 
 #include "models/model.h"
 
-// Makes grey pictures what the model is a density of: binarised once from (seed, position in x), or dequantised, as its training data were.
-void prepare_pictures(const vae_spec *spec, uint64_t seed, elbo_array *x);
+// Makes grey pictures what the model is a density of: binarised once from (seed, first + position in x), or dequantised, as its training
+// data were.
+void prepare_pictures(const vae_spec *spec, uint64_t seed, int64_t first, elbo_array *x);
 
 // The one-sample bound E_q log p(x|z) - KL, averaged over `draws` draws.
 typedef struct bound_estimate {

@@ -34,6 +34,8 @@ typedef struct evaluation {
   elbo_eval_result *out;
 } evaluation;
 
+static const char *const split_name[] = {"train", "valid", "test"};
+
 void elbo_eval_defaults(elbo_eval_config *config) {
   *config = (elbo_eval_config){.size = sizeof *config, .split = ELBO_SPLIT_TEST, .samples = 100};
 }
@@ -229,7 +231,8 @@ static elbo_status report_codes(evaluation *e) {
   TRY(sample_codes(e->m, &part, e->label ? &part_label : NULL, seed_of_part(e->config->seed, 103), &c));
   if (asked(e, "active_units")) {
     TRY_GOTO(array_new(ctx, (size_t)c.d, sizeof(double), "variances", (void **)&e->out->variance));
-    elbo_metric *m = add(e->out, "active_units", "numbers", (double)active_units(c.mean->data, n, c.d, e->out->variance), NAN, n, NULL);
+    elbo_metric *m = add(e->out, "active_units", "numbers", (double)active_units(c.mean->data, n, c.d, e->out->variance),
+                         active_units_error(c.mean->data, n, c.d), n, NULL);
     snprintf(m->note, sizeof m->note, "of %lld; variance of the posterior mean over the data above 0.01", (long long)c.d);
   }
   if (mi) {
@@ -245,8 +248,8 @@ static elbo_status report_codes(evaluation *e) {
   if (mismatch) {
     double discrepancy, p_value;
     int64_t few = n < 1000 ? n : 1000;
-    TRY_GOTO(two_sample_test(ctx, c.code->data, c.prior->data, few, c.d, 99, e->config->seed, &discrepancy, &p_value));
-    elbo_metric *m = add(e->out, "mismatch", "squared MMD", discrepancy, NAN, few, NULL);
+    TRY_GOTO(two_sample_test(ctx, c.code->data, c.prior->data, few, c.d, 99, e->config->seed, &discrepancy, &error, &p_value));
+    elbo_metric *m = add(e->out, "mismatch", "squared MMD", discrepancy, error, few, NULL);
     snprintf(m->note, sizeof m->note, "codes of held-out data against p(z), two-sample test: p %.2f", p_value);
   }
 fail:
@@ -294,7 +297,6 @@ static json_t *number_list(const double *v, int64_t n) {
 }
 
 static elbo_status write_json_text(evaluation *e) {
-  static const char *const split_name[] = {"train", "valid", "test"};
   elbo_eval_result *r = e->out;
   json_t *all = json_object(), *metrics = json_object();
   for (int i = 0; i < r->count; i++) {
@@ -313,7 +315,9 @@ static elbo_status write_json_text(evaluation *e) {
   json_object_set_new(all, "weights", json_string(e->m->raw ? "raw" : "ema"));
   json_object_set_new(all, "step", json_integer(e->m->step));
   json_object_set_new(all, "split", json_string(split_name[e->config->split]));
-  json_object_set_new(all, "seed", json_integer((json_int_t)e->config->seed));
+  json_object_set_new(all, "seed", // JSON's whole numbers end at 2^63 here
+                      e->config->seed <= INT64_MAX ? json_integer((json_int_t)e->config->seed)
+                                                   : json_sprintf("%llu", (unsigned long long)e->config->seed));
   if (r->kl_each && r->code_size <= 4096) json_object_set_new(all, "kl_per_dim", number_list(r->kl_each, r->code_size));
   if (r->kl_group && r->groups > 1) json_object_set_new(all, "kl_per_group", number_list(r->kl_group, r->groups));
   r->json = json_dumps(all, JSON_INDENT(2) | JSON_SORT_KEYS);
@@ -328,9 +332,15 @@ static elbo_status read_examples(evaluation *e, elbo_dataset *data) {
   elbo_dataset_get_info(data, &info);
   e->bits = info.bits;
   int64_t all = info.count[e->config->split], limit = e->config->limit;
-  if (all < 1) return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: the data have no examples in this split");
+  const picture_shape *s = &e->m->spec.shape;
+  if (all < 1)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: the data have no examples in the %s split%s", split_name[e->config->split],
+                e->config->split == ELBO_SPLIT_VALID ? "; data.holdout=N holds some out" : "");
+  if (info.height != s->height || info.width != s->width || info.channels != s->channels)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: the examples of the data are %d x %d x %d; the model's are %lld x %lld x %lld",
+                info.height, info.width, info.channels, (long long)s->height, (long long)s->width, (long long)s->channels);
   TRY(elbo_dataset_read(data, e->config->split, 0, all, 0, 0, &e->x, info.classes ? &e->label : NULL));
-  prepare_pictures(&e->m->spec, e->config->seed, e->x);
+  prepare_pictures(&e->m->spec, e->config->seed, 0, e->x);
   e->n = e->x->dim[0];
   if (limit <= 0 || limit >= e->n) return ELBO_OK;
   int64_t *order = NULL, size = elbo_array_count(e->x) / e->n;

@@ -108,15 +108,25 @@ void elbo_model_get_info(const elbo_model *m, elbo_model_info *out) {
 
 // --- arguments ---
 
+const char *array_text(const elbo_array *a, char *text, size_t size) {
+  if (!a) return "nothing";
+  size_t used = (size_t)snprintf(text, size, "%s (", elbo_dtype_name(a->dtype));
+  for (int i = 0; i < a->rank && used < size; i++)
+    used += (size_t)snprintf(text + used, size - used, i ? ",%lld" : "%lld", (long long)a->dim[i]);
+  if (used < size) snprintf(text + used, size - used, ")");
+  return text;
+}
+
 elbo_status model_check_pictures(const elbo_model *m, const char *what, const elbo_array *x, int64_t *n) {
   const picture_shape *s = &m->spec.shape;
   int64_t size = s->height * s->width * s->channels;
   bool fits = x && x->dtype == ELBO_F32 && x->rank >= 2 &&
               ((x->rank == 4 && x->dim[1] == s->height && x->dim[2] == s->width && x->dim[3] == s->channels) ||
                (x->rank == 2 && x->dim[1] == size));
+  char given[ARRAY_TEXT_SIZE];
   if (!fits)
-    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "%s: float32 (n,%lld,%lld,%lld) was expected", what, (long long)s->height, (long long)s->width,
-                (long long)s->channels);
+    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "%s: float32 (n,%lld,%lld,%lld) was expected, not %s", what, (long long)s->height,
+                (long long)s->width, (long long)s->channels, array_text(x, given, sizeof given));
   const float *v = x->data;
   for (int64_t i = 0; i < x->dim[0] * size; i++)
     if (!isfinite(v[i]))
@@ -132,8 +142,10 @@ elbo_status model_check_labels(const elbo_model *m, const char *what, const elbo
   if (c->type == CONDITION_VECTOR)
     return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "%s: this model is conditioned on a vector; use elbo_apply with input \"condition\"", what);
   if (!label) return fail(m->ctx, ELBO_ERROR_ARGUMENT, "%s: this model is conditioned on a class: labels are needed", what);
+  char given[ARRAY_TEXT_SIZE];
   if (label->dtype != ELBO_I32 || label->rank != 1 || label->dim[0] != n)
-    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "%s: labels: int32 (%lld) was expected", what, (long long)n);
+    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "%s: labels: int32 (%lld) was expected, not %s", what, (long long)n,
+                array_text(label, given, sizeof given));
   const int32_t *v = label->data;
   for (int64_t i = 0; i < n; i++)
     if (v[i] < 0 || v[i] >= m->spec.classes)
@@ -311,8 +323,10 @@ fail:
 elbo_status elbo_decode(elbo_model *m, const elbo_array *codes, const elbo_array *label, elbo_array **x) {
   *x = NULL;
   int64_t d = vae_code_size(&m->spec);
+  char given[ARRAY_TEXT_SIZE];
   if (!codes || codes->dtype != ELBO_F32 || codes->rank != 2 || codes->dim[1] != d)
-    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "decode: float32 codes (n,%lld) were expected", (long long)d);
+    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "decode: float32 codes (n,%lld) were expected, not %s", (long long)d,
+                array_text(codes, given, sizeof given));
   int64_t n = codes->dim[0];
   const int32_t *labels;
   TRY(model_check_labels(m, "decode", label, n, &labels));
@@ -331,24 +345,33 @@ fail:
   return status;
 }
 
-elbo_status elbo_interpolate(elbo_model *m, const elbo_array *a, const elbo_array *b, int steps, elbo_array **x) {
+elbo_status elbo_interpolate(elbo_model *m, const elbo_array *a, const elbo_array *b, int label, int steps, elbo_array **x) {
   *x = NULL;
   const elbo_array *end[2] = {a, b};
   const picture_shape *p = &m->spec.shape;
   int64_t size = p->height * p->width * p->channels;
   if (steps < 2) return fail(m->ctx, ELBO_ERROR_ARGUMENT, "interpolate: %d steps; at least 2 were expected", steps);
-  if (m->spec.model.condition.type != CONDITION_NONE)
-    return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "interpolate: this model is conditional; encode and decode with labels instead");
+  const condition_type condition = m->spec.model.condition.type;
+  if (condition == CONDITION_CLASS && label < 0)
+    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "interpolate: this model is conditioned on a class: 0 to %lld was expected as the walk's",
+                (long long)m->spec.classes - 1);
+  if (condition == CONDITION_NONE && label >= 0)
+    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "interpolate: a class was given, but this model is not conditioned on one");
   for (int i = 0; i < 2; i++)
     if (!end[i] || end[i]->dtype != ELBO_F32 || elbo_array_count(end[i]) != size)
       return fail(m->ctx, ELBO_ERROR_ARGUMENT, "interpolate: picture %c: float32 (%lld,%lld,%lld) was expected", "ab"[i],
                   (long long)p -> height, (long long)p -> width, (long long)p -> channels);
-  elbo_array *both = NULL, *mean = NULL, *codes = NULL;
+  elbo_array *both = NULL, *mean = NULL, *codes = NULL, *labels = NULL;
   elbo_status status;
   int64_t d = vae_code_size(&m->spec);
   TRY_GOTO(new_pictures(m, 2, &both));
   for (int i = 0; i < 2; i++) memcpy((float *)both->data + i * size, end[i]->data, (size_t)size * sizeof(float));
-  TRY_GOTO(elbo_encode(m, both, NULL, &mean, NULL));
+  if (condition == CONDITION_CLASS) {
+    TRY_GOTO(elbo_array_create(m->ctx, ELBO_I32, 1, (int64_t[]){steps}, &labels)); // at least the two that encoding needs
+    for (int i = 0; i < steps; i++) ((int32_t *)labels->data)[i] = label;
+    labels->dim[0] = 2;
+  }
+  TRY_GOTO(elbo_encode(m, both, labels, &mean, NULL));
   TRY_GOTO(elbo_array_create(m->ctx, ELBO_F32, 2, (int64_t[]){steps, d}, &codes));
   const float *from = mean->data, *to = from + d;
   for (int i = 0; i < steps; i++)
@@ -356,8 +379,10 @@ elbo_status elbo_interpolate(elbo_model *m, const elbo_array *a, const elbo_arra
       double t = (double)i / (steps - 1);
       ((float *)codes->data)[i * d + j] = (float)((1 - t) * from[j] + t * to[j]);
     }
-  status = elbo_decode(m, codes, NULL, x);
+  if (labels) labels->dim[0] = steps;
+  status = elbo_decode(m, codes, labels, x);
 fail:
+  elbo_array_destroy(&labels);
   elbo_array_destroy(&both);
   elbo_array_destroy(&mean);
   elbo_array_destroy(&codes);

@@ -67,6 +67,9 @@ const float *session_output(const session *s, int i);
 int64_t session_row_size(const session *s, const char *name);
 
 // x as (N,H,W,C), or (N,HWC), of the model's shape, finite, float32; label int32 (N) where the model needs one. `what` names the call.
+// "float32 (20,28,28)" of an array, for messages; "nothing" of NULL.
+enum { ARRAY_TEXT_SIZE = 160 };
+const char *array_text(const elbo_array *a, char *text, size_t size);
 elbo_status model_check_pictures(const elbo_model *m, const char *what, const elbo_array *x, int64_t *n);
 elbo_status model_check_labels(const elbo_model *m, const char *what, const elbo_array *label, int64_t n, const int32_t **out);
 

@@ -9,6 +9,7 @@
 #include <elbo/image.h>
 
 #include "eval/pictures.h"
+#include "eval/statistics.h"
 #include "models/collapse_watch.h"
 #include "models/estimate.h"
 
@@ -46,6 +47,13 @@ static void task_watch(void *user, elbo_ctx *ctx, int64_t step, int n, const cha
   collapse_watch_interval(&t->watch, ctx, &t->spec, &t->objective, step, n, names, counts, values);
 }
 
+// How many pictures are read at once beside a training step: 16 MiB of them, so that its memory stays what the plan says.
+static int64_t pictures_at_once(const vae_task *t, int64_t most) {
+  const picture_shape *s = &t->spec.shape;
+  int64_t n = (16 << 20) / (4 * s->height * s->width * s->channels);
+  return n < 64 ? 64 : n < most ? n : most;
+}
+
 // The negative bound of up to VALID_LIMIT held-out examples, one draw each: always the same examples, binarisation and draws.
 static elbo_status task_validate(void *user, elbo_store *weights, int64_t step, double *score) {
   vae_task *t = user;
@@ -53,15 +61,24 @@ static elbo_status task_validate(void *user, elbo_store *weights, int64_t step, 
   elbo_dataset_get_info(t->data, &info);
   elbo_model m = model_of_weights(t->ctx, &t->spec, weights);
   elbo_array *x = NULL, *label = NULL;
-  elbo_status status;
+  elbo_status status = ELBO_OK;
   bound_estimate estimate = {0};
-  TRY_GOTO(elbo_dataset_read(t->data, ELBO_SPLIT_VALID, 0, VALID_LIMIT, 0, 0, &x, info.classes ? &label : NULL));
-  prepare_pictures(&t->spec, t->seed, x);
-  TRY_GOTO(estimate_bound(&m, x, label, NULL, 1, t->seed, NULL, NULL, &estimate));
+  int64_t n = info.count[ELBO_SPLIT_VALID] < VALID_LIMIT ? info.count[ELBO_SPLIT_VALID] : VALID_LIMIT, part = pictures_at_once(t, n);
+  int64_t index[VALID_LIMIT];
   double sum = 0;
-  for (int64_t i = 0; i < estimate.n; i++) sum += estimate.elbo[i];
-  *score = -sum / (double)estimate.n;
-  TRY_GOTO(collapse_check_codes(&t->watch, &m, x, label, t->seed, step));
+  for (int64_t first = 0; first < n; first += part) {
+    int64_t count = n - first < part ? n - first : part;
+    for (int64_t i = 0; i < count; i++) index[i] = first + i;
+    TRY_GOTO(elbo_dataset_read(t->data, ELBO_SPLIT_VALID, first, count, 0, 0, &x, info.classes ? &label : NULL));
+    prepare_pictures(&t->spec, t->seed, first, x);
+    TRY_GOTO(estimate_bound(&m, x, label, index, 1, t->seed, NULL, NULL, &estimate));
+    for (int64_t i = 0; i < estimate.n; i++) sum += estimate.elbo[i];
+    if (first == 0) TRY_GOTO(collapse_check_codes(&t->watch, &m, x, label, t->seed, step));
+    bound_estimate_free(&estimate);
+    elbo_array_destroy(&x);
+    elbo_array_destroy(&label);
+  }
+  *score = -sum / (double)n;
 fail:
   bound_estimate_free(&estimate);
   elbo_array_destroy(&x);
@@ -72,19 +89,31 @@ fail:
 // The mixture that samples are drawn from: fitted to draws of the posteriors of random training examples.
 static elbo_status save_mixture(vae_task *t, elbo_store *weights, const char *directory) {
   elbo_model m = model_of_weights(t->ctx, &t->spec, weights);
-  elbo_array *x = NULL;
+  elbo_array *x = NULL, *all = NULL;
   code_sample codes = {0};
   gaussian_mixture mixture = {0};
+  elbo_dataset_info info;
+  elbo_dataset_get_info(t->data, &info);
   elbo_status status;
-  TRY_GOTO(elbo_dataset_read(t->data, ELBO_SPLIT_TRAIN, 0, FIT_LIMIT, 1, t->seed, &x, NULL));
-  prepare_pictures(&t->spec, t->seed, x);
-  TRY_GOTO(sample_codes(&m, x, NULL, t->seed, &codes));
-  TRY_GOTO(gaussian_mixture_fit(t->ctx, codes.code->data, codes.n, codes.d, t->spec.model.prior.fitted, t->seed, &mixture));
+  int64_t n = info.count[ELBO_SPLIT_TRAIN] < FIT_LIMIT ? info.count[ELBO_SPLIT_TRAIN] : FIT_LIMIT, part = pictures_at_once(t, n),
+          d = vae_code_size(&t->spec);
+  TRY_GOTO(elbo_array_create(t->ctx, ELBO_F32, 2, (int64_t[]){n, d}, &all));
+  for (int64_t first = 0; first < n; first += part) {
+    int64_t count = n - first < part ? n - first : part;
+    TRY_GOTO(elbo_dataset_read(t->data, ELBO_SPLIT_TRAIN, first, count, 1, t->seed, &x, NULL));
+    prepare_pictures(&t->spec, t->seed, first, x);
+    TRY_GOTO(sample_codes(&m, x, NULL, seed_of_part(t->seed, (uint64_t)first), &codes));
+    memcpy((float *)all->data + first * d, codes.code->data, (size_t)(codes.n * d) * sizeof(float));
+    code_sample_free(&codes);
+    elbo_array_destroy(&x);
+  }
+  TRY_GOTO(gaussian_mixture_fit(t->ctx, all->data, n, d, t->spec.model.prior.fitted, t->seed, &mixture));
   TRY_GOTO(model_directory_write_mixture(t->ctx, directory, &mixture));
 fail:
   gaussian_mixture_free(&mixture);
   code_sample_free(&codes);
   elbo_array_destroy(&x);
+  elbo_array_destroy(&all);
   return status;
 }
 
@@ -96,11 +125,19 @@ static elbo_status freeze_sigma(vae_task *t, elbo_store *weights) {
   elbo_param_info p;
   elbo_status status;
   elbo_dataset_get_info(t->data, &info);
-  TRY_GOTO(elbo_dataset_read(t->data, ELBO_SPLIT_TRAIN, 0, FIT_LIMIT, 1, t->seed, &x, info.classes ? &label : NULL));
-  prepare_pictures(&t->spec, t->seed, x);
-  TRY_GOTO(elbo_reconstruct(&m, x, label, 1, t->seed, &y));
+  int64_t n = info.count[ELBO_SPLIT_TRAIN] < FIT_LIMIT ? info.count[ELBO_SPLIT_TRAIN] : FIT_LIMIT, part = pictures_at_once(t, n);
+  double mse = 0;
   TRY_GOTO(elbo_store_find(weights, "decoder.log_sigma", &p));
-  double mse = picture_mean_squared_error(x->data, y->data, elbo_array_count(x));
+  for (int64_t first = 0; first < n; first += part) {
+    int64_t count = n - first < part ? n - first : part;
+    TRY_GOTO(elbo_dataset_read(t->data, ELBO_SPLIT_TRAIN, first, count, 1, t->seed, &x, info.classes ? &label : NULL));
+    prepare_pictures(&t->spec, t->seed, first, x);
+    TRY_GOTO(elbo_reconstruct(&m, x, label, 1, seed_of_part(t->seed, (uint64_t)first), &y));
+    mse += picture_mean_squared_error(x->data, y->data, elbo_array_count(x)) * (double)count / (double)n;
+    elbo_array_destroy(&x);
+    elbo_array_destroy(&label);
+    elbo_array_destroy(&y);
+  }
   p.data[0] = (float)(0.5 * log(mse + 1e-8));
   elbo_store_touch(weights);
 fail:

@@ -52,7 +52,7 @@ elbo_status check_halvings(elbo_ctx *ctx, const char *where, const picture_shape
     if (h % 2 || w % 2)
       return fail(ctx, ELBO_ERROR_ARGUMENT,
                   "%s: a %lldx%lld picture cannot be halved %d times: after %d it is %lldx%lld, which is odd; use fewer channels entries, "
-                  "or data.resize",
+                  "or data.size",
                   where, (long long)s->height, (long long)s->width, halvings, i, (long long)h, (long long)w);
   return ELBO_OK;
 }

@@ -24,6 +24,8 @@ static json_t *dims_json(int rank, const int64_t *dim) {
   return list;
 }
 
+enum { CONFIG_LIMIT = 1 << 20 }; // bytes of a config.json
+
 static void set(json_t *object, const char *key, json_t *value) { json_object_set_new(object, key, value); }
 
 static elbo_status describe_safetensors(elbo_ctx *ctx, const char *path, json_t *out) {
@@ -172,6 +174,20 @@ static elbo_status describe_model(elbo_ctx *ctx, const char *path, json_t *out) 
   return list_components(ctx, path, out);
 }
 
+// One network of a model directory: its class and its tensors.
+static elbo_status describe_network(elbo_ctx *ctx, const char *path, const char *config_path, json_t *out) {
+  json_t *config = NULL;
+  char weights[4096];
+  TRY(json_read(ctx, config_path, CONFIG_LIMIT, &config));
+  const char *class_name = json_string_value(json_object_get(config, "_class_name"));
+  set(out, "class", json_string(class_name ? class_name : "unknown"));
+  json_decref(config);
+  TRY(path_join(ctx, weights, sizeof weights, path, "diffusion_pytorch_model.safetensors"));
+  if (file_exists(weights)) TRY(describe_safetensors(ctx, weights, out));
+  set(out, "type", json_string("network"));
+  return ELBO_OK;
+}
+
 static elbo_status describe_recipe(elbo_ctx *ctx, const char *path, json_t *out) {
   elbo_recipe *recipe = NULL;
   TRY(elbo_recipe_load(ctx, path, 0, NULL, &recipe));
@@ -210,8 +226,9 @@ static elbo_status describe_file(elbo_ctx *ctx, const char *path, json_t *out) {
 elbo_status elbo_describe(elbo_ctx *ctx, const char *path, int json, char **out) {
   *out = NULL;
   if (!path || !path[0]) return fail(ctx, ELBO_ERROR_ARGUMENT, "no path was given");
-  char index[4096];
+  char index[4096], config[4096];
   TRY(path_join(ctx, index, sizeof index, path, "model_index.json"));
+  TRY(path_join(ctx, config, sizeof config, path, "config.json"));
   json_t *object = json_object();
   elbo_status status;
   set(object, "path", json_string(path));
@@ -220,6 +237,8 @@ elbo_status elbo_describe(elbo_ctx *ctx, const char *path, int json, char **out)
     status = describe_file(ctx, path, object);
   else if (file_exists(index) || run_is_run(path))
     status = describe_model(ctx, path, object);
+  else if (file_exists(config))
+    status = describe_network(ctx, path, config, object);
   else
     status = describe_dataset(ctx, path, object);
   if (status == ELBO_OK) status = json_describe(ctx, object, json, out);

@@ -25,6 +25,7 @@ typedef struct report {
   elbo_model_info info;
   elbo_dataset *data;
   elbo_split split;
+  uint64_t seed;
   text_buffer page;
   json_t *lines;         // of metrics.jsonl
   elbo_array *x, *label; // some examples of the split, in the model's range
@@ -125,7 +126,7 @@ static elbo_status add_samples(report *r) {
   elbo_sample_config config;
   elbo_array *x = NULL;
   elbo_sample_defaults(&config);
-  config.n = 80, config.seed = 1;
+  config.n = 80, config.seed = r->seed;
   elbo_status status = elbo_sample(r->model, &config, &x);
   if (status == ELBO_OK) status = add_grid(r, x, 16, "samples from the prior");
   elbo_array_destroy(&x);
@@ -147,7 +148,7 @@ static elbo_status add_reconstructions(report *r) {
   elbo_array x = example(r, 0, n), label = {0};
   bool conditional = r->info.classes && r->label;
   if (conditional) label = *r->label, label.dim[0] = n;
-  TRY(elbo_reconstruct(r->model, &x, conditional ? &label : NULL, 0, 0, &y));
+  TRY(elbo_reconstruct(r->model, &x, conditional ? &label : NULL, 0, r->seed, &y));
   int64_t row = columns * (elbo_array_count(&x) / n), dim[4] = {2 * n, x.dim[1], x.dim[2], x.dim[3]};
   elbo_status status = elbo_array_create(r->ctx, ELBO_F32, 4, dim, &both);
   for (int64_t i = 0; status == ELBO_OK && i < n / columns; i++) {
@@ -159,18 +160,22 @@ static elbo_status add_reconstructions(report *r) {
   return status;
 }
 
-static int64_t first_of_class(const report *r, int32_t wanted, int64_t otherwise) {
-  for (int64_t i = 0; r->label && i < r->x->dim[0]; i++)
+static int64_t first_of_class(const report *r, int64_t from, int32_t wanted, int64_t otherwise) {
+  for (int64_t i = from; r->label && i < r->x->dim[0]; i++)
     if (((const int32_t *)r->label->data)[i] == wanted) return i;
   return otherwise;
 }
 
 static elbo_status add_walk(report *r) {
   elbo_array *x = NULL;
-  int64_t from = first_of_class(r, 3, 0), to = first_of_class(r, 8, r->x->dim[0] > 1 ? 1 : 0);
-  if (r->label && from == to) to = r->x->dim[0] - 1;
+  int64_t from = first_of_class(r, 0, 3, 0), to = first_of_class(r, 0, 8, r->x->dim[0] > 1 ? 1 : 0);
+  int32_t label = r->info.classes && r->label ? ((const int32_t *)r->label->data)[from] : -1;
+  if (label >= 0)
+    to = first_of_class(r, from + 1, label, from); // a conditional model walks within one class
+  else if (r->label && from == to)
+    to = r->x->dim[0] - 1;
   elbo_array a = example(r, from, 1), b = example(r, to, 1);
-  elbo_status status = elbo_interpolate(r->model, &a, &b, 16, &x);
+  elbo_status status = elbo_interpolate(r->model, &a, &b, label, 16, &x);
   if (status == ELBO_OK) status = add_grid(r, x, 16, "a walk between two codes");
   elbo_array_destroy(&x);
   return status;
@@ -182,7 +187,7 @@ static elbo_status read_examples(report *r) {
   r->split = about.count[ELBO_SPLIT_TEST] ? ELBO_SPLIT_TEST : about.count[ELBO_SPLIT_VALID] ? ELBO_SPLIT_VALID : ELBO_SPLIT_TRAIN;
   int64_t n = about.count[r->split] < SEEN ? about.count[r->split] : SEEN;
   if (!n) return fail(r->ctx, ELBO_ERROR_ARGUMENT, "the data hold no examples");
-  TRY(elbo_dataset_read(r->data, r->split, 0, n, 1, 0, &r->x, about.classes ? &r->label : NULL));
+  TRY(elbo_dataset_read(r->data, r->split, 0, n, 1, r->seed, &r->x, about.classes ? &r->label : NULL));
   if (r->x->dim[1] != r->info.height || r->x->dim[2] != r->info.width || r->x->dim[3] != r->info.channels)
     return fail(r->ctx, ELBO_ERROR_ARGUMENT, "examples are %lld x %lld x %lld, the model's are %d x %d x %d", (long long)r->x->dim[1],
                 (long long)r->x->dim[2], (long long)r->x->dim[3], r->info.height, r->info.width, r->info.channels);
@@ -218,7 +223,7 @@ static void add_evaluation(report *r) {
   elbo_eval_result *result = NULL;
   if (!r->data) return;
   elbo_eval_defaults(&config);
-  config.split = r->split, config.limit = LIMIT;
+  config.split = r->split, config.limit = LIMIT, config.seed = r->seed;
   text_add(&r->page, "<h2>How good it is</h2>\n");
   if (elbo_evaluate(r->model, r->data, &config, &result) != ELBO_OK) {
     add_note(r, "not measured");
@@ -339,8 +344,8 @@ static elbo_status write_page(report *r, const char *out) {
   return file_write(r->ctx, out, r->page.at, r->page.length);
 }
 
-elbo_status elbo_report(elbo_ctx *ctx, const char *run, elbo_dataset *data, const char *out) {
-  report r = {.ctx = ctx, .run = run, .data = data};
+elbo_status elbo_report(elbo_ctx *ctx, const char *run, elbo_dataset *data, uint64_t seed, const char *out) {
+  report r = {.ctx = ctx, .run = run, .data = data, .seed = seed};
   elbo_dataset *own = NULL;
   elbo_status status;
   if (!run || !out) return fail(ctx, ELBO_ERROR_ARGUMENT, "a report needs a run and the name of its page");

@@ -14,6 +14,9 @@ expect 0 "$ELBO" info run/checkpoints/step-60
 says "model"
 expect 0 "$ELBO" info "$(find run/checkpoints/step-60 -name '*.safetensors' | head -n 1)"
 says "float32"
+expect 0 "$ELBO" info run/checkpoints/step-60/decoder
+says "network"
+says "ElboDecoder"
 expect 0 "$ELBO" info "$digits"
 says "idx"
 expect 0 "$ELBO" info tiny.yaml
@@ -76,12 +79,41 @@ expect 0 "$ELBO" data "$digits" -n 20 --split test --uint8 --out bytes.npy
 expect 0 "$ELBO" encode run --data bytes.npy --out codes3.npy
 expect 0 "$ELBO" data "$digits" -n 20 --split test --layout nchw --out turned.npy
 expect 0 "$ELBO" encode run --data turned.npy --layout nchw --out codes4.npy
+same codes3.npy codes4.npy
+expect 1 "$ELBO" encode run --data turned.npy --out codes5.npy
+complains "layout nchw"
 expect 1 "$ELBO" encode run --data codes.npy --out codes5.npy
 complains "codes.npy"
+expect 0 "$ELBO" data turned.npy --layout nchw
+says "28 x 28 x 1"
+expect 0 "$ELBO" eval run --data turned.npy --layout nchw --metrics elbo holdout=2
+says "n = 2;"
+expect 0 "$ELBO" train tiny.yaml --data turned.npy --layout nchw --out turned train.steps=1 train.batch_size=4 data.limit=0 data.holdout=2
 
 # A network of the model on arrays gives what decode gives, up to the likelihood's mean.
 expect 0 "$ELBO" info run/checkpoints/step-60 --json
 says '"components"'
+expect 0 "$ELBO" apply run/checkpoints/step-60/decoder --in codes=codes.npy --out x=applied.npy
+same applied.npy x.npy
+expect 0 "$ELBO" data "$digits" -n 20 --split test --out twenty.npy
+expect 0 "$ELBO" apply run --in x=twenty.npy --out mean=mean.npy std=std.npy
+expect 2 "$ELBO" apply run --in z=codes.npy --out x=y.npy
+complains "'z'"
+expect 2 "$ELBO" apply run --in x=codes.npy --out mean=mean.npy
+complains "not float32 (50,4)"
+
+# A class-conditional model takes a class wherever examples or codes come without one.
+expect 0 "$ELBO" train tiny.yaml --out classes train.steps=2 model.condition.type=class
+expect 0 "$ELBO" sample classes -n 2 --class 3 --out s.npy
+expect 2 "$ELBO" encode classes --data twenty.npy --out cc.npy
+complains "labels are needed"
+expect 0 "$ELBO" encode classes --data twenty.npy --class 3 --out cc.npy
+expect 0 "$ELBO" decode classes --codes cc.npy --class 3 --out cx.npy
+expect 0 "$ELBO" reconstruct classes --data twenty.npy --all --class 3 --out cr.npy
+same cx.npy cr.npy
+expect 0 "$ELBO" interpolate classes three.png eight.png --class 3 --steps 3 --out cw.npy
+expect 2 "$ELBO" interpolate classes three.png eight.png --out cw.png
+complains "class"
 
 expect 0 "$ELBO" eval run --data "$digits" --metrics elbo --limit 200 --json
 says '"metrics"'
@@ -91,6 +123,11 @@ expect 0 "$ELBO" eval run --data "$digits" --metrics elbo --limit 200 --json
 same out first.json
 expect 0 "$ELBO" eval run --metrics elbo,iwae --samples 3 --limit 100 --split valid
 says "elbo"
+expect 0 "$ELBO" eval run --metrics active_units,mismatch,mutual_information,psnr,ssim --limit 100 --seed 18446744073709551615 --json
+says '"seed": "18446744073709551615"'
+grep -q '"stderr": null' out && note_failure "an estimate without its standard error"
+expect 2 "$ELBO" eval run --data shapes
+complains "64 x 64 x 3"
 expect 2 "$ELBO" eval run --data "$digits" --metrics wisdom
 complains "wisdom"
 

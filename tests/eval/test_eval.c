@@ -59,6 +59,11 @@ static void test_codes(void **state) {
   }
   assert_int_equal(active_units(mean, N, D, variance), 1);
   assert_near(variance[0], 1, 0.3);
+  assert_near(active_units_error(mean, N, D), 0, 1e-6); // all far from the threshold
+  for (int i = 0; i < N; i++) mean[i * D + 2] = 0.1f * (float)test_normal(&r);
+  double undecided = active_units_error(mean, N, D); // one at the threshold: active or not is nearly a coin
+  assert_true(undecided > 0.2 && undecided <= 0.5);
+  for (int i = 0; i < N; i++) mean[i * D + 2] = 0.5f;
   // posteriors that do not overlap: the code names the example
   assert_ok(ctx, index_code_information(ctx, mean, std, code, N, D, each));
   mean_and_error(each, N, &information, &error);
@@ -75,12 +80,22 @@ static void test_codes(void **state) {
   assert_near(information, 0.5 * log(2), 5 * error + 0.02);
   // the two-sample test: silent on two draws of one law, loud on a shifted one
   for (int i = 0; i < N * D; i++) code[i] = (float)test_normal(&r), other[i] = (float)test_normal(&r);
-  assert_ok(ctx, two_sample_test(ctx, code, other, 200, D, 99, 1, &discrepancy, &p));
+  assert_ok(ctx, two_sample_test(ctx, code, other, 200, D, 99, 1, &discrepancy, &error, &p));
   assert_true(p > 0.02);
+  assert_true(error > 0 && error < 0.01);
   assert_near(discrepancy, 0, 0.01);
   for (int i = 0; i < N * D; i++) other[i] += 0.5f;
-  assert_ok(ctx, two_sample_test(ctx, code, other, 200, D, 99, 1, &discrepancy, &p));
+  assert_ok(ctx, two_sample_test(ctx, code, other, 200, D, 99, 1, &discrepancy, &error, &p));
   assert_true(p <= 0.02);
+  // its standard error is the spread over new draws
+  double values[40], mean_of_values, of_mean, told = 0;
+  for (int k = 0; k < 40; k++) {
+    for (int i = 0; i < 200 * D; i++) code[i] = (float)test_normal(&r), other[i] = 0.5f + (float)test_normal(&r);
+    assert_ok(ctx, two_sample_test(ctx, code, other, 200, D, 1, 1, &values[k], &error, &p));
+    told += error / 40;
+  }
+  mean_and_error(values, 40, &mean_of_values, &of_mean);
+  assert_near(told, of_mean * sqrt(40), 0.4 * told);
   free(mean), free(std), free(code), free(other), free(each);
   elbo_ctx_destroy(&ctx);
 }
