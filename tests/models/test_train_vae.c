@@ -111,7 +111,7 @@ static void test_digits(void **state) {
   assert_ok(ctx, elbo_decode(m, codes, NULL, &again));
   elbo_array a = *x[0], b = *x[0];
   a.dim[0] = b.dim[0] = 1, b.data = (float *)x[0]->data + 784;
-  assert_ok(ctx, elbo_interpolate(m, &a, &b, 5, &walk));
+  assert_ok(ctx, elbo_interpolate(m, &a, &b, -1, 5, &walk));
   assert_int_equal(walk->dim[0], 5);
   assert_close(walk->data, again->data, 784, 1e-4);
   assert_close((float *)walk->data + 4 * 784, (float *)again->data + 784, 784, 1e-4);
