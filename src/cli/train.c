@@ -124,7 +124,6 @@ static int train(const train_options *o, const char *recipe_name, int n_override
     status = elbo_train(ctx, recipe, &config, &trained);
     clear_progress();
     if (status == ELBO_OK) {
-      if (trained.already_finished) say("%s: this run is finished; nothing to do", o->out);
       print_result(o, &trained, trained.already_finished ? "already finished" : "finished");
     } else if (status == ELBO_ERROR_STOPPED && interrupted()) {
       print_result(o, &trained, "interrupted");

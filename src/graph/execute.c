@@ -161,16 +161,19 @@ static int64_t first_nonfinite(const elbo_plan *p, const elbo_tensor *t, double 
 }
 
 // The node's own name, or that of the nearest named thing that it was made of: most often a parameter, which says where in the network.
-static const char *nearest_name(const node *n) {
-  for (int hops = 0; hops < 32 && n; hops++) {
+// *hops: how far away that is. Ways through computed tensors go before those to inputs, which say little.
+static const char *nearest_name(const node *n, int *hops) {
+  for (*hops = 0; *hops < 32 && n; ++*hops) {
     if (n->name[0]) return n->name;
-    const node *before = NULL;
+    const node *computed = NULL, *leaf = NULL;
     for (int i = 0; i < n->n_in; i++) {
-      if (!n->in[i]) continue;
-      if (n->in[i]->producer->op == &op_parameter) return n->in[i]->producer->name;
-      if (!before || !before->name[0]) before = n->in[i]->producer;
+      const node *made = n->in[i] ? n->in[i]->producer : NULL;
+      if (!made) continue;
+      if (made->op == &op_parameter) return made->name;
+      const node **side = made->op->flags & OP_LEAF ? &leaf : &computed;
+      if (!*side || !(*side)->name[0]) *side = made;
     }
-    n = before;
+    n = computed ? computed : leaf;
   }
   return "";
 }
@@ -181,7 +184,8 @@ static bool describe_nonfinite(const elbo_plan *p, const node *n, char *text, si
     int64_t at = first_nonfinite(p, n->out[i], &value);
     char s[SHAPE_TEXT];
     if (at < 0) continue;
-    const char *name = nearest_name(n), *link = n->name[0] ? " " : " of ";
+    int hops;
+    const char *name = nearest_name(n, &hops), *link = n->name[0] ? " " : hops ? " behind " : " of ";
     snprintf(text, size, "%s%s%s: element %lld of %s is %g", n->op->name, name[0] ? link : "", name, (long long)at,
              shape_text(&n->out[i]->shape, s), value);
     return true;
