@@ -125,10 +125,26 @@ static int unknown_option(const command *self, const option *options, int n, con
   return usage_error(self, "unknown option '%.*s'", (int)length, text);
 }
 
+static const char **owned[4]; // the lists made by args_parse
+static int n_owned;
+
+static const char **new_list(int argc) {
+  const char **list = n_owned < COUNT(owned) ? calloc((size_t)argc + 1, sizeof *list) : NULL;
+  if (list)
+    owned[n_owned++] = list;
+  else
+    say("out of memory");
+  return list;
+}
+
+void args_release(void) {
+  while (n_owned > 0) free(owned[--n_owned]);
+}
+
 int args_parse(const command *self, int argc, char **argv, const option *options, int n_options, text_list *positional) {
-  const char **kept = calloc((size_t)argc + 1, sizeof *kept);
+  const char **kept = new_list(argc);
   bool seen[64] = {false}, only_arguments = false;
-  if (!kept) return say("out of memory"), STATUS_FAILED;
+  if (!kept) return STATUS_FAILED;
   *positional = (text_list){0, kept};
   for (int i = 1; i < argc; i++) {
     const char *text = argv[i];
@@ -161,8 +177,7 @@ int args_parse(const command *self, int argc, char **argv, const option *options
       continue;
     }
     text_list *list = o->value;
-    if (!list->at) list->at = calloc((size_t)argc + 1, sizeof *list->at);
-    if (!list->at) return say("out of memory"), STATUS_FAILED;
+    if (!list->at && !(list->at = new_list(argc))) return STATUS_FAILED;
     if (value) list->at[list->count++] = value;
     while (!value && i + 1 < argc && argv[i + 1][0] != '-') list->at[list->count++] = argv[++i];
     if (!list->count) return usage_error(self, "%s: expected %s behind it", shown, o->argument);

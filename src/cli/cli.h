@@ -58,8 +58,9 @@ typedef struct common_options {
 enum { ARGS_GO = -1 };
 
 // Sorts argv[1..] into options and positional arguments. Returns ARGS_GO, or the status to exit with (--help, bad usage). The lists
-// point into memory that lives until the process ends.
+// live until args_release.
 int args_parse(const command *self, int argc, char **argv, const option *options, int n_options, text_list *positional);
+void args_release(void);
 // Says what is wrong with the usage and returns STATUS_USAGE.
 int usage_error(const command *self, const char *format, ...) ELBO_PRINTF(2, 3);
 // Whether a positional argument is a "key.path=value" override.

@@ -25,7 +25,11 @@ int main(int argc, char **argv) {
   if (!strcmp(argv[1], "--version")) return printf("elbo %s\n", elbo_version()), finish(STATUS_DONE);
   const char *names[COUNT(commands)];
   for (int i = 0; i < n_commands; i++) {
-    if (!strcmp(argv[1], commands[i]->name)) return finish(commands[i]->run(commands[i], argc - 1, argv + 1));
+    if (!strcmp(argv[1], commands[i]->name)) {
+      int status = commands[i]->run(commands[i], argc - 1, argv + 1);
+      args_release();
+      return finish(status);
+    }
     names[i] = commands[i]->name;
   }
   const char *near = nearest_name(argv[1], names, n_commands);

@@ -27,7 +27,7 @@ static elbo_status run(const kernel *k, const kernel_args *a) {
   const conv_problem *p = &s->problem;
   bool keep = p->weights_constant && p->direction != CONV_WEIGHT_GRAD && s->packed;
   float *packed = keep ? (float *)a->persist + 16 : a->scratch;
-  void *scratch = (char *)a->scratch + (keep ? 0 : s->packed);
+  void *scratch = keep || !s->packed ? a->scratch : (char *)a->scratch + s->packed;
   if (p->direction == CONV_WEIGHT_GRAD) {
     float *own = s->packed ? packed : a->out[0];
     TRY(onednn_conv_run(s->conv, a->pool, a->in[p->x], a->in[p->y], NULL, own, scratch));
