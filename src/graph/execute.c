@@ -171,7 +171,7 @@ static const char *nearest_name(const node *n, int *hops) {
       if (!made) continue;
       if (made->op == &op_parameter) return made->name;
       const node **side = made->op->flags & OP_LEAF ? &leaf : &computed;
-      if (!*side || !(*side)->name[0]) *side = made;
+      if (!*side || (!(*side)->name[0] && made->name[0])) *side = made;
     }
     n = computed ? computed : leaf;
   }
