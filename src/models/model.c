@@ -26,8 +26,10 @@ elbo_status model_store_create(elbo_ctx *ctx, const vae_spec *spec, uint64_t see
   return status;
 }
 
+// Used beside a training plan, whose memory should stay nearly all of the process's: small batches of large pictures.
 elbo_model model_of_weights(elbo_ctx *ctx, const vae_spec *spec, elbo_store *store) {
-  return (elbo_model){.ctx = ctx, .spec = *spec, .store = store, .step = -1, .batch_size = 64};
+  int64_t size = spec->shape.height * spec->shape.width * spec->shape.channels, batch = 64 * 784 / (size > 784 ? size : 784);
+  return (elbo_model){.ctx = ctx, .spec = *spec, .store = store, .step = -1, .batch_size = batch < 8 ? 8 : (int)batch};
 }
 
 static void count_params(elbo_model *m) {

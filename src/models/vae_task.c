@@ -125,7 +125,8 @@ static elbo_status freeze_sigma(vae_task *t, elbo_store *weights) {
   elbo_param_info p;
   elbo_status status;
   elbo_dataset_get_info(t->data, &info);
-  int64_t n = info.count[ELBO_SPLIT_TRAIN] < FIT_LIMIT ? info.count[ELBO_SPLIT_TRAIN] : FIT_LIMIT, part = pictures_at_once(t, n);
+  int64_t n = info.count[ELBO_SPLIT_TRAIN] < FIT_LIMIT ? info.count[ELBO_SPLIT_TRAIN] : FIT_LIMIT,
+          part = (pictures_at_once(t, n) + 1) / 2; // x and y
   double mse = 0;
   TRY_GOTO(elbo_store_find(weights, "decoder.log_sigma", &p));
   for (int64_t first = 0; first < n; first += part) {
