@@ -50,6 +50,14 @@ bool is_override(const char *text) {
   return n > 0 && text[n] == '=';
 }
 
+int one_and_keys(const command *self, const text_list *positional, const char *what, text_list *keys) {
+  if (positional->count < 1) return usage_error(self, "expected %s", what);
+  *keys = (text_list){positional->count - 1, positional->at + 1};
+  for (int i = 0; i < keys->count; i++)
+    if (!is_override(keys->at[i])) return usage_error(self, "'%s': expected nothing but key=value of the data section here", keys->at[i]);
+  return ARGS_GO;
+}
+
 static void print_help(const command *self, const option *options, int n) {
   printf("elbo %s: %s\n\nusage: elbo %s %s\n", self->name, self->summary, self->name, self->arguments);
   if (self->details) printf("\n%s\n", self->details);

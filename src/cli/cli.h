@@ -65,6 +65,8 @@ void args_release(void);
 int usage_error(const command *self, const char *format, ...) ELBO_PRINTF(2, 3);
 // Whether a positional argument is a "key.path=value" override.
 bool is_override(const char *text);
+// One argument, `what` in messages, and behind it overrides of the data section, which land in *keys. Returns ARGS_GO or bad usage.
+int one_and_keys(const command *self, const text_list *positional, const char *what, text_list *keys);
 // The nearest of "a|b|c" (NULL when none is near).
 const char *nearest_name(const char *text, const char *const *names, int n);
 extern const command *const commands[];

@@ -105,11 +105,9 @@ static int run(const command *self, int argc, char **argv) {
                             COMMON_OPTIONS(o.common)};
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);
   if (status != ARGS_GO) return status;
-  if (positional.count < 1) return usage_error(self, "expected a data set: a file, a folder or a built-in name");
-  const text_list keys = {positional.count - 1, positional.at + 1};
-  for (int i = 1; i < positional.count; i++)
-    if (!is_override(positional.at[i]))
-      return usage_error(self, "'%s': expected nothing but key=value of the data section here", positional.at[i]);
+  text_list keys;
+  status = one_and_keys(self, &positional, "a data set: a file, a folder or a built-in name", &keys);
+  if (status != ARGS_GO) return status;
   status = o.out ? check_output(self, o.out, false) : ARGS_GO;
   if (status != ARGS_GO) return status;
   elbo_ctx *ctx = NULL;

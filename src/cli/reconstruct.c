@@ -40,11 +40,8 @@ static int run(const command *self, int argc, char **argv) {
       COMMON_OPTIONS(common)};
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);
   if (status != ARGS_GO) return status;
-  if (positional.count < 1) return usage_error(self, "expected a RUN or MODEL directory");
-  in.options = (text_list){positional.count - 1, positional.at + 1};
-  for (int i = 1; i < positional.count; i++)
-    if (!is_override(positional.at[i]))
-      return usage_error(self, "'%s': expected nothing but key=value of the data section here", positional.at[i]);
+  status = one_and_keys(self, &positional, "a RUN or MODEL directory", &in.options);
+  if (status != ARGS_GO) return status;
   status = check_output(self, out, false);
   if (status != ARGS_GO) return status;
   elbo_ctx *ctx = NULL;

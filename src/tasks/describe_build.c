@@ -6,11 +6,14 @@
 #include <string.h>
 #include <unistd.h>
 #include <webp/decode.h>
+#include <yaml.h>
 #include <zlib.h>
 
 #include <archive.h>
 
+#include "backend/onednn.h"
 #include "core/ctx.h"
+#include "data/picture.h"
 #include "ops/op.h"
 #include "tasks/describe.h"
 
@@ -59,7 +62,11 @@ elbo_status elbo_describe_build(elbo_ctx *ctx, int json, char **out) {
                       json_pack("[s]", "base")
 #endif
   );
+  const char *onednn = onednn_version();
+  json_array_append_new(libraries, version_json("oneDNN", onednn ? onednn : "not found: own kernels alone"));
   json_array_append_new(libraries, version_json("jansson", JANSSON_VERSION));
+  json_array_append_new(libraries, version_json("libyaml", yaml_get_version_string()));
+  json_array_append_new(libraries, version_json("libjpeg", jpeg_decoder_name()));
   json_array_append_new(libraries, version_json("libpng", PNG_LIBPNG_VER_STRING));
   int webp = WebPGetDecoderVersion();
   snprintf(text, sizeof text, "%d.%d.%d", webp >> 16, (webp >> 8) & 255, webp & 255);

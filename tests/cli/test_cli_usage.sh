@@ -73,6 +73,7 @@ expect 1 "$ELBO" sample run --out "$work/no/such/grid.png"
 complains "no/such"
 expect 0 "$ELBO" info --build
 says "kernels_in_use"
+says "oneDNN *[0-9n]"
 
 # Standard output that cannot be written is a failure.
 if [ -w /dev/full ]; then
