@@ -28,6 +28,7 @@ typedef struct elbo_model_info {
   const char *likelihood;      // "bernoulli", ...; borrowed
   int height, width, channels; // of x; vectors: 1, 1, D
   double low, high;            // the value range of x in .npy files
+  int bits;                    // of the pixels it was trained on, 8 or 16; 0: float data, whose values were taken as they are, in any range
   int latent_dim;              // numbers in a code (all groups together)
   int latent_groups;           // 1 unless hierarchical
   int classes;                 // of the condition; 0: none

@@ -17,7 +17,7 @@ typedef struct train_options {
 static int print_recipe(void *user, const char *name, const char *path, const char *summary) {
   int *count = user; // -1 - n for JSON
   if (*count < 0) {
-    printf("%s{\"name\": ", *count == -1 ? "[" : ",\n ");
+    printf("%s{\"name\": ", *count == -1 ? "" : ", ");
     print_json_text(stdout, name);
     printf(", \"path\": ");
     print_json_text(stdout, path);
@@ -34,8 +34,9 @@ static int list_recipes(const train_options *o) {
   elbo_ctx *ctx = NULL;
   int status = open_context(&o->common, &ctx), count = o->common.json ? -1 : 0;
   if (status != ARGS_GO) return status;
+  if (o->common.json) printf("{\"recipes\": [");
   elbo_status listed = elbo_recipe_list(ctx, print_recipe, &count);
-  if (o->common.json) printf("%s]\n", count == -1 ? "[" : "");
+  if (o->common.json) printf("]}\n");
   status = listed == ELBO_OK ? STATUS_DONE : report_failure(ctx, listed);
   elbo_ctx_destroy(&ctx);
   return status;

@@ -90,7 +90,9 @@ static double root_of_sum(const double *variance, int64_t n) {
 }
 
 static bool asked(const evaluation *e, const char *name) {
-  const char *list = e->config->metrics ? e->config->metrics : "elbo,recon,kl,active_units,psnr";
+  const char *usual =
+      e->m->spec.shape.height * e->m->spec.shape.width > 1 ? "elbo,recon,kl,active_units,psnr" : "elbo,recon,kl,active_units";
+  const char *list = e->config->metrics ? e->config->metrics : usual;
   size_t length = strlen(name);
   for (const char *at = list; *at;) {
     at += strspn(at, ", ");
@@ -132,8 +134,10 @@ static void report_bound(evaluation *e) {
   }
   double size = (double)(e->m->spec.shape.height * e->m->spec.shape.width * e->m->spec.shape.channels), scale = 1 / (size * log(2));
   likelihood l = vae_likelihood(&e->m->spec, false);
-  if (e->proper && e->bits == 8 && (asked(e, "bits_per_dim") || (!e->config->metrics && l.kind != LIKELIHOOD_BERNOULLI)) &&
-      l.kind != LIKELIHOOD_BERNOULLI) {
+  bool pixels = e->bits == 8 && l.kind != LIKELIHOOD_BERNOULLI;
+  if (e->config->metrics && asked(e, "bits_per_dim") && !(e->proper && pixels))
+    log_warning(e->m->ctx, "bits_per_dim is left out: %s", e->proper ? "it is of 8-bit pixels and a likelihood of theirs" : e->why);
+  if (e->proper && pixels && (asked(e, "bits_per_dim") || !e->config->metrics)) {
     // a density of (v + u)/256 bounds the probability of v from below by 256^-D times itself [Theis16 sec. 3.1]
     elbo_metric *m = add(e->out, "bits_per_dim", "bits/dim", -mean * scale + (likelihood_discrete(&l) ? 0 : 8), error * scale, b->n, NULL);
     m->mc_stderr = mc * scale;

@@ -101,6 +101,7 @@ void elbo_model_get_info(const elbo_model *m, elbo_model_info *out) {
                            .channels = (int)m->spec.shape.channels,
                            .low = 0,
                            .high = 1,
+                           .bits = m->spec.bits,
                            .latent_dim = (int)vae_code_size(&m->spec),
                            .latent_groups = vae_groups(&m->spec, group),
                            .classes = m->spec.model.condition.type == CONDITION_CLASS ? (int)m->spec.classes : 0,

@@ -165,7 +165,10 @@ static elbo_status describe_model(elbo_ctx *ctx, const char *path, json_t *out) 
   json_t *range = json_array();
   json_array_append_new(range, json_real(info.low));
   json_array_append_new(range, json_real(info.high));
-  set(out, "value_range", range); // of x in .npy files
+  if (info.bits)
+    set(out, "value_range", range); // of x in .npy files
+  else
+    json_decref(range), set(out, "value_range", json_string("as in the data")); // floats are taken as they are
   set(out, "likelihood", json_string(info.likelihood));
   set(out, "latent_dim", json_integer(info.latent_dim));
   set(out, "latent_groups", json_integer(info.latent_groups));

@@ -126,6 +126,8 @@ says "elbo"
 expect 0 "$ELBO" eval run --metrics active_units,mismatch,mutual_information,psnr,ssim --limit 100 --seed 18446744073709551615 --json
 says '"seed": "18446744073709551615"'
 grep -q '"stderr": null' out && note_failure "an estimate without its standard error"
+expect 0 "$ELBO" eval run --metrics bits_per_dim --limit 10
+complains "bits_per_dim is left out"
 expect 2 "$ELBO" eval run --data shapes
 complains "64 x 64 x 3"
 expect 2 "$ELBO" eval run --data "$digits" --metrics wisdom
