@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "nn/likelihood.h"
 #include "ops/op.h"
 #include "tasks/bench.h"
 
@@ -103,6 +104,13 @@ static elbo_tensor *build_pad(elbo_graph *g, const void *arg) { return (void)arg
 static elbo_tensor *build_sum(elbo_graph *g, const void *arg) { return (void)arg, elbo_sum_per_example(image(g, "x", C)); }
 static elbo_tensor *build_sum_batch(elbo_graph *g, const void *arg) { return (void)arg, elbo_sum(image(g, "x", C), 1u | 2u | 4u, 0); }
 static elbo_tensor *build_logsumexp(elbo_graph *g, const void *arg) { return (void)arg, elbo_logsumexp(image(g, "x", C), 8u, 0); }
+static elbo_tensor *build_max(elbo_graph *g, const void *arg) { return (void)arg, elbo_max(image(g, "x", C), 8u, 0); }
+static elbo_tensor *build_where(elbo_graph *g, const void *arg) {
+  return (void)arg, elbo_where(elbo_less(image(g, "x", C), image(g, "y", C)), image(g, "x", C), image(g, "y", C));
+}
+static elbo_tensor *build_cast(elbo_graph *g, const void *arg) {
+  return (void)arg, elbo_cast(elbo_input(g, "i", ELBO_I32, 4, (int64_t[]){B, H, W, C}), ELBO_F32);
+}
 static elbo_tensor *build_pool(elbo_graph *g, const void *arg) { return (void)arg, elbo_avg_pool2d(image(g, "x", C), 2, 2); }
 static elbo_tensor *build_nearest(elbo_graph *g, const void *arg) { return (void)arg, elbo_upsample_nearest(image(g, "x", C), 2, 2); }
 static elbo_tensor *build_bilinear(elbo_graph *g, const void *arg) {
@@ -120,6 +128,25 @@ static elbo_tensor *build_uniform(elbo_graph *g, const void *arg) {
 }
 static elbo_tensor *build_dropout(elbo_graph *g, const void *arg) { return (void)arg, elbo_dropout(image(g, "x", C), "drop", 0.1); }
 
+// log p(x|z) as training raises it; x is "target".
+static elbo_tensor *build_likelihood(elbo_graph *g, const void *arg) {
+  likelihood l = {.kind = *(const int *)arg, .sigma = 1, .mixtures = 5, .channels = 3};
+  l.variance = likelihood_variance(l.kind, VARIANCE_AUTO);
+  return likelihood_log_prob(&l, image(g, "x", (int)likelihood_width(&l)), image(g, "target", 3), NULL);
+}
+// z = mean + std noise, and log q(z) - log p(z) of it.
+static elbo_tensor *build_gaussian_code(elbo_graph *g, const void *arg) {
+  (void)arg;
+  const int64_t dim[] = {128, 256};
+  elbo_tensor *mean = elbo_input(g, "x", ELBO_F32, 2, dim), *log_std = elbo_input(g, "y", ELBO_F32, 2, dim);
+  elbo_tensor *z = elbo_add(mean, elbo_mul(elbo_exp(log_std), elbo_random_normal(g, "z", 2, dim)));
+  elbo_tensor *zero = elbo_scale(z, 0, 0);
+  return elbo_sum_per_example(elbo_sub(gaussian_log_density(z, mean, log_std), gaussian_log_density(z, zero, zero)));
+}
+
+static const int likelihood_kinds[] = {LIKELIHOOD_BERNOULLI,  LIKELIHOOD_CONTINUOUS_BERNOULLI, LIKELIHOOD_GAUSSIAN,
+                                       LIKELIHOOD_LAPLACE,    LIKELIHOOD_DISCRETIZED_LOGISTIC, LIKELIHOOD_LOGISTIC_MIXTURE,
+                                       LIKELIHOOD_CATEGORICAL};
 static const conv_case conv_3x3 = {C, C, 3, 1, 1, 1, 0}, conv_1x1 = {C, 2 * C, 1, 1, 0, 1, 0}, conv_4x4 = {C, 2 * C, 4, 2, 1, 1, 0},
                        conv_depthwise = {C, C, 3, 1, 1, C, 0}, conv_first = {1, C, 4, 2, 1, 1, 0}, conv_up = {C, C, 4, 2, 1, 1, 1};
 static const bench_case cases[] = {{"conv2d 3x3", build_conv, &conv_3x3},
@@ -149,11 +176,22 @@ static const bench_case cases[] = {{"conv2d 3x3", build_conv, &conv_3x3},
                                    {"embedding", build_embedding, NULL},
                                    {"random_normal", build_normal, NULL},
                                    {"random_uniform", build_uniform, NULL},
-                                   {"dropout", build_dropout, NULL}};
+                                   {"dropout", build_dropout, NULL},
+                                   {"max", build_max, NULL},
+                                   {"where", build_where, NULL},
+                                   {"cast", build_cast, NULL},
+                                   {"gaussian sample and KL", build_gaussian_code, NULL},
+                                   {"likelihood bernoulli", build_likelihood, &likelihood_kinds[0]},
+                                   {"likelihood continuous_bernoulli", build_likelihood, &likelihood_kinds[1]},
+                                   {"likelihood gaussian", build_likelihood, &likelihood_kinds[2]},
+                                   {"likelihood laplace", build_likelihood, &likelihood_kinds[3]},
+                                   {"likelihood discretized_logistic", build_likelihood, &likelihood_kinds[4]},
+                                   {"likelihood logistic_mixture", build_likelihood, &likelihood_kinds[5]},
+                                   {"likelihood categorical256", build_likelihood, &likelihood_kinds[6]}};
 
 enum { N_CASES = sizeof cases / sizeof *cases, N_UNARY = sizeof unary / sizeof *unary, N_BINARY = sizeof binary / sizeof *binary };
-static const char *const input_names[] = {"x", "y", "w", "b", "q", "k", "v", "direction"};
-enum { N_INPUTS = sizeof input_names / sizeof *input_names };
+static const char *const input_names[] = {"x", "y", "w", "b", "q", "k", "v", "direction", "target"};
+enum { N_INPUTS = sizeof input_names / sizeof *input_names, N_DIFFERENTIATED = N_INPUTS - 2 };
 
 // Positive and away from zero, so that no logarithm or root meets the slow path of special values.
 static void fill_inputs(elbo_plan *plan) {
@@ -186,7 +224,7 @@ static elbo_status make_plan(elbo_ctx *ctx, elbo_graph *g, const bench_case *c, 
   for (int i = 0; i < elbo_tensor_rank(y); i++) dim[i] = elbo_tensor_dim(y, i);
   if (!random) {
     elbo_tensor *loss = elbo_sum(elbo_mul(y, elbo_input(g, "direction", ELBO_F32, elbo_tensor_rank(y), dim)), ELBO_ALL_AXES, 0);
-    for (int i = 0; i < N_INPUTS - 1; i++)
+    for (int i = 0; i < N_DIFFERENTIATED; i++)
       if (float_input(g, input_names[i])) wrt[n_wrt++] = float_input(g, input_names[i]);
     TRY(elbo_gradient(loss, n_wrt, wrt, gradient));
     for (int i = 0; i < n_wrt; i++)

@@ -75,6 +75,20 @@ expect 0 "$ELBO" info --build
 says "kernels_in_use"
 says "oneDNN *[0-9n]"
 
+# The keys that benchmarks promise; the dry run, which plans what is then allocated.
+expect 0 "$ELBO" bench mlp-vae train.batch_size=32 --json --steps 2 --seconds 0
+for key in params flops_per_step step_ms min median gflops peak_gflops share_of_peak planned_bytes peak_rss_bytes first_step_s; do
+  says "\"$key\": *[0-9{]"
+done
+planned=$(sed -n 's/.*"planned_bytes": \([0-9]*\).*/\1/p' "$work/out")
+resident=$(sed -n 's/.*"peak_rss_bytes": \([0-9]*\).*/\1/p' "$work/out")
+expect 0 "$ELBO" train mlp-vae train.batch_size=32 --dry-run --json
+says "\"planned_bytes\": $planned"
+says '"params": 652824'
+if [ -z "${ELBO_SANITIZE:-}" ] && [ $((resident - planned)) -gt $((64 << 20)) ]; then
+  note_failure "$resident bytes resident where $planned are planned"
+fi
+
 # Standard output that cannot be written is a failure.
 if [ -w /dev/full ]; then
   got=0
