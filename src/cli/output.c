@@ -19,6 +19,13 @@ static output_kind kind_of(const char *out) {
   return OUTPUT_DIRECTORY;
 }
 
+// Whether a name that is no directory yet looks like a file's: an ending of three or four letters.
+static bool looks_like_file(const char *out) {
+  const char *slash = strrchr(out, '/'), *name = slash ? slash + 1 : out, *dot = strrchr(name, '.');
+  size_t n = dot && dot > name ? strlen(dot + 1) : 0;
+  return n >= 3 && n <= 4 && strspn(dot + 1, "abcdefghijklmnopqrstuvwxyz") == n;
+}
+
 bool is_picture_name(const char *out) { return kind_of(out) == OUTPUT_PICTURE; }
 
 static bool is_empty_directory(const char *path) {
@@ -43,6 +50,8 @@ int check_output(const command *self, const char *out, bool array_only) {
            STATUS_FAILED;
   if (kind == OUTPUT_DIRECTORY && there && !is_empty_directory(out))
     return say("%s: is not empty; expected a new or an empty directory, so that nothing is overwritten", out), STATUS_FAILED;
+  if (kind == OUTPUT_DIRECTORY && !there && looks_like_file(out))
+    return usage_error(self, "--out %s: expected .png, .jpg, .webp or .npy, or a directory (%s/)", out, out);
   const char *slash = strrchr(out, '/');
   if (slash > out && (size_t)(slash - out) < sizeof parent) {
     snprintf(parent, sizeof parent, "%.*s", (int)(slash - out), out);

@@ -37,6 +37,8 @@ expect 2 "$ELBO" sample run -n 4 -n 5 --out x.npy
 complains "twice"
 expect 2 "$ELBO" sample run
 complains "--out is missing"
+expect 2 "$ELBO" sample run --out x.gif
+complains "expected .png"
 expect 2 "$ELBO" sample a b --out x.npy
 complains "expected one RUN"
 expect 2 "$ELBO" train
