@@ -43,12 +43,6 @@ static void model_of_component(const char *path, char *directory, size_t size) {
   if (n > 0 && k > 0 && (size_t)k < sizeof index && file_exists(index)) snprintf(directory, size, "%s", parent);
 }
 
-static elbo_tensor *join_groups(const vae_latents *z, bool std) {
-  elbo_tensor *part[MAX_GROUPS];
-  for (int i = 0; i < z->n; i++) part[i] = std ? elbo_exp(z->group[i].log_std) : z->group[i].mean;
-  return z->n == 0 ? NULL : z->n == 1 ? part[0] : elbo_concat(z->n, part, 1);
-}
-
 elbo_status elbo_apply(elbo_ctx *ctx, const char *path, int n_in, const elbo_named_array *in, int n_out, elbo_named_array *out) {
   enum { MOST = 8 };
   for (int i = 0; i < n_out; i++) out[i].array = NULL;
@@ -103,9 +97,9 @@ elbo_status elbo_apply(elbo_ctx *ctx, const char *path, int n_in, const elbo_nam
   for (int i = 0; i < n_out; i++) {
     const char *name = out[i].name ? out[i].name : "";
     if (x && strcmp(name, "mean") == 0)
-      outputs[i] = join_groups(&z, false);
+      outputs[i] = vae_posterior(&z, false);
     else if (x && strcmp(name, "std") == 0)
-      outputs[i] = join_groups(&z, true);
+      outputs[i] = vae_posterior(&z, true);
     else if (strcmp(name, "output") == 0)
       outputs[i] = z.output;
     else if (strcmp(name, "x") == 0)

@@ -173,12 +173,6 @@ void code_sample_free(code_sample *c) {
   elbo_array_destroy(&c->prior);
 }
 
-static elbo_tensor *joined(const vae_latents *z, bool std) {
-  elbo_tensor *part[MAX_GROUPS];
-  for (int i = 0; i < z->n; i++) part[i] = std ? elbo_exp(z->group[i].log_std) : z->group[i].mean;
-  return z->n == 0 ? NULL : z->n == 1 ? part[0] : elbo_concat(z->n, part, 1);
-}
-
 elbo_status sample_codes(elbo_model *m, const elbo_array *x, const elbo_array *label, uint64_t seed, code_sample *out) {
   *out = (code_sample){0};
   int64_t n;
@@ -196,7 +190,7 @@ elbo_status sample_codes(elbo_model *m, const elbo_array *x, const elbo_array *l
     TRY_GOTO(elbo_graph_create(m->ctx, "codes", &g));
     latent_request request = {.spec = &m->spec, .graph = g, .batch = batch, .samples = 1, .mode = i ? LATENT_PRIOR : LATENT_POSTERIOR};
     vae_latents z = vae_latent_pass(&request);
-    elbo_tensor *outputs[3] = {i ? z.z : joined(&z, false), i ? NULL : joined(&z, true), z.z};
+    elbo_tensor *outputs[3] = {i ? z.z : vae_posterior(&z, false), i ? NULL : vae_posterior(&z, true), z.z};
     TRY_GOTO(session_create(m->ctx, g, m->store, batch, i ? 1 : 3, outputs, &s[i]));
   }
   session_rows rows = {.x = x->data, .label = labels, .seed = seed_of_part(seed, 0), .temperature = 1};

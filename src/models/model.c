@@ -208,11 +208,7 @@ static int pick_picture(const elbo_model *m, const vae_latents *z, const void *d
 
 static int pick_code(const elbo_model *m, const vae_latents *z, const void *arg, elbo_tensor **outputs) {
   (void)m, (void)arg;
-  elbo_tensor *mean[MAX_GROUPS], *std[MAX_GROUPS];
-  for (int i = 0; i < z->n; i++) mean[i] = z->group[i].mean, std[i] = elbo_exp(z->group[i].log_std);
-  if (z->n == 0) return 2;
-  outputs[0] = z->n == 1 ? mean[0] : elbo_concat(z->n, mean, 1);
-  outputs[1] = z->n == 1 ? std[0] : elbo_concat(z->n, std, 1);
+  outputs[0] = vae_posterior(z, false), outputs[1] = vae_posterior(z, true);
   return 2;
 }
 

@@ -68,3 +68,9 @@ vae_latents vae_latent_pass(const latent_request *r) {
   if (!out.output) out = (vae_latents){0};
   return out;
 }
+
+elbo_tensor *vae_posterior(const vae_latents *z, bool std) {
+  elbo_tensor *part[MAX_GROUPS];
+  for (int i = 0; i < z->n; i++) part[i] = std ? elbo_exp(z->group[i].log_std) : z->group[i].mean;
+  return z->n == 0 ? NULL : z->n == 1 ? part[0] : elbo_concat(z->n, part, 1);
+}

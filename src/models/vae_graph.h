@@ -47,6 +47,8 @@ elbo_tensor *vae_input_x(const vae_spec *spec, elbo_graph *g, int64_t batch);
 
 // Builds everything from the inputs to the likelihood's parameters. Zeroed after an error, which the graph keeps.
 vae_latents vae_latent_pass(const latent_request *request);
+// The means, or the standard deviations, of all groups side by side: (B,code). NULL after an error.
+elbo_tensor *vae_posterior(const vae_latents *z, bool std);
 
 // --- shared by vae_graph.c, vae_latent.c and top_down.c ---
 typedef struct latent_parts { // of one pass
