@@ -13,7 +13,7 @@
 #include "models/collapse_watch.h"
 #include "models/estimate.h"
 
-enum { VALID_LIMIT = 5000, PREVIEW_COUNT = 64, FIT_LIMIT = 5000 };
+enum { VALID_LIMIT = 5000, PREVIEW_COUNT = 64, FIT_LIMIT = 5000, SIGMA_LIMIT = 2000 };
 
 struct vae_task {
   elbo_ctx *ctx;
@@ -125,7 +125,7 @@ static elbo_status freeze_sigma(vae_task *t, elbo_store *weights) {
   elbo_param_info p;
   elbo_status status;
   elbo_dataset_get_info(t->data, &info);
-  int64_t n = info.count[ELBO_SPLIT_TRAIN] < FIT_LIMIT ? info.count[ELBO_SPLIT_TRAIN] : FIT_LIMIT,
+  int64_t n = info.count[ELBO_SPLIT_TRAIN] < SIGMA_LIMIT ? info.count[ELBO_SPLIT_TRAIN] : SIGMA_LIMIT,
           part = (pictures_at_once(t, n) + 1) / 2; // x and y
   double mse = 0;
   TRY_GOTO(elbo_store_find(weights, "decoder.log_sigma", &p));
