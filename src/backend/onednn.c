@@ -23,15 +23,17 @@
   F(dilated_convolution_forward_desc_init) \
   F(dilated_convolution_backward_data_desc_init) F(dilated_convolution_backward_weights_desc_init) F(primitive_desc_create)
 #endif
-#define FUNCTIONS(F)                                                                                                                  \
-  VERSIONED(F)                                                                                                                        \
-  F(version)                                                                                                                          \
-  F(engine_create)                                                                                                                    \
-  F(engine_destroy)                                                                                                                   \
-  F(stream_create) F(stream_destroy) F(stream_wait) F(memory_create) F(memory_destroy) F(memory_set_data_handle) F(memory_desc_equal) \
-      F(memory_desc_get_size) F(primitive_attr_create) F(primitive_attr_destroy) F(primitive_attr_set_scratchpad_mode)                \
-          F(primitive_desc_destroy) F(primitive_desc_query) F(primitive_desc_query_md) F(primitive_create) F(primitive_execute)       \
-              F(primitive_destroy) F(reorder_primitive_desc_create)
+#define FUNCTIONS(F)                                                                                                       \
+  VERSIONED(F)                                                                                                             \
+  F(version)                                                                                                               \
+  F(engine_create)                                                                                                         \
+  F(engine_destroy)                                                                                                        \
+  F(stream_create)                                                                                                         \
+  F(stream_destroy)                                                                                                        \
+  F(stream_wait) F(memory_create) F(memory_destroy) F(memory_set_data_handle) F(memory_desc_equal) F(memory_desc_get_size) \
+      F(primitive_attr_create) F(primitive_attr_destroy) F(primitive_attr_set_scratchpad_mode) F(primitive_desc_destroy)   \
+          F(primitive_desc_query) F(primitive_desc_query_md) F(primitive_create) F(primitive_execute) F(primitive_destroy) \
+              F(reorder_primitive_desc_create)
 
 // Addresses of code, the same for every context; written once.
 static struct {
@@ -63,6 +65,18 @@ static void open_library(void) {
   snprintf(dnnl.version_text, sizeof dnnl.version_text, "%d.%d.%d", dnnl.version()->major, dnnl.version()->minor, dnnl.version()->patch);
   dnnl.open = true; // and never closed: libgomp's threads may be inside
 }
+
+#ifdef __has_feature
+#if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+// gcc 12's leak checker follows the thread-local data of libraries that are opened late to where they are not, and crashes at exit; this
+// turns that following off. The sanitizer asks the program for it by name.
+ELBO_API const char *__asan_default_options(void);
+const char *__asan_default_options(void) { return "intercept_tls_get_addr=0"; }
+#endif
 
 const char *onednn_version(void) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
