@@ -40,11 +40,12 @@ typedef struct elbo_dataset_info {
 } elbo_dataset_info;
 ELBO_API void elbo_dataset_get_info(const elbo_dataset *dataset, elbo_dataset_info *out);
 
-// What a split means: train, less what is held out; valid, the held-out part (or the data's own validation part); test, the data's own test part
-// or, without one, the held-out part again. The hold-out is random and fixed by the option `seed`.
+// What a split means: train, less what is held out; valid, the held-out part (or the data's own validation part); test, the data's own test
+// part or, without one, the held-out part again. The hold-out is random and fixed by the option `seed`.
 //
 // Reads `count` examples of a split from `first` in a fixed order (count is cut at the end; a random sample in seeded order when shuffle),
-// as float32 (n,H,W,C): images in 0..1, cut and resized as the options say, neither binarised nor dequantised. label int32 (n), NULL when not wanted or not there.
+// as float32 (n,H,W,C): images in 0..1, cut and resized as the options say, neither binarised nor dequantised. label int32 (n), NULL when
+// not wanted or not there.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_dataset_read(elbo_dataset *dataset, elbo_split split, int64_t first, int64_t count, int shuffle,
                                                        uint64_t seed, elbo_array **x, elbo_array **label);
 // The caption of example i of a split; borrowed until the next call; "" when there is none.
@@ -57,8 +58,8 @@ ELBO_API ELBO_MUST_CHECK elbo_status elbo_dataset_hash(elbo_dataset *dataset, el
 // Reads a picture of the shapes set ((H,W,3) uint8, H = W) back into its caption, at most `size` bytes with the final NUL.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_shapes_read(elbo_ctx *ctx, const elbo_array *picture, char *caption, size_t size);
 
-// Two-dimensional densities "rings", "spirals", "checkerboard", "gaussians8", with options as in a data path ("rings:width=0.05"): n exact draws
-// (n,2) float32, a function of (spec, seed), and log p in nats (n) float64 of points x (n,2) (-inf where the density is 0).
+// Two-dimensional densities "rings", "spirals", "checkerboard", "gaussians8", with options as in a data path ("rings:width=0.05"): n exact
+// draws (n,2) float32, a function of (spec, seed), and log p in nats (n) float64 of points x (n,2) (-inf where the density is 0).
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_density_sample(elbo_ctx *ctx, const char *spec, int64_t n, uint64_t seed, elbo_array **x);
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_density_log_prob(elbo_ctx *ctx, const char *spec, const elbo_array *x, elbo_array **log_prob);
 

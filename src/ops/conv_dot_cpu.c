@@ -113,7 +113,7 @@ DOT(4, 2)
 DOT(4, 3)
 DOT(4, 4)
 #endif
-    static const dot_fn dots[DOT_MOST] = {dot_1, dot_2, dot_3, dot_4};
+static const dot_fn dots[DOT_MOST] = {dot_1, dot_2, dot_3, dot_4};
 
 typedef struct region {
   const state *s;

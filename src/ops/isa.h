@@ -1,5 +1,5 @@
-// Every NAME_cpu.c is compiled once per instruction set, with ELBO_ISA_SUFFIX set by the build to base, v3 or v4. ISA(x) names the variant's
-// symbol; functions that stay inside the file are static and need no ISA().
+// Every NAME_cpu.c is compiled once per instruction set, with ELBO_ISA_SUFFIX set by the build to base, v3 or v4. ISA(x) names the
+// variant's symbol; functions that stay inside the file are static and need no ISA().
 #ifndef OPS_ISA_H
 #define OPS_ISA_H
 
