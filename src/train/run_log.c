@@ -93,7 +93,8 @@ void run_log_progress_text(const run_log *log, char *text, size_t size) {
   const trainer *t = log->t;
   size_t used = 0;
   text[0] = '\0';
-  if (log->step_seconds > 0) used = (size_t)snprintf(text, size, "%.4g samples/s", (double)t->config->batch_size / log->step_seconds);
+  double rate = log->step_seconds > 0 ? (double)t->config->batch_size / log->step_seconds : 0;
+  if (rate > 0) used = (size_t)snprintf(text, size, rate >= 100 ? "%.0f samples/s" : "%.3g samples/s", rate);
   for (int i = 0; i < t->n_values && used < size; i++) {
     const step_value *v = &t->values[i];
     if (v->quiet || v->count != 1) continue;
