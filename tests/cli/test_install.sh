@@ -45,6 +45,11 @@ says "[0-9]"
 expect 0 ${CC:-cc} user.c $(pkg-config --cflags elbo) -o static "$library/libelbo.a" $(pkg-config --libs --static elbo | sed 's/-lelbo//')
 expect 0 ./static
 
+if command -v g++ >/dev/null 2>&1; then
+  expect 0 g++ -std=c++17 -Wall -Wextra -Werror -x c++ user.c -x none $(pkg-config --cflags elbo) -o plus $(pkg-config --libs elbo) -Wl,-rpath,"$work/$library"
+  expect 0 ./plus
+fi
+
 mkdir project
 cp user.c project/
 cat >project/CMakeLists.txt <<'END'
@@ -53,8 +58,11 @@ project(user C)
 find_package(elbo REQUIRED)
 add_executable(user user.c)
 target_link_libraries(user PRIVATE elbo::elbo)
+add_executable(user_static user.c)
+target_link_libraries(user_static PRIVATE elbo::static)
 END
 expect 0 cmake -S project -B project/build -DCMAKE_PREFIX_PATH="$work/root" -DCMAKE_C_COMPILER="${CC:-cc}"
 expect 0 cmake --build project/build
 expect 0 project/build/user
+expect 0 project/build/user_static
 finish
