@@ -19,12 +19,30 @@ static void print_metrics(const elbo_eval_result *result) {
   }
 }
 
+// The values of every image under the first metric that has them, float64 (n): the same data, limit and seed give the same images in the
+// same order, so that two models can be compared image by image.
+static elbo_status write_per_image(elbo_ctx *ctx, const elbo_eval_result *result, const char *out) {
+  for (int i = 0; i < elbo_eval_count(result); i++) {
+    int64_t n = 0;
+    const double *values = elbo_eval_per_image(result, elbo_eval_metric(result, i)->name, &n);
+    if (!values || n < 1) continue;
+    elbo_array *array = NULL;
+    elbo_status status = elbo_array_create(ctx, ELBO_F64, 1, &n, &array);
+    if (status == ELBO_OK) memcpy(array->data, values, (size_t)n * sizeof *values);
+    if (status == ELBO_OK) status = elbo_npy_write(ctx, out, array);
+    elbo_array_destroy(&array);
+    return status;
+  }
+  say("--per-image %s: none of these metrics has a value for every image", out);
+  return ELBO_ERROR_STOPPED;
+}
+
 static int run(const command *self, int argc, char **argv) {
   common_options common = {0};
   model_options which = {0};
   elbo_eval_config config;
   elbo_eval_defaults(&config);
-  const char *path = NULL, *metrics = NULL;
+  const char *path = NULL, *metrics = NULL, *per_image = NULL;
   int split = -1, layout = 0;
   int64_t samples = 0, limit = 0;
   text_list positional;
@@ -34,6 +52,7 @@ static int run(const command *self, int argc, char **argv) {
       {"metrics", 0, OPTION_TEXT, &metrics, 0, 0, "A,B,...", "elbo,iwae,recon,kl,... (default: the model's usual ones)"},
       {"samples", 0, OPTION_INT, &samples, 1, 1e6, "K", "importance samples of iwae"},
       {"limit", 0, OPTION_INT, &limit, 1, 1e12, "N", "a random subset of N examples, chosen by the seed"},
+      {"per-image", 0, OPTION_TEXT, &per_image, 0, 0, "FILE.npy", "also the value of each image under the first metric, to compare models"},
       LAYOUT_OPTION(layout),
       MODEL_OPTIONS(which),
       COMMON_OPTIONS(common)};
@@ -41,6 +60,8 @@ static int run(const command *self, int argc, char **argv) {
   if (status != ARGS_GO) return status;
   text_list keys;
   status = one_and_keys(self, &positional, "a RUN or MODEL directory", &keys);
+  if (status != ARGS_GO) return status;
+  status = per_image ? check_output(self, per_image, true) : ARGS_GO;
   if (status != ARGS_GO) return status;
   elbo_ctx *ctx = NULL;
   elbo_model *model = NULL;
@@ -61,6 +82,7 @@ static int run(const command *self, int argc, char **argv) {
     made = elbo_evaluate(model, data, &config, &result);
     clear_progress();
   }
+  if (made == ELBO_OK && per_image) made = write_per_image(ctx, result, per_image);
   if (made == ELBO_OK && common.json)
     printf("%s\n", elbo_eval_json(result));
   else if (made == ELBO_OK)

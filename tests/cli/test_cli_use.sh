@@ -126,6 +126,12 @@ says "elbo"
 expect 0 "$ELBO" eval run --metrics active_units,mismatch,mutual_information,psnr,ssim --limit 100 --seed 18446744073709551615 --json
 says '"seed": "18446744073709551615"'
 grep -q '"stderr": null' out && note_failure "an estimate without its standard error"
+expect 0 "$ELBO" eval run --metrics elbo --limit 10 --per-image each.npy
+expect 0 "$ELBO" info each.npy
+says "float64"
+says "\[10\]"
+expect 1 "$ELBO" eval run --metrics active_units --limit 10 --per-image none.npy
+is_absent none.npy
 expect 0 "$ELBO" eval run --metrics bits_per_dim --limit 10
 complains "bits_per_dim is left out"
 expect 2 "$ELBO" eval run --data shapes
