@@ -116,6 +116,8 @@ typedef struct array_options {
 
 // Whether --out can be written as it stands, before any work is done: its ending, its folder, a directory that is not empty.
 int check_output(const command *self, const char *out, bool array_only);
+// Whether a file of that name can be made: its folder is there and can be written. Returns ARGS_GO or the exit status, having said why.
+int check_folder(const char *out);
 bool is_picture_name(const char *out);
 // Writes x (n,H,W,C), values low..high: one grid picture, a .npy, or a directory of numbered pictures. columns 0: as square as can be.
 elbo_status write_images(elbo_ctx *ctx, const elbo_array *x, double low, double high, int columns, const array_options *options,

@@ -37,9 +37,21 @@ static bool is_empty_directory(const char *path) {
   return empty;
 }
 
-int check_output(const command *self, const char *out, bool array_only) {
+int check_folder(const char *out) {
   struct stat entry;
   char parent[4096];
+  const char *slash = strrchr(out, '/');
+  if (slash && slash > out && (size_t)(slash - out) < sizeof parent) {
+    snprintf(parent, sizeof parent, "%.*s", (int)(slash - out), out);
+    if (stat(parent, &entry)) return say("%s: %s", parent, strerror(errno)), STATUS_FAILED;
+  } else
+    snprintf(parent, sizeof parent, "%s", slash ? "/" : ".");
+  if (access(parent, W_OK)) return say("%s: cannot write there: %s", parent, strerror(errno)), STATUS_FAILED;
+  return ARGS_GO;
+}
+
+int check_output(const command *self, const char *out, bool array_only) {
+  struct stat entry;
   if (!out) return usage_error(self, "--out is missing: where should the result go?");
   bool there = stat(out, &entry) == 0;
   output_kind kind = kind_of(out);
@@ -52,14 +64,7 @@ int check_output(const command *self, const char *out, bool array_only) {
     return say("%s: is not empty; expected a new or an empty directory, so that nothing is overwritten", out), STATUS_FAILED;
   if (kind == OUTPUT_DIRECTORY && !there && looks_like_file(out))
     return usage_error(self, "--out %s: expected .png, .jpg, .webp or .npy, or a directory (%s/)", out, out);
-  const char *slash = strrchr(out, '/');
-  if (slash > out && (size_t)(slash - out) < sizeof parent) {
-    snprintf(parent, sizeof parent, "%.*s", (int)(slash - out), out);
-    if (kind != OUTPUT_DIRECTORY && stat(parent, &entry)) return say("%s: %s", parent, strerror(errno)), STATUS_FAILED;
-  } else
-    snprintf(parent, sizeof parent, "%s", slash == out && slash ? "/" : ".");
-  if (kind != OUTPUT_DIRECTORY && access(parent, W_OK)) return say("%s: cannot write there: %s", parent, strerror(errno)), STATUS_FAILED;
-  return ARGS_GO;
+  return kind == OUTPUT_DIRECTORY ? ARGS_GO : check_folder(out);
 }
 
 static elbo_status with_layout(elbo_ctx *ctx, const elbo_array *x, int nchw, const char *out) {

@@ -14,6 +14,8 @@ static int run(const command *self, int argc, char **argv) {
   if (status != ARGS_GO) return status;
   if (positional.count != 1) return usage_error(self, "expected one RUN directory, got %d arguments", positional.count);
   if (!out) return usage_error(self, "--out is missing: where should the page go?");
+  status = check_folder(out);
+  if (status != ARGS_GO) return status;
   elbo_ctx *ctx = NULL;
   elbo_dataset *data = NULL;
   status = open_context(&common, &ctx);
