@@ -69,7 +69,7 @@ void html_add_curve(text_buffer *out, const curve *c) {
   text_add(out, "</span></figcaption><svg viewBox=\"0 0 %d %d\" role=\"img\">", CHART_W, CHART_H);
   int floor = CHART_H - CHART_BOTTOM;
   text_add(out, "<path class=\"axis\" fill=\"none\" d=\"M%d %dV%dH%d\"/>", CHART_LEFT, CHART_TOP, floor, CHART_W);
-  text_add(out, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%.4g</text><text x=\"%d\" y=\"%d\" text-anchor=\"end\">%.4g</text>",
+  text_add(out, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%.3g</text><text x=\"%d\" y=\"%d\" text-anchor=\"end\">%.3g</text>",
            CHART_LEFT - 5, CHART_TOP + 8, high, CHART_LEFT - 5, floor, low);
   text_add(out, "<text x=\"%d\" y=\"%d\">%.6g</text><text x=\"%d\" y=\"%d\" text-anchor=\"end\">step %.7g</text>", CHART_LEFT, CHART_H - 4,
            x0, CHART_W, CHART_H - 4, x1);
