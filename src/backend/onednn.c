@@ -11,31 +11,22 @@
 
 // --- the library, opened once ---------------------------------------------------------------------------------------------------------
 
+// clang-format off: it cannot make up its mind about these
 #if DNNL_VERSION_MAJOR >= 3
-#define VERSIONED(F)                           \
-  F(memory_desc_create_with_tag)               \
-  F(memory_desc_destroy)                       \
-  F(convolution_forward_primitive_desc_create) \
+#define VERSIONED(F) \
+  F(memory_desc_create_with_tag) F(memory_desc_destroy) F(convolution_forward_primitive_desc_create) \
   F(convolution_backward_data_primitive_desc_create) F(convolution_backward_weights_primitive_desc_create)
 #else
-#define VERSIONED(F)                       \
-  F(memory_desc_init_by_tag)               \
-  F(dilated_convolution_forward_desc_init) \
-  F(dilated_convolution_backward_data_desc_init) F(dilated_convolution_backward_weights_desc_init) F(primitive_desc_create)
+#define VERSIONED(F) \
+  F(memory_desc_init_by_tag) F(dilated_convolution_forward_desc_init) F(dilated_convolution_backward_data_desc_init) \
+  F(dilated_convolution_backward_weights_desc_init) F(primitive_desc_create)
 #endif
-#define FUNCTIONS(F)                                                                                                        \
-  VERSIONED(F)                                                                                                              \
-  F(version)                                                                                                                \
-  F(engine_create)                                                                                                          \
-  F(engine_destroy)                                                                                                         \
-  F(stream_create)                                                                                                          \
-  F(stream_destroy)                                                                                                         \
-  F(stream_wait)                                                                                                            \
-  F(memory_create)                                                                                                          \
-  F(memory_destroy)                                                                                                         \
-  F(memory_set_data_handle) F(memory_desc_equal) F(memory_desc_get_size) F(primitive_attr_create) F(primitive_attr_destroy) \
-      F(primitive_attr_set_scratchpad_mode) F(primitive_desc_destroy) F(primitive_desc_query) F(primitive_desc_query_md)    \
-          F(primitive_create) F(primitive_execute) F(primitive_destroy) F(reorder_primitive_desc_create)
+#define FUNCTIONS(F) \
+  VERSIONED(F) F(version) F(engine_create) F(engine_destroy) F(stream_create) F(stream_destroy) F(stream_wait) F(memory_create) \
+  F(memory_destroy) F(memory_set_data_handle) F(memory_desc_equal) F(memory_desc_get_size) F(primitive_attr_create) \
+  F(primitive_attr_destroy) F(primitive_attr_set_scratchpad_mode) F(primitive_desc_destroy) F(primitive_desc_query) \
+  F(primitive_desc_query_md) F(primitive_create) F(primitive_execute) F(primitive_destroy) F(reorder_primitive_desc_create)
+// clang-format on
 
 // Addresses of code, the same for every context; written once.
 static struct {
