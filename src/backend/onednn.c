@@ -11,7 +11,8 @@
 
 // --- the library, opened once ---------------------------------------------------------------------------------------------------------
 
-// clang-format off: it cannot make up its mind about these
+// The formatter cannot make up its mind about these.
+// clang-format off
 #if DNNL_VERSION_MAJOR >= 3
 #define VERSIONED(F) \
   F(memory_desc_create_with_tag) F(memory_desc_destroy) F(convolution_forward_primitive_desc_create) \
