@@ -370,7 +370,9 @@ static elbo_status build_part(part_builder *b, const sample_source_ops *ops, voi
     part->label = NULL;
   } else if (b->labelled < b->count) {
     for (int64_t i = 0; i < b->count; i++)
-      if (part->label[i] < 0) return fail(ds->ctx, ELBO_ERROR_FORMAT, "%s: example %lld has no label, others have", ds->path, (long long)i);
+      if (part->label[i] < 0)
+        return fail(ds->ctx, ELBO_ERROR_FORMAT, "%s: example %lld has no label, others have%s", ds->path, (long long)i,
+                    strcmp(ds->format, "webdataset") == 0 ? " (the members of one example must stand side by side in a tar)" : "");
   }
   while (part->caption.count && part->caption.count < part->count) TRY(text_list_add(ds->ctx, &part->caption, "", 0));
   return ELBO_OK;
