@@ -19,13 +19,15 @@ elbo_tensor *resample_map(elbo_tensor *x, block_resample kind) {
   if (!x) return NULL;
   elbo_graph *g = elbo_tensor_graph(x);
   int64_t channels = elbo_tensor_dim(x, -1);
-  elbo_conv2d_config each = {.stride = {2, 2}, .pad = {1, 1, 1, 1}, .groups = (int)channels};
+  elbo_conv2d_config each = {.stride = {2, 2}, .pad = {1, 1, 1, 1}, .groups = (int)channels}, inside = each;
+  for (int i = 0; i < 4; i++) inside.pad[i] = 0;
   switch (kind) {
   case RESAMPLE_NONE: return x;
   case RESAMPLE_UP: return elbo_upsample_nearest(x, 2, 2);
   case RESAMPLE_DOWN: return elbo_avg_pool2d(x, 2, 2);
   case RESAMPLE_FIR_UP: return elbo_conv_transpose2d(x, fir_weight(g, channels, 4), NULL, &each, (int[]){0, 0});
   case RESAMPLE_FIR_DOWN: return elbo_conv2d(x, fir_weight(g, channels, 1), NULL, &each);
+  case RESAMPLE_FIR_DOWN_INSIDE: return elbo_conv2d(x, fir_weight(g, channels, 1), NULL, &inside);
   }
   return NULL;
 }

@@ -9,7 +9,8 @@ typedef enum block_resample {
   RESAMPLE_UP,     // nearest
   RESAMPLE_DOWN,   // means of 2x2
   RESAMPLE_FIR_UP, // both filtered by (1,3,3,1) [Song21 appendix C]
-  RESAMPLE_FIR_DOWN
+  RESAMPLE_FIR_DOWN,
+  RESAMPLE_FIR_DOWN_INSIDE // where the filter lies inside the map: (B,H,W,C) -> (B,H/2-1,W/2-1,C)
 } block_resample;
 
 // What its parameters are called where that is not diffusers' way
