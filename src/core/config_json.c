@@ -1,33 +1,66 @@
 #include "core/config_json.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "core/json.h"
 
-static json_t *field_json(const config_field *f, const char *base) {
-  const void *at = base + f->offset;
+static json_t *name_json(const char *name) {
+  if (!name || strcmp(name, "null") == 0) return json_null();
+  if (strcmp(name, "true") == 0) return json_true();
+  if (strcmp(name, "false") == 0) return json_false();
+  return json_string(name);
+}
+
+// A list of one in its single form; `list` is consumed.
+static json_t *unwrapped(json_t *list, bool single) {
+  if (!single || json_array_size(list) != 1) return list;
+  json_t *only = json_incref(json_array_get(list, 0));
+  json_decref(list);
+  return only;
+}
+
+static json_t *ints_json(const config_ints *v, bool single) {
+  json_t *list = json_array();
+  for (int64_t i = 0; i < v->count; i++) json_array_append_new(list, json_integer(v->at[i]));
+  return unwrapped(list, single);
+}
+
+static json_t *list_json(const config_field *f, const void *at) {
+  bool single = f->flags & CONFIG_SINGLE;
+  json_t *list = json_array();
+  const config_floats *floats = at;
+  const config_bools *bools = at;
+  const config_strings *strings = at;
+  const config_int_lists *lists = at;
+  if (f->type == CONFIG_TYPE_FLOAT_LIST)
+    for (int64_t i = 0; i < floats->count; i++) json_array_append_new(list, json_number(floats->at[i]));
+  if (f->type == CONFIG_TYPE_BOOL_LIST)
+    for (int64_t i = 0; i < bools->count; i++) json_array_append_new(list, json_boolean(bools->at[i]));
+  if (f->type == CONFIG_TYPE_STRING_LIST)
+    for (int64_t i = 0; i < strings->count; i++) json_array_append_new(list, json_string(strings->at[i]));
+  if (f->type == CONFIG_TYPE_INT_LISTS) {
+    for (int64_t i = 0; i < lists->count; i++) json_array_append_new(list, ints_json(&lists->at[i], true));
+    single = single && lists->count == 1 && lists->at[0].count == 1;
+  }
+  return unwrapped(list, single);
+}
+
+json_t *config_field_json(const config_field *f, const void *in) {
+  const void *at = (const char *)in + f->offset;
   char name[64];
-  json_t *list;
+  if (config_is_null(f, at)) return json_null();
   switch (f->type) {
   case CONFIG_TYPE_INT:
   case CONFIG_TYPE_BYTES: return json_integer(*(const int64_t *)at);
   case CONFIG_TYPE_FLOAT: return json_number(*(const double *)at);
   case CONFIG_TYPE_BOOL: return json_boolean(*(const bool *)at);
   case CONFIG_TYPE_STRING: return json_string(*(const char *const *)at);
-  case CONFIG_TYPE_ENUM: return json_string(config_enum_name(f->names, *(const int *)at, name, sizeof name));
-  case CONFIG_TYPE_INT_LIST: {
-    const config_ints *v = at;
-    list = json_array();
-    for (int64_t i = 0; i < v->count; i++) json_array_append_new(list, json_integer(v->at[i]));
-    return list;
-  }
-  case CONFIG_TYPE_FLOAT_LIST: {
-    const config_floats *v = at;
-    list = json_array();
-    for (int64_t i = 0; i < v->count; i++) json_array_append_new(list, json_number(v->at[i]));
-    return list;
-  }
+  case CONFIG_TYPE_ENUM: return name_json(config_enum_name(f->names, *(const int *)at, name, sizeof name));
+  case CONFIG_TYPE_INT_LIST: return ints_json(at, f->flags & CONFIG_SINGLE);
+  case CONFIG_TYPE_FLOAT_LIST:
+  case CONFIG_TYPE_BOOL_LIST:
+  case CONFIG_TYPE_STRING_LIST:
+  case CONFIG_TYPE_INT_LISTS: return list_json(f, at);
   case CONFIG_TYPE_SECTION: return config_json(f->section, at);
   }
   return NULL;
@@ -35,117 +68,6 @@ static json_t *field_json(const config_field *f, const char *base) {
 
 json_t *config_json(const config_table *table, const void *in) {
   json_t *out = json_object();
-  for (int i = 0; out && i < table->n_fields; i++) {
-    if (json_object_set_new(out, table->fields[i].name, field_json(&table->fields[i], in)) == 0) continue;
-    json_decref(out);
-    out = NULL;
-  }
+  for (int i = 0; i < table->n_fields; i++) json_object_set_new(out, table->fields[i].name, config_field_json(&table->fields[i], in));
   return out;
-}
-
-// Whether `text` is one of "a|b|c"
-static bool is_one_of(const char *names, const char *text) {
-  char name[64];
-  for (int i = 0; names && config_enum_name(names, i, name, sizeof name); i++)
-    if (strcmp(name, text) == 0) return true;
-  return false;
-}
-
-static const config_json_key *find_key(const config_json_key *keys, const char *name) {
-  for (; keys && keys->name; keys++)
-    if (strcmp(keys->name, name) == 0) return keys;
-  return NULL;
-}
-
-static bool in_table(const config_table *table, const char *name) {
-  for (int i = 0; i < table->n_fields; i++)
-    if (strcmp(table->fields[i].name, name) == 0) return true;
-  return false;
-}
-
-static elbo_status check_class(elbo_ctx *ctx, const config_json_form *form, const yaml_node *node) {
-  char first[64];
-  config_enum_name(form->classes, 0, first, sizeof first);
-  if (node->kind == YAML_SCALAR && is_one_of(form->classes, node->text)) return ELBO_OK;
-  return yaml_fail(ctx, node, "_class_name", "%s was expected, not %.100s", first,
-                   node->kind == YAML_SCALAR ? node->text : "a list or a map");
-}
-
-// Whether a key beyond the table may be passed over
-static elbo_status check_beyond(elbo_ctx *ctx, const config_json_form *form, const char *key, const yaml_node *node, bool *skip) {
-  // what diffusers writes into every file
-  static const char *const notes[] = {"_diffusers_version", "_name_or_path", "_use_default_values", "_commit_hash"};
-  *skip = false;
-  for (size_t i = 0; i < sizeof notes / sizeof *notes; i++) *skip = *skip || strcmp(key, notes[i]) == 0;
-  if (strcmp(key, "_class_name") == 0) {
-    *skip = true;
-    return check_class(ctx, form, node);
-  }
-  const config_json_key *neutral = find_key(form->neutral, key);
-  if (*skip || !neutral) return ELBO_OK;
-  *skip = true;
-  bool is_null = yaml_is_null(node), wants_null = strcmp(neutral->value, "null") == 0;
-  if (is_null ? wants_null : node->kind == YAML_SCALAR && strcmp(node->text, neutral->value) == 0) return ELBO_OK;
-  return yaml_fail(ctx, node, key, "%.100s is not implemented; expected %s",
-                   is_null                     ? "null"
-                   : node->kind == YAML_SCALAR ? node->text
-                                               : "a list or a map",
-                   neutral->value);
-}
-
-// A map with room for `room` keys
-static elbo_status new_map(elbo_ctx *ctx, arena *a, const yaml_node *like, int64_t room, yaml_node *out) {
-  size_t n = (size_t)room + 1;
-  *out = (yaml_node){.kind = YAML_MAP, .file = like->file, .line = like->line};
-  out->key = arena_alloc(a, n * sizeof *out->key);
-  out->key_line = arena_alloc(a, n * sizeof *out->key_line);
-  out->child = arena_alloc(a, n * sizeof *out->child);
-  return out->key && out->key_line && out->child ? ELBO_OK : fail_memory(ctx, n * sizeof *out->child, like->file);
-}
-
-static void map_add(yaml_node *map, const char *key, int line, yaml_node *child) {
-  map->key[map->count] = key;
-  map->key_line[map->count] = line;
-  map->child[map->count++] = child;
-}
-
-elbo_status config_json_read(elbo_ctx *ctx, arena *a, const config_table *table, const config_json_form *form, const char *path,
-                             void *out) {
-  yaml_node *root, map, *value;
-  int64_t n_absent = 0;
-  TRY(yaml_read(ctx, a, path, &root)); // JSON is YAML, and so come file and line into every message
-  if (root->kind != YAML_MAP) return yaml_fail(ctx, root, "", "expected a JSON object of keys");
-  while (form->absent && form->absent[n_absent].name) n_absent++;
-  TRY(new_map(ctx, a, root, root->count + n_absent, &map));
-  for (int64_t i = 0; i < root->count; i++) {
-    const char *key = root->key[i];
-    bool skip = false;
-    if (in_table(table, key)) {
-      skip = yaml_is_null(root->child[i]) && is_one_of(form->nullable, key);
-    } else {
-      TRY(check_beyond(ctx, form, key, root->child[i], &skip));
-    }
-    if (!skip) map_add(&map, key, root->key_line[i], root->child[i]);
-  }
-  for (int64_t i = 0; i < n_absent; i++) {
-    const config_json_key *k = &form->absent[i];
-    if (yaml_get(root, k->name)) continue;
-    TRY(yaml_parse(ctx, a, k->name, k->value, strlen(k->value), &value));
-    map_add(&map, k->name, 0, value);
-  }
-  return config_load(ctx, a, table, &map, "", out);
-}
-
-elbo_status config_json_write(elbo_ctx *ctx, const config_table *table, const config_json_form *form, const void *in, const char *path) {
-  char name[64];
-  json_t *out = config_json(table, in);
-  if (!out) return fail_memory(ctx, 1024, path);
-  for (int i = 0; form->nullable && config_enum_name(form->nullable, i, name, sizeof name); i++)
-    if (json_integer_value(json_object_get(out, name)) == 0) json_object_set_new(out, name, json_null());
-  config_enum_name(form->classes, 0, name, sizeof name);
-  json_object_set_new(out, "_class_name", json_string(name));
-  if (form->version) json_object_set_new(out, "_diffusers_version", json_string(form->version));
-  elbo_status status = json_write(ctx, path, out);
-  json_decref(out);
-  return status;
 }

@@ -1,4 +1,5 @@
-// Config structs as the config.json of a model directory, through their tables.
+// Configs as JSON, in the manner of diffusers' config.json. Reading needs nothing of its own: JSON is YAML (yaml_read), and so file and
+// line come into every message.
 #ifndef CORE_CONFIG_JSON_H
 #define CORE_CONFIG_JSON_H
 
@@ -6,25 +7,10 @@
 
 #include "core/config.h"
 
-// The struct as a JSON object, every key. NULL when memory ran out.
+// One field of the struct `in`: null where config_is_null, a list of one as a single value where it may be, the enum names "null", "true"
+// and "false" as what JSON has for them. NULL when memory ran out.
+json_t *config_field_json(const config_field *f, const void *in);
+// The whole struct as an object, sections nested.
 json_t *config_json(const config_table *table, const void *in);
-
-typedef struct config_json_key {
-  const char *name, *value; // YAML: "null", "false", "4"
-} config_json_key;
-
-// How the files of one class differ from the table that reads them.
-typedef struct config_json_form {
-  const char *classes;            // "A|B": what "_class_name" may say; A is written
-  const char *version;            // of diffusers, written as "_diffusers_version"; NULL: not written
-  const char *nullable;           // "a|b": whole numbers that may be null, which is 0 here
-  const config_json_key *absent;  // ends at a name of NULL: what a missing key stands for where that is not the table's default
-  const config_json_key *neutral; // ends at a name of NULL: keys beyond the table, with the one value at which they change nothing
-} config_json_form;
-
-// Strict: keys that are neither in the table nor neutral are unknown, neutral ones at other values are refused by name. Messages carry file
-// and line. Strings and lists live in the arena.
-elbo_status config_json_read(elbo_ctx *ctx, arena *a, const config_table *table, const config_json_form *form, const char *path, void *out);
-elbo_status config_json_write(elbo_ctx *ctx, const config_table *table, const config_json_form *form, const void *in, const char *path);
 
 #endif

@@ -1,5 +1,5 @@
 // DiT's keys, and which of them fit together.
-#include "core/config_json.h"
+#include "core/config_file.h"
 #include "nn/denoiser_trial.h"
 #include "nn/dit.h"
 
@@ -8,7 +8,7 @@ static const config_field dit_fields[] = {
     CONFIG_INT(dit_config, attention_head_dim, 1, 4096, "72", "", "numbers a head; heads times this is the width of a token"),
     CONFIG_INT(dit_config, num_layers, 1, 1024, "28", "", "blocks"),
     CONFIG_INT(dit_config, in_channels, 0, 4096, "0", "", "of the sample; 0: as the data have"),
-    CONFIG_INT(dit_config, out_channels, 0, 8192, "0", "", "of the result; 0: as the prediction needs"),
+    CONFIG_INT_OR_NULL(dit_config, out_channels, 1, 8192, "", "of the result; null: as the prediction needs"),
     CONFIG_INT(dit_config, sample_size, 0, 65536, "0", "pixels", "side of the pictures; 0: as the data have"),
     CONFIG_INT(dit_config, patch_size, 1, 1024, "2", "pixels", "side of a patch, which is one token"),
     CONFIG_FLOAT(dit_config, dropout, 0, 0.95, "0", "", "probability of dropping behind attention and in the feed-forward layers"),
@@ -24,12 +24,11 @@ static const config_field dit_fields[] = {
 const config_table dit_table = CONFIG_TABLE("dit", dit_config, dit_fields, "the transformer over patches");
 
 // Published DiTs call themselves Transformer2DModel, of which DiTTransformer2DModel is the part that they use.
-static const config_json_form dit_form = {
+static const config_file_form dit_form = {
     .classes = "DiTTransformer2DModel|Transformer2DModel",
     .version = "0.32.0",
-    .nullable = "out_channels",
-    .absent = (const config_json_key[]){{"in_channels", "4"}, {"sample_size", "32"}, {"num_embeds_ada_norm", "1000"}, {0}},
-    .neutral = (const config_json_key[]){{"cross_attention_dim", "null"},
+    .absent = (const config_file_key[]){{"in_channels", "4"}, {"sample_size", "32"}, {"num_embeds_ada_norm", "1000"}, {0}},
+    .neutral = (const config_file_key[]){{"cross_attention_dim", "null"},
                                          {"num_vector_embeds", "null"},
                                          {"only_cross_attention", "false"},
                                          {"double_self_attention", "false"},
@@ -49,7 +48,7 @@ void dit_fit(dit_config *c, int64_t height, int64_t width, int64_t in_channels, 
 }
 
 elbo_status dit_config_read(elbo_ctx *ctx, arena *a, const char *path, dit_config *out) {
-  TRY(config_json_read(ctx, a, &dit_table, &dit_form, path, out));
+  TRY(config_file_read(ctx, a, &dit_table, &dit_form, path, out));
   if (out->in_channels < 1) return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: in_channels: 0; expected at least 1", path);
   if (out->sample_size < out->patch_size)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: sample_size: %lld is less than a patch of %lld", path, (long long)out->sample_size,
@@ -59,7 +58,7 @@ elbo_status dit_config_read(elbo_ctx *ctx, arena *a, const char *path, dit_confi
 }
 
 elbo_status dit_config_write(elbo_ctx *ctx, const char *path, const dit_config *c) {
-  return config_json_write(ctx, &dit_table, &dit_form, c, path);
+  return config_file_write(ctx, &dit_table, &dit_form, c, path);
 }
 
 denoiser_needs dit_needs(const dit_config *c) {

@@ -1,7 +1,7 @@
 // The keys of Karras' UNets, and which of them fit together.
 #include <string.h>
 
-#include "core/config_json.h"
+#include "core/config_file.h"
 #include "nn/denoiser_trial.h"
 #include "nn/edm.h"
 
@@ -29,7 +29,7 @@ static const config_field edm_fields[] = {
 };
 const config_table edm_table = CONFIG_TABLE("edm", edm_config, edm_fields, "Karras' UNets");
 
-static const config_json_form edm_form = {.classes = "EDMUNet"};
+static const config_file_form edm_form = {.classes = "EDMUNet"};
 
 static void type_defaults(edm_config *c) {
   static const int64_t song_mult[] = {1, 2, 2, 2}, dhariwal_mult[] = {1, 2, 3, 4}, song_sides[] = {16}, dhariwal_sides[] = {32, 16, 8};
@@ -50,7 +50,7 @@ void edm_fit(edm_config *c, int64_t height, int64_t width, int64_t in_channels, 
 }
 
 elbo_status edm_config_read(elbo_ctx *ctx, arena *a, const char *path, edm_config *out) {
-  TRY(config_json_read(ctx, a, &edm_table, &edm_form, path, out));
+  TRY(config_file_read(ctx, a, &edm_table, &edm_form, path, out));
   type_defaults(out);
   if (!out->img_resolution) return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: img_resolution: missing or 0", path);
   if (!out->in_channels) return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: in_channels: missing or 0", path);
@@ -59,7 +59,7 @@ elbo_status edm_config_read(elbo_ctx *ctx, arena *a, const char *path, edm_confi
 }
 
 elbo_status edm_config_write(elbo_ctx *ctx, const char *path, const edm_config *c) {
-  return config_json_write(ctx, &edm_table, &edm_form, c, path);
+  return config_file_write(ctx, &edm_table, &edm_form, c, path);
 }
 
 denoiser_needs edm_needs(const edm_config *c) {

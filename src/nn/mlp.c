@@ -2,7 +2,7 @@
 
 #include <stdio.h>
 
-#include "core/config_json.h"
+#include "core/config_file.h"
 #include "nn/denoiser_trial.h"
 #include "nn/residual_block.h"
 #include "nn/time_embedding.h"
@@ -23,7 +23,7 @@ static const config_field mlp_fields[] = {
 };
 const config_table mlp_table = CONFIG_TABLE("mlp", mlp_config, mlp_fields, "a network for vectors");
 
-static const config_json_form mlp_form = {.classes = "MLPDenoiser"};
+static const config_file_form mlp_form = {.classes = "MLPDenoiser"};
 
 void mlp_fit(mlp_config *c, int64_t height, int64_t width, int64_t in_channels, int64_t out_channels, int64_t classes) {
   (void)height, (void)width;
@@ -33,14 +33,14 @@ void mlp_fit(mlp_config *c, int64_t height, int64_t width, int64_t in_channels, 
 }
 
 elbo_status mlp_config_read(elbo_ctx *ctx, arena *a, const char *path, mlp_config *out) {
-  TRY(config_json_read(ctx, a, &mlp_table, &mlp_form, path, out));
+  TRY(config_file_read(ctx, a, &mlp_table, &mlp_form, path, out));
   if (!out->in_channels) return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: in_channels: missing or 0", path);
   if (!out->out_channels) return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: out_channels: missing or 0", path);
   return ELBO_OK;
 }
 
 elbo_status mlp_config_write(elbo_ctx *ctx, const char *path, const mlp_config *c) {
-  return config_json_write(ctx, &mlp_table, &mlp_form, c, path);
+  return config_file_write(ctx, &mlp_table, &mlp_form, c, path);
 }
 
 denoiser_needs mlp_needs(const mlp_config *c) {

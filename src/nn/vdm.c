@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "core/config_json.h"
+#include "core/config_file.h"
 #include "nn/attention_block.h"
 #include "nn/denoiser_trial.h"
 #include "nn/residual_block.h"
@@ -27,7 +27,7 @@ static const config_field vdm_fields[] = {
 };
 const config_table vdm_table = CONFIG_TABLE("vdm", vdm_config, vdm_fields, "VDM's UNet");
 
-static const config_json_form vdm_form = {.classes = "VDMUNet"};
+static const config_file_form vdm_form = {.classes = "VDMUNet"};
 
 void vdm_fit(vdm_config *c, int64_t height, int64_t width, int64_t in_channels, int64_t out_channels, int64_t classes) {
   (void)height, (void)width;
@@ -37,14 +37,14 @@ void vdm_fit(vdm_config *c, int64_t height, int64_t width, int64_t in_channels, 
 }
 
 elbo_status vdm_config_read(elbo_ctx *ctx, arena *a, const char *path, vdm_config *out) {
-  TRY(config_json_read(ctx, a, &vdm_table, &vdm_form, path, out));
+  TRY(config_file_read(ctx, a, &vdm_table, &vdm_form, path, out));
   if (!out->in_channels) return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: in_channels: missing or 0", path);
   if (!out->out_channels) return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: out_channels: missing or 0", path);
   return ELBO_OK;
 }
 
 elbo_status vdm_config_write(elbo_ctx *ctx, const char *path, const vdm_config *c) {
-  return config_json_write(ctx, &vdm_table, &vdm_form, c, path);
+  return config_file_write(ctx, &vdm_table, &vdm_form, c, path);
 }
 
 denoiser_needs vdm_needs(const vdm_config *c) {
