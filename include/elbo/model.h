@@ -89,7 +89,7 @@ typedef struct elbo_eval_config {
   size_t size;         // sizeof, set by elbo_eval_defaults
   const char *metrics; // "elbo,iwae,recon,kl,active_units,mutual_information,psnr,..."; NULL: the model's usual ones
   elbo_split split;
-  int samples;   // k of iwae
+  int samples;   // k of iwae (0: 100); times drawn for each picture of a diffusion model's bound (0: 20)
   int64_t limit; // a random subset of so many examples (seeded); 0: all
   uint64_t seed;
   elbo_progress_fn progress;
