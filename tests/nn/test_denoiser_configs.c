@@ -301,6 +301,90 @@ static void test_dropout(void **state) {
   elbo_ctx_destroy(&ctx);
 }
 
+// What an untrained network gives: nothing, or the sample where it is added
+static void initial_result(elbo_ctx *ctx, const char *network, const char *text, double of_sample, double tolerance) {
+  const network_kind *kind = kind_of(network);
+  arena *a = arena_create(1 << 14);
+  any_config c;
+  elbo_graph *g;
+  elbo_store *store;
+  elbo_plan *plan;
+  int64_t side = strcmp(network, "mlp") == 0 ? 1 : 8, n = 2 * side * side * 2;
+  load(ctx, a, kind, text, &c);
+  kind->fit(&c, side, side, 2, 2, 0);
+  assert_ok(ctx, elbo_graph_create(ctx, "initial", &g));
+  denoiser_inputs in = {.graph = g,
+                        .sample = elbo_input(g, "sample", ELBO_F32, 4, (int64_t[]){2, side, side, 2}),
+                        .timestep = elbo_input(g, "timestep", ELBO_F32, 1, (int64_t[]){2})};
+  // the sample is an output as well, so that it stays an input where the result does not depend on it
+  elbo_tensor *y[2] = {kind->build(&c, &in), in.sample};
+  assert_ok(ctx, elbo_store_create(ctx, 1, &g, 1, &store));
+  assert_ok(ctx, elbo_plan_create(ctx, g, 2, y, NULL, &plan));
+  float sample[2 * 8 * 8 * 2];
+  test_random r = {test_seed(), 0};
+  test_fill_normal(&r, sample, n, 1);
+  assert_ok(ctx, elbo_plan_set(plan, "sample", sample, n));
+  if (elbo_plan_input(plan, "timestep")) assert_ok(ctx, elbo_plan_set(plan, "timestep", (const float[]){0.5f, 1}, 2));
+  assert_ok(ctx, elbo_plan_run(plan, store));
+  for (int64_t i = 0; i < n; i++)
+    assert_near((double)((const float *)elbo_plan_output(plan, 0))[i], of_sample * (double)sample[i], tolerance);
+  elbo_plan_destroy(&plan);
+  elbo_store_destroy(&store);
+  elbo_graph_destroy(&g);
+  arena_destroy(&a);
+}
+
+// The largest value of a parameter as training starts
+static double initial_largest(elbo_ctx *ctx, const char *network, const char *text, const char *name) {
+  const network_kind *kind = kind_of(network);
+  arena *a = arena_create(1 << 14);
+  any_config c;
+  elbo_graph *g;
+  elbo_store *store;
+  elbo_param_info p;
+  load(ctx, a, kind, text, &c);
+  kind->fit(&c, 8, 8, 2, 2, 0);
+  assert_ok(ctx, elbo_graph_create(ctx, "initial", &g));
+  denoiser_inputs in = {.graph = g,
+                        .sample = elbo_input(g, "sample", ELBO_F32, 4, (int64_t[]){2, 8, 8, 2}),
+                        .timestep = elbo_input(g, "timestep", ELBO_F32, 1, (int64_t[]){2})};
+  kind->build(&c, &in);
+  assert_ok(ctx, elbo_store_create(ctx, 1, &g, 1, &store));
+  assert_ok(ctx, elbo_store_find(store, name, &p));
+  double largest = 0;
+  for (int64_t i = 0; i < p.count; i++) largest = fmax(largest, fabs((double)p.data[i]));
+  elbo_store_destroy(&store);
+  elbo_graph_destroy(&g);
+  arena_destroy(&a);
+  return largest;
+}
+
+static void test_initial(void **state) {
+  (void)state;
+  static const char dit[] = "{num_attention_heads: 2, attention_head_dim: 8, num_layers: 2}";
+  static const char song[] = "{model_channels: 16, channel_mult: [1, 2], num_blocks: 1, attn_resolutions: [8]}";
+  static const char adm[] = "{model_type: DhariwalUNet, model_channels: 16, channel_mult: [1, 2], num_blocks: 1}";
+  elbo_ctx *ctx = test_ctx(1);
+  initial_result(ctx, "dit", dit, 0, 0);
+  initial_result(ctx, "edm", song, 0, 1e-3); // gains of 1e-5
+  initial_result(ctx, "edm", adm, 0, 0);
+  initial_result(ctx, "vdm", "{channels: 8, layers: 2, norm_num_groups: 4}", 1, 0);
+  initial_result(ctx, "vdm", "{channels: 8, layers: 2, norm_num_groups: 4, add_input: false}", 0, 0);
+  initial_result(ctx, "mlp", "{}", 0, 0);
+  // Uniform ranges, nearly reached: sqrt(6 / (fan in + fan out)) of Xavier, queries, keys and values taken as one layer
+  assert_near(initial_largest(ctx, "dit", dit, "pos_embed.proj.weight"), sqrt(6.0 / (8 + 16)), 0.01);
+  assert_near(initial_largest(ctx, "dit", dit, "transformer_blocks.1.attn1.to_k.weight"), sqrt(6.0 / (16 + 48)), 0.01);
+  assert_near(initial_largest(ctx, "dit", dit, "transformer_blocks.0.attn1.to_out.0.weight"), sqrt(6.0 / (16 + 16)), 0.01);
+  assert_near(initial_largest(ctx, "dit", dit, "transformer_blocks.0.ff.net.0.proj.bias"), 0, 0);
+  assert_near(initial_largest(ctx, "dit", dit, "transformer_blocks.0.norm1.linear.weight"), 0, 0);
+  assert_near(initial_largest(ctx, "edm", song, "enc.8x8_block0.conv0.weight"), sqrt(6.0 / (16 * 9 * 2)), 0.01);
+  assert_near(initial_largest(ctx, "edm", song, "enc.8x8_block0.conv1.weight"), 1e-5 * sqrt(6.0 / (16 * 9 * 2)), 1e-7);
+  assert_near(initial_largest(ctx, "edm", song, "enc.8x8_block0.qkv.weight"), sqrt(0.2) * sqrt(6.0 / (16 * 4)), 0.01);
+  assert_near(initial_largest(ctx, "edm", adm, "enc.8x8_block0.conv0.weight"), 1 / sqrt(16 * 9), 0.01);
+  assert_near(initial_largest(ctx, "edm", adm, "enc.8x8_block0.conv1.weight"), 0, 0);
+  elbo_ctx_destroy(&ctx);
+}
+
 static void test_no_augmentation(void **state) {
   (void)state;
   elbo_ctx *ctx = test_ctx(1);
@@ -324,9 +408,9 @@ static void test_no_augmentation(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_dit_defaults),
-                                     cmocka_unit_test(test_hostile_files), cmocka_unit_test(test_check),
-                                     cmocka_unit_test(test_inputs),        cmocka_unit_test(test_counts),
-                                     cmocka_unit_test(test_dropout),       cmocka_unit_test(test_no_augmentation)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_round_trip), cmocka_unit_test(test_dit_defaults), cmocka_unit_test(test_hostile_files),
+      cmocka_unit_test(test_check),      cmocka_unit_test(test_inputs),       cmocka_unit_test(test_counts),
+      cmocka_unit_test(test_dropout),    cmocka_unit_test(test_initial),      cmocka_unit_test(test_no_augmentation)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
