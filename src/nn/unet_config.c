@@ -190,15 +190,26 @@ static elbo_status own_keys(elbo_ctx *ctx, arena *a, const yaml_node *from, yaml
   return ELBO_OK;
 }
 
-elbo_status unet_config_read(elbo_ctx *ctx, arena *a, const char *path, unet_config *out) {
-  yaml_node *root, own;
-  TRY(yaml_read(ctx, a, path, &root)); // JSON is YAML, and so come file and line into every message
+static elbo_status read_document(elbo_ctx *ctx, arena *a, const char *name, const yaml_node *root, unet_config *out) {
+  yaml_node own;
   if (root->kind != YAML_MAP) return yaml_fail(ctx, root, "", "expected the map of a UNet's config");
   TRY(own_keys(ctx, a, root, &own));
   if (!yaml_get(&own, "class")) return yaml_fail(ctx, root, "_class_name", "missing; expected UNet2DModel or UNet2DConditionModel");
   TRY(config_load(ctx, a, &unet_table, &own, "", out));
-  TRY(unet_fit(ctx, a, out, NULL, path));
-  return unet_check(ctx, out, 0, 0, path);
+  TRY(unet_fit(ctx, a, out, NULL, name));
+  return unet_check(ctx, out, 0, 0, name);
+}
+
+elbo_status unet_config_read(elbo_ctx *ctx, arena *a, const char *path, unet_config *out) {
+  yaml_node *root;
+  TRY(yaml_read(ctx, a, path, &root)); // JSON is YAML, and so come file and line into every message
+  return read_document(ctx, a, path, root, out);
+}
+
+elbo_status unet_config_parse(elbo_ctx *ctx, arena *a, const char *name, const char *text, size_t size, unet_config *out) {
+  yaml_node *root;
+  TRY(yaml_parse(ctx, a, name, text, size, &root));
+  return read_document(ctx, a, name, root, out);
 }
 
 elbo_status unet_config_write(elbo_ctx *ctx, const unet_config *c, json_t **out) {
