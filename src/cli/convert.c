@@ -76,7 +76,10 @@ static int run(const command *self, int argc, char **argv) {
   config.dtype = dtype < 0 ? -1 : dtypes[dtype];
   config.names = to < 0 ? ELBO_NAMES_AS_THEY_ARE : ELBO_NAMES_DIFFUSERS;
   config.qkv = order ? ELBO_QKV_BY_KIND : ELBO_QKV_BY_HEAD;
-  status = check_folder(out);
+  char bare[4096]; // a directory may be given with its slash
+  snprintf(bare, sizeof bare, "%s", out);
+  for (size_t n = strlen(bare); n > 1 && bare[n - 1] == '/'; n--) bare[n - 1] = 0;
+  status = check_folder(bare);
   if (status != ARGS_GO) return status;
   elbo_ctx *ctx = NULL;
   status = open_context(&common, &ctx);
