@@ -248,6 +248,17 @@ static void test_shards(void **state) {
 
 // --- other code's names ---
 
+static void same_tensors(const weights *a, const weights *b) {
+  assert_int_equal(weights_count(a), weights_count(b));
+  for (int64_t k = 0; k < weights_count(a); k++) {
+    const tensor_view *x = weights_at(a, k), *y = weights_at(b, k);
+    assert_string_equal(x->name, y->name);
+    if (x->rank != y->rank || memcmp(x->dim, y->dim, sizeof *x->dim * (size_t)x->rank) != 0 || x->bytes != y->bytes ||
+        memcmp(x->data, y->data, x->bytes) != 0)
+      fail_msg("%s: %s is another", weights_path(a), x->name);
+  }
+}
+
 static void test_layouts(void **state) {
   (void)state;
   static const struct {
@@ -267,25 +278,40 @@ static void test_layouts(void **state) {
     weights *a, *b;
     assert_ok(ctx, weights_open(ctx, out, &a));
     assert_ok(ctx, weights_open(ctx, golden(cases[i].expected), &b));
-    assert_int_equal(weights_count(a), weights_count(b));
-    for (int64_t k = 0; k < weights_count(a); k++) {
-      const tensor_view *x = weights_at(a, k), *y = weights_at(b, k);
-      assert_string_equal(x->name, y->name);
-      if (x->rank != y->rank || memcmp(x->dim, y->dim, sizeof *x->dim * (size_t)x->rank) != 0 || x->bytes != y->bytes ||
-          memcmp(x->data, y->data, x->bytes) != 0)
-        fail_msg("%s: %s is another", cases[i].file, x->name);
-    }
+    same_tensors(a, b);
     weights_close(&a), weights_close(&b);
   }
   elbo_convert_defaults(&config);
   config.names = ELBO_NAMES_DIFFUSERS;
   assert_status(ctx, elbo_convert(ctx, golden("layouts/guided.pth"), out, &config, NULL), ELBO_ERROR_ARGUMENT, "how many heads");
   config.heads = 3;
-  assert_status(ctx, elbo_convert(ctx, golden("layouts/guided.pth"), out, &config, NULL), ELBO_ERROR_ARGUMENT,
-                "three times a multiple of 3");
+  assert_status(ctx, elbo_convert(ctx, golden("layouts/guided.pth"), out, &config, NULL), ELBO_ERROR_ARGUMENT, "expected a multiple of 3");
   config.heads = 0, config.head_dim = 4;
   assert_ok(ctx, elbo_convert(ctx, golden("layouts/guided.pth"), out, &config, NULL));
   assert_status(ctx, elbo_convert(ctx, golden("pickles/lightning.ckpt"), out, &config, NULL), ELBO_ERROR_UNSUPPORTED, "no known layout");
+}
+
+// To the names of other code and back again.
+static void test_way_back(void **state) {
+  (void)state;
+  static const char *const files[] = {"layouts/stable.safetensors", "layouts/guided.safetensors"};
+  static const char *const originals[] = {"layouts/stable.ckpt", "layouts/guided.pth"};
+  char out[4096];
+  snprintf(out, sizeof out, "%s", test_path("original.safetensors"));
+  for (int i = 0; i < 2; i++) {
+    elbo_convert_config config;
+    weights *a, *b;
+    elbo_convert_defaults(&config);
+    config.names = ELBO_NAMES_ORIGINAL, config.head_dim = i ? 4 : 0;
+    assert_ok(ctx, elbo_convert(ctx, golden(files[i]), out, &config, NULL));
+    assert_ok(ctx, weights_open(ctx, out, &a));
+    assert_ok(ctx, weights_open(ctx, golden(originals[i]), &b));
+    if (!i) assert_true(weights_select(b, "model.diffusion_model"));
+    same_tensors(a, b);
+    weights_close(&a), weights_close(&b);
+    assert_status(ctx, elbo_convert(ctx, golden(originals[i]), test_path("x.safetensors"), &config, NULL), ELBO_ERROR_ARGUMENT,
+                  "the way back");
+  }
 }
 
 // A tensor too many has no place.
@@ -382,9 +408,9 @@ static int teardown(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_every_kind), cmocka_unit_test(test_types),     cmocka_unit_test(test_round_trip),
-      cmocka_unit_test(test_strict),     cmocka_unit_test(test_shards),    cmocka_unit_test(test_layouts),
-      cmocka_unit_test(test_stray),      cmocka_unit_test(test_pipelines),
+      cmocka_unit_test(test_every_kind), cmocka_unit_test(test_types),  cmocka_unit_test(test_round_trip),
+      cmocka_unit_test(test_strict),     cmocka_unit_test(test_shards), cmocka_unit_test(test_layouts),
+      cmocka_unit_test(test_way_back),   cmocka_unit_test(test_stray),  cmocka_unit_test(test_pipelines),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }
