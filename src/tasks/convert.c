@@ -109,7 +109,7 @@ static elbo_status convert_file(elbo_ctx *ctx, const char *in, const char *out, 
   for (int64_t i = 0; i < n && status == ELBO_OK; i++) result->parameters += (int64_t)(views[i].bytes / elbo_dtype_size(views[i].dtype));
   result->tensors += n, result->left_out += left_out;
   snprintf(result->from, sizeof result->from, "%s", weights_format(w));
-  if (layout != WEIGHTS_LAYOUT_UNKNOWN) snprintf(result->names, sizeof result->names, "%s", weights_layout_name(layout));
+  if (rename) snprintf(result->names, sizeof result->names, "%s", weights_layout_name(layout));
   free(list.at);
   arena_destroy(&a);
   weights_close(&w);
