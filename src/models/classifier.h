@@ -3,7 +3,20 @@
 #ifndef MODELS_CLASSIFIER_H
 #define MODELS_CLASSIFIER_H
 
+#include "models/model.h"
 #include "nn/classifier.h"
+
+// The sections of a recipe with `model.preset: classifier`.
+typedef struct classifier_recipe {
+  struct classifier_model {
+    int preset;
+    classifier_config network;
+  } model;
+  struct classifier_objective {
+    double label_smoothing; // share of the target that is spread evenly over all classes
+  } objective;
+} classifier_recipe;
+extern const config_table classifier_sections;
 
 typedef struct classifier_spec {
   classifier_config network;
@@ -25,5 +38,13 @@ elbo_status classifier_directory_write(elbo_ctx *ctx, const char *directory, con
 elbo_status classifier_directory_read_spec(elbo_ctx *ctx, arena *a, const char *directory, classifier_spec *spec, int64_t *step);
 // Fills a store made of the spec; every parameter must be there with its shape, and nothing else.
 elbo_status classifier_directory_read_weights(elbo_ctx *ctx, const char *directory, elbo_store *store);
+
+// Share of wrong answers on a split, and the mean cross-entropy (nats) with its standard error.
+typedef struct classifier_score {
+  int64_t n;
+  double error, loss, loss_error;
+} classifier_score;
+elbo_status classifier_score_on(elbo_ctx *ctx, const classifier_spec *spec, elbo_store *weights, elbo_dataset *data, elbo_split split,
+                                classifier_score *out);
 
 #endif

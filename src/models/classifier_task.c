@@ -3,11 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "models/model.h"
 
 struct classifier_task {
   elbo_ctx *ctx;
   classifier_spec spec;
+  double label_smoothing;
   elbo_dataset *data;
   int64_t last_step; // that `schedule` saw
   classifier_training_graph graph;
@@ -52,61 +52,22 @@ elbo_status classifier_training_build(elbo_ctx *ctx, const classifier_spec *spec
   return status;
 }
 
-static int64_t wrong_answers(const float *logits, const int32_t *label, int64_t n, int64_t classes) {
-  int64_t wrong = 0;
-  for (int64_t i = 0; i < n; i++) {
-    int64_t best = 0;
-    for (int64_t c = 1; c < classes; c++)
-      if (logits[i * classes + c] > logits[i * classes + best]) best = c;
-    wrong += best != label[i];
-  }
-  return wrong;
-}
-
-elbo_status classifier_error(elbo_ctx *ctx, const classifier_spec *spec, elbo_store *weights, elbo_dataset *data, elbo_split split,
-                             double *error) {
-  enum { AT_ONCE = 2048, BATCH = 64 };
-  elbo_dataset_info info;
-  elbo_dataset_get_info(data, &info);
-  int64_t n = info.count[split], wrong = 0;
-  elbo_array *x = NULL, *label = NULL;
-  elbo_graph *g = NULL;
-  session s = {0};
-  elbo_status status;
-  TRY_GOTO(elbo_graph_create(ctx, "classifier", &g));
-  elbo_tensor *logits = classifier_graph(spec, g, BATCH, false).logits;
-  TRY_GOTO(session_create(ctx, g, weights, BATCH, 1, &logits, &s));
-  for (int64_t first = 0; first < n; first += AT_ONCE) {
-    TRY_GOTO(elbo_dataset_read(data, split, first, AT_ONCE, 0, 0, &x, &label));
-    for (int64_t at = 0; at < x->dim[0]; at += BATCH) {
-      int64_t count = x->dim[0] - at < BATCH ? x->dim[0] - at : BATCH;
-      TRY_GOTO(session_run(&s, &(session_rows){.x = x->data}, at, count));
-      wrong += wrong_answers(session_output(&s, 0), (const int32_t *)label->data + at, count, spec->classes);
-    }
-    elbo_array_destroy(&x);
-    elbo_array_destroy(&label);
-  }
-  *error = n ? (double)wrong / (double)n : 0;
-fail:
-  session_destroy(&s);
-  elbo_array_destroy(&x);
-  elbo_array_destroy(&label);
-  return status;
-}
-
 static bool task_schedule(void *user, int64_t step, int64_t steps, const char *input, float *value) {
   classifier_task *t = user;
   (void)steps;
   t->last_step = step;
   if (strcmp(input, "label_smoothing") != 0) return false;
-  *value = (float)t->spec.network.label_smoothing;
+  *value = (float)t->label_smoothing;
   return true;
 }
 
 static elbo_status task_validate(void *user, elbo_store *weights, int64_t step, double *score) {
   classifier_task *t = user;
+  classifier_score s;
   (void)step;
-  return classifier_error(t->ctx, &t->spec, weights, t->data, ELBO_SPLIT_VALID, score);
+  TRY(classifier_score_on(t->ctx, &t->spec, weights, t->data, ELBO_SPLIT_VALID, &s));
+  *score = s.error;
+  return ELBO_OK;
 }
 
 static elbo_status task_save(void *user, elbo_store *weights, const char *directory) {
@@ -114,11 +75,12 @@ static elbo_status task_save(void *user, elbo_store *weights, const char *direct
   return classifier_directory_write(t->ctx, directory, &t->spec, weights, t->last_step + 1);
 }
 
-elbo_status classifier_task_create(elbo_ctx *ctx, const classifier_spec *spec, int64_t batch, elbo_dataset *data, classifier_task **out) {
+elbo_status classifier_task_create(elbo_ctx *ctx, const classifier_spec *spec, double label_smoothing, int64_t batch, elbo_dataset *data,
+                                   classifier_task **out) {
   *out = NULL;
   classifier_task *t = calloc(1, sizeof *t);
   if (!t) return fail_memory(ctx, sizeof *t, "a task");
-  t->ctx = ctx, t->spec = *spec, t->data = data, t->last_step = -1;
+  t->ctx = ctx, t->spec = *spec, t->label_smoothing = label_smoothing, t->data = data, t->last_step = -1;
   elbo_dataset_info info = {0};
   if (data) elbo_dataset_get_info(data, &info);
   elbo_status status = classifier_training_build(ctx, &t->spec, batch, &t->graph);
@@ -147,3 +109,26 @@ void classifier_task_destroy(classifier_task **task) {
 }
 
 const train_task *classifier_task_of(const classifier_task *t) { return &t->task; }
+
+static void destroy_of_recipe(void *self) {
+  classifier_task *t = self;
+  classifier_task_destroy(&t);
+}
+
+// Resolution, channels and classes come from the data.
+static elbo_status create_from_recipe(elbo_ctx *ctx, const preset_request *request, preset_task *out) {
+  const classifier_recipe *config = request->config;
+  elbo_dataset_info info;
+  elbo_dataset_get_info(request->data, &info);
+  classifier_spec spec = {config->model.network, {info.height, info.width, info.channels}, info.classes, info.bits};
+  TRY(classifier_spec_check(ctx, &spec, request->file));
+  classifier_task *t;
+  TRY(classifier_task_create(ctx, &spec, config->objective.label_smoothing, request->micro_batch, request->data, &t));
+  *out = (preset_task){.self = t, .task = classifier_task_of(t), .destroy = destroy_of_recipe};
+  return ELBO_OK;
+}
+
+const preset_def preset_classifier = {.name = "classifier",
+                                      .summary = "a classifier, whose features judge samples",
+                                      .sections = &classifier_sections,
+                                      .create = create_from_recipe};

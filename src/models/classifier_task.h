@@ -5,6 +5,7 @@
 #include <elbo/dataset.h>
 
 #include "models/classifier.h"
+#include "models/preset.h"
 #include "train/task.h"
 
 typedef struct classifier_training_graph {
@@ -15,15 +16,14 @@ typedef struct classifier_training_graph {
 // Inputs: "x", "label" int32 (B), "weight" (B), "label_smoothing".
 elbo_status classifier_training_build(elbo_ctx *ctx, const classifier_spec *spec, int64_t batch, classifier_training_graph *out);
 
-// How often the classifier is wrong on a split: share of wrong answers.
-elbo_status classifier_error(elbo_ctx *ctx, const classifier_spec *spec, elbo_store *weights, elbo_dataset *data, elbo_split split,
-                             double *error);
-
 typedef struct classifier_task classifier_task;
 
 // spec is copied (its list is borrowed for the task's life); data is borrowed: validation reads its held-out part (NULL: none).
-elbo_status classifier_task_create(elbo_ctx *ctx, const classifier_spec *spec, int64_t batch, elbo_dataset *data, classifier_task **out);
+elbo_status classifier_task_create(elbo_ctx *ctx, const classifier_spec *spec, double label_smoothing, int64_t batch, elbo_dataset *data,
+                                   classifier_task **out);
 void classifier_task_destroy(classifier_task **t);
 const train_task *classifier_task_of(const classifier_task *t);
+
+extern const preset_def preset_classifier;
 
 #endif

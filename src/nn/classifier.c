@@ -11,11 +11,9 @@ static const config_field classifier_fields[] = {
     CONFIG_INT(classifier_config, norm_groups, 0, 1024, "8", "", "groups of the group norms; 0: no norm"),
     CONFIG_ENUM(classifier_config, activation, "relu", ACTIVATION_NAMES, "activation"),
     CONFIG_FLOAT(classifier_config, dropout, 0, 0.95, "0.1", "", "probability of dropping, in residual blocks and before the last layer"),
-    CONFIG_FLOAT(classifier_config, label_smoothing, 0, 0.9, "0.05", "",
-                 "share of the target that is spread evenly over all classes in training"),
 };
 const config_table classifier_table =
-    CONFIG_TABLE("classifier", classifier_config, classifier_fields, "a classifier, whose features judge samples");
+    CONFIG_TABLE("network", classifier_config, classifier_fields, "layers of a classifier");
 
 int classifier_halvings(const classifier_config *c) { return (int)c->channels.count - 1 + (c->stem == 2); }
 

@@ -13,10 +13,9 @@ typedef struct classifier_config {
   int64_t norm_groups;
   int activation;
   double dropout;
-  double label_smoothing; // of training alone
 } classifier_config;
 
-extern const config_table classifier_table;
+extern const config_table classifier_table; // "network"
 
 int classifier_halvings(const classifier_config *c);
 

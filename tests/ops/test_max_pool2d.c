@@ -1,3 +1,5 @@
+#include <math.h>
+
 #include "builder_check.h"
 
 typedef struct params {
