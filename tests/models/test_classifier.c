@@ -54,8 +54,8 @@ static void test_training(void **state) {
   elbo_dataset_destroy(&data);
   elbo_model_destroy(&m);
   // data without labels, and of another size
-  float pixels[64 * 16] = {0};
-  elbo_array plain = {ELBO_F32, 4, {64, 4, 4, 1}, pixels};
+  float pixels[100 * 16] = {0};
+  elbo_array plain = {ELBO_F32, 4, {100, 4, 4, 1}, pixels};
   assert_ok(ctx, elbo_dataset_from_arrays(ctx, &plain, NULL, 0, NULL, &data));
   config.data = data, config.out = test_path("none");
   assert_status(ctx, elbo_train(ctx, recipe, &config, &trained), ELBO_ERROR_ARGUMENT, "labels");
