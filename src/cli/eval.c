@@ -73,13 +73,13 @@ static int default_split(const elbo_dataset *data, int split) {
   return split >= 0 ? split : about.count[ELBO_SPLIT_TEST] ? ELBO_SPLIT_TEST : ELBO_SPLIT_VALID;
 }
 
-// A .npy, or a folder that is neither a run nor a model: pictures made elsewhere.
-static bool holds_pictures(const char *path) {
+// A .npy, or with --features a folder that is neither a run nor a model: pictures made elsewhere.
+static bool holds_pictures(const char *path, const char *features) {
   char inside[4200];
   struct stat entry;
   size_t n = strlen(path);
   if (n > 4 && (!strcmp(path + n - 4, ".npy") || !strcmp(path + n - 4, ".npz"))) return true;
-  if (stat(path, &entry) || !S_ISDIR(entry.st_mode)) return false;
+  if (!features || stat(path, &entry) || !S_ISDIR(entry.st_mode)) return false;
   static const char *const marks[] = {"recipe.yaml", "model_index.json", "config.json"};
   for (int i = 0; i < COUNT(marks); i++) {
     snprintf(inside, sizeof inside, "%s/%s", path, marks[i]);
@@ -147,7 +147,7 @@ static int run(const command *self, int argc, char **argv) {
   if (status != ARGS_GO) return status;
   status = o.per_image ? check_output(self, o.per_image, true) : ARGS_GO;
   if (status != ARGS_GO) return status;
-  if (holds_pictures(positional.at[0])) return eval_pictures(self, &o, positional.at[0], &keys);
+  if (holds_pictures(positional.at[0], o.features)) return eval_pictures(self, &o, positional.at[0], &keys);
   elbo_ctx *ctx = NULL;
   elbo_model *model = NULL;
   elbo_model_info info;
