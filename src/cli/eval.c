@@ -168,11 +168,12 @@ static int run(const command *self, int argc, char **argv) {
   return close_model(&ctx, &model, made);
 }
 
-const command command_eval = {"eval",
-                              "RUN|x.npy|DIR --data PATH [--metrics elbo,iwae,...] [--json] [key=value ...]",
-                              "judge a model, or pictures made elsewhere, on data",
-                              "elbo and iwae are lower bounds on log p(x) in nats per example; +- is one standard error over the examples, of "
-                              "fid, kid, precision and recall over three sampling seeds. These compare only at equal n and equal weights of "
-                              "the features; _floor is what other real pictures come to.",
-                              "elbo eval run --data digits --metrics elbo,iwae --samples 100 --json",
-                              run};
+const command command_eval = {
+    "eval",
+    "RUN|x.npy|DIR --data PATH [--metrics elbo,iwae,...] [--json] [key=value ...]",
+    "judge a model, or pictures made elsewhere, on data",
+    "elbo and iwae are lower bounds on log p(x) in nats per example; +- is one standard error over the examples, of "
+    "fid, kid, precision and recall over three sampling seeds. These compare only at equal n and equal weights of "
+    "the features; _floor is what other real pictures come to.",
+    "elbo eval run --data digits --metrics elbo,iwae --samples 100 --json",
+    run};

@@ -11,10 +11,10 @@
 enum { SUBSET_LIMIT = 1000 };
 
 typedef struct kid_scratch {
-  int64_t m;          // of a subset
-  int64_t *order;     // a permutation of the larger set
-  double *x, *y;      // (m,d)
-  double *product;    // (m,m)
+  int64_t m;           // of a subset
+  int64_t *order;      // a permutation of the larger set
+  double *x, *y;       // (m,d)
+  double *product;     // (m,m)
   double *row;         // (m) sums of its rows
   double *discrepancy; // (subsets)
 } kid_scratch;
@@ -87,8 +87,7 @@ elbo_status kernel_distance_estimate(elbo_ctx *ctx, const feature_set *a, const 
   TRY_GOTO(array_new(ctx, (size_t)(s.m * s.m), sizeof *s.product, "kernels", (void **)&s.product));
   TRY_GOTO(array_new(ctx, (size_t)s.m, sizeof *s.row, "kernels", (void **)&s.row));
   TRY_GOTO(array_new(ctx, (size_t)subsets, sizeof *s.discrepancy, "discrepancies", (void **)&s.discrepancy));
-  for (int64_t i = 0; i < subsets; i++)
-    TRY_GOTO(one_discrepancy(ctx, a, b, seed_of_part(seed, (uint64_t)i), &s, &s.discrepancy[i]));
+  for (int64_t i = 0; i < subsets; i++) TRY_GOTO(one_discrepancy(ctx, a, b, seed_of_part(seed, (uint64_t)i), &s, &s.discrepancy[i]));
   mean_and_error(s.discrepancy, subsets, &out->value, &out->error);
 fail:
   free(s.order);

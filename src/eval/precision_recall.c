@@ -16,8 +16,8 @@ static elbo_status squared_norms(elbo_ctx *ctx, const feature_set *s, double **o
   return ELBO_OK;
 }
 
-// Squared distances of rows [first, first + count) of a to all of b: (count, b.n). What is below rounding is zero, so that a picture lies at
-// its twin.
+// Squared distances of rows [first, first + count) of a to all of b: (count, b.n). What is below rounding is zero, so that a picture lies
+// at its twin.
 static elbo_status squared_distances(elbo_ctx *ctx, const feature_set *a, const double *norm_a, int64_t first, int64_t count,
                                      const feature_set *b, const double *norm_b, double *out) {
   TRY(openblas_product(ctx, false, true, count, b->n, a->d, a->at + first * a->d, b->at, out));

@@ -16,11 +16,13 @@ static const config_field model_fields[] = {
     CONFIG_ENUM(struct classifier_model, preset, "classifier", "classifier", "kind of model"),
     CONFIG_SECTION(struct classifier_model, network, &classifier_table),
 };
-static const config_table classifier_model_table = CONFIG_TABLE("model", struct classifier_model, model_fields, "a classifier");
+static const config_table classifier_model_table = CONFIG_TABLE("model", struct classifier_model, model_fields, "a convolutional network");
 static const config_field objective_fields[] = {
-    CONFIG_FLOAT(struct classifier_objective, label_smoothing, 0, 0.9, "0.05", "", "share of the target that is spread evenly over all classes"),
+    CONFIG_FLOAT(struct classifier_objective, label_smoothing, 0, 0.9, "0.05", "",
+                 "share of the target that is spread evenly over all classes"),
 };
-static const config_table classifier_objective_table = CONFIG_TABLE("objective", struct classifier_objective, objective_fields, "cross-entropy");
+static const config_table classifier_objective_table =
+    CONFIG_TABLE("objective", struct classifier_objective, objective_fields, "cross-entropy");
 static const config_field section_fields[] = {
     CONFIG_SECTION(classifier_recipe, model, &classifier_model_table),
     CONFIG_SECTION(classifier_recipe, objective, &classifier_objective_table),
@@ -109,8 +111,7 @@ static elbo_status write_json_in(elbo_ctx *ctx, const char *directory, const cha
 }
 
 elbo_status classifier_directory_write(elbo_ctx *ctx, const char *directory, const classifier_spec *spec, elbo_store *store, int64_t step) {
-  classifier_index of = {"classifier",  spec->shape.height, spec->shape.width, spec->shape.channels,
-                         spec->classes, spec->bits,         step};
+  classifier_index of = {"classifier", spec->shape.height, spec->shape.width, spec->shape.channels, spec->classes, spec->bits, step};
   network_file file = {NETWORK_CLASS, spec->network};
   config_field fields[NETWORK_FIELDS];
   config_table table = network_table(fields);

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 struct classifier_task {
   elbo_ctx *ctx;
   classifier_spec spec;

@@ -18,8 +18,8 @@ const char *feature_net_name(const feature_net *net); // "classifier" or "incept
 const char *feature_net_hash(const feature_net *net); // SHA-256 of the weights' file, 64 digits; borrowed
 int64_t feature_net_dim(const feature_net *net);      // numbers a picture
 
-// x (n,H,W,C) float32 in 0..1, rounded to 8 bits first, as pictures are that anyone else would judge. A classifier takes pictures of its own
-// size; Inception any size, of 1 or 3 channels. out (n,dim) float64, owned by the caller, NULL on failure. progress may be NULL.
+// x (n,H,W,C) float32 in 0..1, rounded to 8 bits first, as pictures are that anyone else would judge. A classifier takes pictures of its
+// own size; Inception any size, of 1 or 3 channels. out (n,dim) float64, owned by the caller, NULL on failure. progress may be NULL.
 elbo_status feature_net_run(feature_net *net, const elbo_array *x, elbo_progress_fn progress, void *user, elbo_array **out);
 
 #endif

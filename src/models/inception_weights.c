@@ -69,9 +69,10 @@ fail:
   return status;
 }
 
-// Nothing but what was read, the counters of the batch norms, and the last layer.
-static elbo_status check_rest(elbo_ctx *ctx, const weights *w, elbo_store *store) {
-  static const char counter[] = ".bn.num_batches_tracked", *const parts[] = {".bn.weight", ".bn.bias", ".bn.running_mean", ".bn.running_var"};
+// Nothing but what is read, the counters of the batch norms, and the last layer.
+static elbo_status check_names(elbo_ctx *ctx, const weights *w, elbo_store *store) {
+  static const char counter[] = ".bn.num_batches_tracked", *const parts[] = {".bn.weight", ".bn.bias", ".bn.running_mean",
+                                                                             ".bn.running_var"};
   for (int64_t i = 0; i < weights_count(w); i++) {
     const tensor_view *v = weights_at(w, i);
     size_t length = strlen(v->name), n = sizeof counter - 1;
@@ -106,12 +107,12 @@ elbo_status inception_weights_read(elbo_ctx *ctx, const char *path, elbo_store *
   elbo_status status;
   TRY_GOTO(weights_open(ctx, path, &w));
   TRY_GOTO(empty_store(ctx, &store));
+  TRY_GOTO(check_names(ctx, w, store));
   for (int i = 0; i < elbo_store_count(store); i++) {
     elbo_param_info p;
     TRY_GOTO(elbo_store_get(store, i, &p));
     if (p.rank == 4) TRY_GOTO(read_unit(ctx, w, store, &p));
   }
-  TRY_GOTO(check_rest(ctx, w, store));
   elbo_store_touch(store);
   *out = store, store = NULL;
 fail:

@@ -37,9 +37,9 @@ struct elbo_model {
   int64_t step; // -1: unknown
   int64_t params;
   int batch_size;
-  vae_spec spec;                     // of a VAE
-  gaussian_mixture fitted;           // components 0: none
-  struct diffusion_model *diffusion; // of a diffusion model; owned
+  vae_spec spec;                            // of a VAE
+  gaussian_mixture fitted;                  // components 0: none
+  struct diffusion_model *diffusion;        // of a diffusion model; owned
   const struct classifier_spec *classifier; // of a classifier; in the arena
 };
 

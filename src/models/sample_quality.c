@@ -29,7 +29,7 @@ typedef struct judgement {
   const elbo_eval_config *config;
   feature_net *net;
   int64_t n;
-  elbo_array *real, *floor; // features (n,d) of the two random parts
+  elbo_array *real, *floor;  // features (n,d) of the two random parts
   feature_gaussian gaussian; // of `real`
 } judgement;
 
@@ -68,7 +68,8 @@ static elbo_status choose_n(judgement *j, elbo_dataset *data) {
   if (c->limit > 0 && c->limit < all) all = c->limit;
   if ((int64_t)info.height * info.width < 2)
     return fail(j->ctx, ELBO_ERROR_ARGUMENT, "metrics: " QUALITY_METRICS " are of pictures; these data are vectors");
-  if (all < 2) return fail(j->ctx, ELBO_ERROR_ARGUMENT, "evaluate: %lld examples in the %s split make no two halves", (long long)all, split);
+  if (all < 2)
+    return fail(j->ctx, ELBO_ERROR_ARGUMENT, "evaluate: %lld examples in the %s split make no two halves", (long long)all, split);
   j->n = c->n > 0 ? c->n : QUALITY_N;
   if (c->n <= 0 && j->n > all / 2) j->n = all / 2;
   if (c->n <= 0 && given && j->n > given) j->n = given;
@@ -79,10 +80,11 @@ static elbo_status choose_n(judgement *j, elbo_dataset *data) {
   if (given && j->n > given)
     return fail(j->ctx, ELBO_ERROR_ARGUMENT, "n: %lld pictures to judge; there are %lld", (long long)j->n, (long long)given);
   if (j->n < LEAST_PER_FEATURE * d && !c->force)
-    return fail(j->ctx, ELBO_ERROR_ARGUMENT,
-                "n: %lld pictures are fewer than %d for each of the %lld features of %s: the figures would say more of n than of the samples; "
-                "take more, another network of features, or force it",
-                (long long)j->n, LEAST_PER_FEATURE, (long long)d, c->features);
+    return fail(
+        j->ctx, ELBO_ERROR_ARGUMENT,
+        "n: %lld pictures are fewer than %d for each of the %lld features of %s: the figures would say more of n than of the samples; "
+        "take more, another network of features, or force it",
+        (long long)j->n, LEAST_PER_FEATURE, (long long)d, c->features);
   return ELBO_OK;
 }
 
@@ -143,8 +145,8 @@ static void add_figure(const judgement *j, int figure, const figures *samples, c
 static elbo_status add_more(const judgement *j, elbo_eval_result *r) {
   json_t *seeds = json_array();
   for (int s = 0; s < j->source->seeds; s++) json_array_append_new(seeds, json_integer((json_int_t)(j->config->seed + (uint64_t)s)));
-  json_t *all = json_pack("{s:s, s:s, s:s, s:I, s:I, s:b, s:o}", "judged", j->source->judged, "features", feature_net_name(j->net), "sha256",
-                          feature_net_hash(j->net), "dim", (json_int_t)feature_net_dim(j->net), "n", (json_int_t)j->n, "forced",
+  json_t *all = json_pack("{s:s, s:s, s:s, s:I, s:I, s:b, s:o}", "judged", j->source->judged, "features", feature_net_name(j->net),
+                          "sha256", feature_net_hash(j->net), "dim", (json_int_t)feature_net_dim(j->net), "n", (json_int_t)j->n, "forced",
                           j->n < LEAST_PER_FEATURE * feature_net_dim(j->net), "seeds", seeds);
   if (!r->more) r->more = json_object();
   if (json_object_set_new(r->more, "sample_quality", all)) return fail_memory(j->ctx, 1024, "JSON");
@@ -159,7 +161,8 @@ elbo_status quality_report(elbo_ctx *ctx, const quality_source *source, elbo_dat
   elbo_status status;
   if (!config->features)
     return fail(ctx, ELBO_ERROR_ARGUMENT,
-                "metrics: " QUALITY_METRICS " need features: the run of a classifier (preset classifier), or a file of Inception-v3 weights");
+                "metrics: " QUALITY_METRICS
+                " need features: the run of a classifier (preset classifier), or a file of Inception-v3 weights");
   TRY_GOTO(feature_net_open(ctx, config->features, &j.net));
   TRY_GOTO(choose_n(&j, data));
   TRY_GOTO(read_real(&j, data));

@@ -12,8 +12,7 @@ static const config_field classifier_fields[] = {
     CONFIG_ENUM(classifier_config, activation, "relu", ACTIVATION_NAMES, "activation"),
     CONFIG_FLOAT(classifier_config, dropout, 0, 0.95, "0.1", "", "probability of dropping, in residual blocks and before the last layer"),
 };
-const config_table classifier_table =
-    CONFIG_TABLE("network", classifier_config, classifier_fields, "layers of a classifier");
+const config_table classifier_table = CONFIG_TABLE("network", classifier_config, classifier_fields, "layers of a classifier");
 
 int classifier_halvings(const classifier_config *c) { return (int)c->channels.count - 1 + (c->stem == 2); }
 
@@ -26,8 +25,7 @@ classifier_output classifier_network(const classifier_config *c, elbo_tensor *x,
     snprintf(name, sizeof name, "down_blocks.%lld.downsample", (long long)level);
     if (level > 0) h = conv_layer(h, name, c->channels.at[level], 3, 2, 1, 1);
     for (int64_t block = 0; block < c->blocks; block++) {
-      block_config b = {
-          .kernel = 3, .groups = (int)c->norm_groups, .activation = c->activation, .dropout = dropout, .gain = 1};
+      block_config b = {.kernel = 3, .groups = (int)c->norm_groups, .activation = c->activation, .dropout = dropout, .gain = 1};
       snprintf(name, sizeof name, "down_blocks.%lld.resnets.%lld", (long long)level, (long long)block);
       h = residual_block(h, name, &b);
     }

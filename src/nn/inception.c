@@ -28,7 +28,8 @@ static elbo_tensor *column(elbo_tensor *x, const char *name, int64_t out, int he
 
 static elbo_tensor *max_halving(elbo_tensor *x) { return elbo_max_pool2d(x, (int[]){3, 3}, (int[]){2, 2}, NULL); }
 
-// Mean over the part of each 3x3 window that lies in the picture: the sum, as a convolution of each channel with ones, over a map of counts.
+// Mean over the part of each 3x3 window that lies in the picture: the sum, as a convolution of each channel with ones, over a map of
+// counts.
 static elbo_tensor *mean_of_neighbours(elbo_tensor *x) {
   if (!x) return NULL;
   elbo_graph *g = elbo_tensor_graph(x);

@@ -115,7 +115,8 @@ static void test_model_directory(void **state) {
   (void)state;
   elbo_ctx *ctx = test_ctx(1);
   arena *a = arena_create(1 << 14);
-  classifier_spec s = small_spec(ctx, a, "{channels: [4, 8, 8], blocks: 2, features: 7, norm_groups: 2, activation: gelu}", 24, 16, 3, 4), back;
+  classifier_spec s = small_spec(ctx, a, "{channels: [4, 8, 8], blocks: 2, features: 7, norm_groups: 2, activation: gelu}", 24, 16, 3, 4),
+                  back;
   elbo_store *store, *again;
   int64_t step;
   const char *directory = test_path("model");

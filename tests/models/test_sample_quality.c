@@ -43,7 +43,8 @@ static int set_up(void **state) {
   assert_ok(f.ctx, directory_make(f.ctx, f.classifier));
   assert_ok(f.ctx, classifier_directory_write(f.ctx, f.classifier, &c, store, 7));
   elbo_store_destroy(&store);
-  spec = spec_of(f.ctx, f.arena, "{latent: {dim: 4}, encoder: {type: mlp, hidden: [16]}, decoder: {type: mlp, hidden: [16]}}", 28, 28, 1, 0);
+  spec =
+      spec_of(f.ctx, f.arena, "{latent: {dim: 4}, encoder: {type: mlp, hidden: [16]}, decoder: {type: mlp, hidden: [16]}}", 28, 28, 1, 0);
   assert_ok(f.ctx, model_store_create(f.ctx, &spec, 2, &store));
   assert_ok(f.ctx, directory_make(f.ctx, test_path("vae")));
   assert_ok(f.ctx, model_directory_write(f.ctx, test_path("vae"), &spec, store, 3));
@@ -114,7 +115,8 @@ static void test_of_model(void **state) {
   for (int i = 0; i < 2; i++) assert_ok(f->ctx, elbo_evaluate(f->vae, f->data, &c, &r[i]));
   assert_string_equal(elbo_eval_json(r[0]), elbo_eval_json(r[1]));
   elbo_eval_destroy(&r[1]);
-  const elbo_metric *fid = find(r[0], "fid"), *floor = find(r[0], "fid_floor"), *kid = find(r[0], "kid"), *precision = find(r[0], "precision");
+  const elbo_metric *fid = find(r[0], "fid"), *floor = find(r[0], "fid_floor"), *kid = find(r[0], "kid"),
+                    *precision = find(r[0], "precision");
   assert_true(find(r[0], "recon") && fid && floor && kid && precision && find(r[0], "recall") && find(r[0], "kid_floor"));
   assert_true(fid->n == 200 && fid->value > 3 * floor->value && floor->value > 0 && fid->stderr_ > 0 && kid->mc_stderr > 0);
   assert_true(find(r[0], "recall")->value < find(r[0], "recall_floor")->value && isnan(floor->stderr_));
@@ -135,7 +137,8 @@ static void test_of_model(void **state) {
     sample.n = 200, sample.seed = (uint64_t)s;
     assert_ok(f->ctx, elbo_sample(f->vae, &sample, &x));
     assert_ok(f->ctx, feature_net_run(net, x, NULL, NULL, &b));
-    assert_ok(f->ctx, frechet_distance(f->ctx, &(feature_set){200, FEATURES, a->data}, &(feature_set){200, FEATURES, b->data}, &distance[s]));
+    assert_ok(f->ctx,
+              frechet_distance(f->ctx, &(feature_set){200, FEATURES, a->data}, &(feature_set){200, FEATURES, b->data}, &distance[s]));
     mean += distance[s] / 3;
     elbo_array_destroy(&x), elbo_array_destroy(&b);
   }
@@ -172,8 +175,7 @@ static void test_of_pictures(void **state) {
   for (int64_t i = 0; i < elbo_array_count(x); i++) ((float *)x->data)[i] = (float)test_uniform(&random);
   c.metrics = "fid,recall";
   assert_ok(f->ctx, elbo_evaluate_pictures(f->ctx, x, f->data, &c, &r));
-  if (!(find(r, "fid")->value > 4 * find(r, "fid_floor")->value && find(r, "recall") && !find(r, "kid")))
-    fail_msg("%s", elbo_eval_json(r));
+  if (!(find(r, "fid")->value > 4 * find(r, "fid_floor")->value && find(r, "recall") && !find(r, "kid"))) fail_msg("%s", elbo_eval_json(r));
   elbo_eval_destroy(&r);
   elbo_array_destroy(&x);
 }
