@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +24,7 @@ static struct {
   char *(*config)(void);
   int (*parallel)(void);
   void (*set_threads)(int);
+  char version_text[48];
   bool open;
 } blas;
 
@@ -50,14 +52,18 @@ static void open_library(void) {
                 look_up(library, "openblas_set_num_threads", &blas.set_threads);
     if (!blas.open) dlclose(library); // otherwise never: libgomp's threads may be inside
   }
-  // A build with threads of its own would bring a second runtime to the same cores.
-  if (blas.open && blas.parallel() != PARALLEL_OPENMP) blas.set_threads(1);
+  if (!blas.open) return;
+  bool openmp = blas.parallel() == PARALLEL_OPENMP;
+  if (!openmp) blas.set_threads(1); // threads of its own would be a second runtime on the same cores
+  char number[16] = "?";
+  sscanf(blas.config(), "OpenBLAS %15s", number);
+  snprintf(blas.version_text, sizeof blas.version_text, "%s (%s)", number, openmp ? "OpenMP" : "not the OpenMP build: one thread");
 }
 
 const char *openblas_version(void) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   pthread_once(&once, open_library);
-  return blas.open ? blas.config() : NULL;
+  return blas.open ? blas.version_text : NULL;
 }
 
 static elbo_status check(elbo_ctx *ctx, int64_t a, int64_t b, int64_t c) {

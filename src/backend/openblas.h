@@ -7,7 +7,7 @@
 
 #include "core/ctx.h"
 
-// What is open, "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH ..."; NULL: none can be opened.
+// What is open, "0.3.21 (OpenMP)"; NULL: none can be opened.
 const char *openblas_version(void);
 
 // c = op(a) op(b), all row-major: op(a) (m,k), op(b) (k,n), c (m,n). transpose_a: a is stored (k,m); transpose_b: b is stored (n,k).
