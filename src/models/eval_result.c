@@ -71,8 +71,10 @@ elbo_status eval_result_finish(const elbo_model *m, const elbo_eval_config *conf
     json_object_set_new(metrics, v->name, one);
   }
   json_object_set_new(all, "metrics", metrics);
-  json_object_set_new(all, "weights", json_string(m->raw ? "raw" : "ema"));
-  json_object_set_new(all, "step", json_integer(m->step));
+  if (m) {
+    json_object_set_new(all, "weights", json_string(m->raw ? "raw" : "ema"));
+    json_object_set_new(all, "step", json_integer(m->step));
+  }
   json_object_set_new(all, "split", json_string(split_text(config->split)));
   json_object_set_new(all, "seed", // JSON's whole numbers end at 2^63 here
                       config->seed <= INT64_MAX ? json_integer((json_int_t)config->seed)
@@ -80,7 +82,7 @@ elbo_status eval_result_finish(const elbo_model *m, const elbo_eval_config *conf
   json_object_update(all, r->more);
   r->json = json_dumps(all, JSON_INDENT(2) | JSON_SORT_KEYS);
   json_decref(all);
-  return r->json ? ELBO_OK : fail_memory(m->ctx, 4096, "JSON");
+  return r->json ? ELBO_OK : fail_memory(m ? m->ctx : NULL, 4096, "JSON");
 }
 
 bool metric_asked(const char *list, const char *usual, const char *name) {

@@ -27,7 +27,7 @@ void metric_note(elbo_metric *m, const char *text);
 double *doubles_copy(const double *v, int64_t n); // NULL when out of memory
 // Puts `name: [v...]` beside the metrics.
 void eval_result_list(elbo_eval_result *r, const char *name, const double *v, int64_t n);
-// Makes the JSON text: the last thing.
+// Makes the JSON text: the last thing. m NULL: no model was judged.
 elbo_status eval_result_finish(const elbo_model *m, const elbo_eval_config *config, elbo_eval_result *r);
 
 // Keeps a random `limit` of the examples, chosen by the seed, in their order. label may be NULL.

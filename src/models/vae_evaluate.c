@@ -10,6 +10,7 @@
 #include "eval/statistics.h"
 #include "models/estimate.h"
 #include "models/eval_result.h"
+#include "models/sample_quality.h"
 
 enum { DEFAULT_SAMPLES = 100, CODES_LIMIT = 2000, GAP_LIMIT = 1000, BOUND_DRAWS = 2 };
 
@@ -25,7 +26,7 @@ typedef struct evaluation {
   elbo_eval_result *out;
 } evaluation;
 
-#define METRICS "elbo, iwae, recon, kl, nll, bits_per_dim, active_units, mutual_information, mismatch, psnr, mse, ssim"
+#define METRICS "elbo, iwae, recon, kl, nll, bits_per_dim, active_units, mutual_information, mismatch, psnr, mse, ssim, " QUALITY_METRICS
 
 static bool all_binary(const elbo_array *x) {
   const float *v = x->data;
@@ -276,6 +277,7 @@ elbo_status vae_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_conf
   if (nll) TRY_GOTO(report_nll(&e));
   if (asked(&e, "active_units") || asked(&e, "mutual_information") || asked(&e, "mismatch")) TRY_GOTO(report_codes(&e));
   if (asked(&e, "psnr") || asked(&e, "mse") || asked(&e, "ssim")) TRY_GOTO(report_pictures(&e));
+  if (quality_asked(config->metrics)) TRY_GOTO(model_quality_report(m, true, data, config, e.out));
   TRY_GOTO(eval_result_finish(m, config, e.out));
   *out = e.out, e.out = NULL;
 fail:
