@@ -34,22 +34,23 @@ typedef struct process_config {
 extern const config_table process_table;
 
 typedef struct process_point {
-  double alpha, sigma, logsnr;   // logsnr = 2 log(alpha / sigma); may be infinite at the ends
+  double alpha, sigma, logsnr;    // logsnr = 2 log(alpha / sigma); may be infinite at the ends
   double dalpha, dsigma, dlogsnr; // d/dt; of a discrete process those of the interpolation
 } process_point;
 
 typedef struct process process;
 
-// The config's lists are copied. Betas outside (0,1) and ends in the wrong order are refused by key, `where` ("FILE: model.process") in front.
+// The config's lists are copied. Betas outside (0,1) and ends in the wrong order are refused by key, `where` ("FILE: model.process") in
+// front.
 elbo_status process_create(elbo_ctx *ctx, const process_config *config, const char *where, process **out);
 // A variance-preserving process from its falling log-SNR (a learned one); fn(user, t, &logsnr, &dlogsnr).
 typedef void (*logsnr_fn)(void *user, double t, double *logsnr, double *dlogsnr);
 elbo_status process_create_custom(elbo_ctx *ctx, logsnr_fn fn, void *user, process **out);
 void process_destroy(process **p);
 
-int64_t process_steps(const process *p);                     // T; 0: continuous
-const double *process_alpha_bar(const process *p);           // (T) cumulative products of 1 - beta; NULL: continuous
-process_point process_at(const process *p, double t);        // t in [0,1]
+int64_t process_steps(const process *p);                        // T; 0: continuous
+const double *process_alpha_bar(const process *p);              // (T) cumulative products of 1 - beta; NULL: continuous
+process_point process_at(const process *p, double t);           // t in [0,1]
 double process_time_of_logsnr(const process *p, double logsnr); // cut to [0,1]
 
 #endif

@@ -18,12 +18,12 @@ typedef struct sampler_request {
   const scheduler_config *scheduler; // sampler, its options, prediction, step spacing, thresholding
   const process *process;
   int64_t rows, size;
-  int steps;                    // network calls are a multiple of this for methods of several stages
-  uint64_t seed;                // noise of a stochastic step is Philox(seed; step, sample_index[row], element)
-  const int64_t *sample_index;  // (rows)
+  int steps;                   // network calls are a multiple of this for methods of several stages
+  uint64_t seed;               // noise of a stochastic step is Philox(seed; step, sample_index[row], element)
+  const int64_t *sample_index; // (rows)
   network_fn network;
   void *user;
-  elbo_progress_fn progress;    // done and total in steps; may be NULL
+  elbo_progress_fn progress; // done and total in steps; may be NULL
   void *progress_user;
 } sampler_request;
 

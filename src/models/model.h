@@ -7,17 +7,47 @@
 #include "eval/gaussian_mixture.h"
 #include "models/vae_graph.h"
 
+enum { APPLY_OUTPUTS = 8 };
+
+// What a kind of model can do: the calls of elbo/model.h, which check what is common to all kinds. NULL: it cannot, and `why_not` says why.
+typedef struct model_kind {
+  const char *preset;
+  const char *const *class_names; // "_class_name" of the directories that it opens; NULL-terminated
+  const char *why_not;            // "has no encoder"
+  // Reads configuration and weights of `directory` (m->raw: raw weights) into m, whose ctx, arena and batch_size are set.
+  elbo_status (*open)(elbo_model *m, const char *directory);
+  void (*close)(elbo_model *m); // what open made beside the store; may be NULL
+  void (*info)(const elbo_model *m, elbo_model_info *out);
+  elbo_status (*sample)(elbo_model *m, const elbo_sample_config *config, elbo_array **x);
+  elbo_status (*reconstruct)(elbo_model *m, const elbo_array *x, const elbo_array *label, int sample, uint64_t seed, elbo_array **out);
+  elbo_status (*encode)(elbo_model *m, const elbo_array *x, const elbo_array *label, elbo_array **mean, elbo_array **stddev);
+  elbo_status (*decode)(elbo_model *m, const elbo_array *codes, const elbo_array *label, elbo_array **x);
+  elbo_status (*interpolate)(elbo_model *m, const elbo_array *a, const elbo_array *b, int label, int steps, elbo_array **x);
+  elbo_status (*evaluate)(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out);
+  // `component`: the folder of the directory that was named ("unet"), NULL: the directory itself
+  elbo_status (*apply)(elbo_model *m, const char *component, int n_in, const elbo_named_array *in, int n_out, elbo_named_array *out);
+} model_kind;
+
 struct elbo_model {
   elbo_ctx *ctx;
-  arena *arena; // lists and strings of spec
-  vae_spec spec;
+  const model_kind *kind;
+  arena *arena; // lists and strings of what follows
   elbo_store *store;
-  gaussian_mixture fitted; // components 0: none
   bool raw;
   int64_t step; // -1: unknown
   int64_t params;
   int batch_size;
+  vae_spec spec;                     // of a VAE
+  gaussian_mixture fitted;           // components 0: none
+  struct diffusion_model *diffusion; // of a diffusion model; owned
 };
+
+extern const model_kind model_kind_vae;
+elbo_status vae_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out);
+elbo_status vae_apply(elbo_model *m, const char *component, int n_in, const elbo_named_array *in, int n_out, elbo_named_array *out);
+
+// The "_class_name" of a model directory's model_index.json, or of a component's config.json where there is no index; in the arena.
+elbo_status model_directory_class(elbo_ctx *ctx, arena *a, const char *directory, const char **out);
 
 // DIRECTORY/model_index.json, and for encoder, decoder and prior NAME/config.json and NAME/diffusion_pytorch_model.safetensors. `directory`
 // exists. Parameters of a store are named "encoder.…", "decoder.…", "prior.…".

@@ -157,19 +157,32 @@ elbo_status model_directory_write(elbo_ctx *ctx, const char *directory, const va
   return ELBO_OK;
 }
 
+// The index of a directory, or the configuration of a component that stands alone. JSON is YAML, and so come file and line into every
+// message.
+static elbo_status read_index(elbo_ctx *ctx, arena *a, const char *directory, char path[PATH_MAX], yaml_node **root) {
+  if (!directory_exists(directory))
+    return fail(ctx, ELBO_ERROR_IO, "%s: no such directory; a model or run directory was expected", directory);
+  TRY(path_join(ctx, path, PATH_MAX, directory, "model_index.json"));
+  if (!file_exists(path)) TRY(path_join(ctx, path, PATH_MAX, directory, "config.json"));
+  if (!file_exists(path)) return fail(ctx, ELBO_ERROR_FORMAT, "%s: not a model directory: it has no model_index.json", directory);
+  return yaml_read(ctx, a, path, root);
+}
+
+elbo_status model_directory_class(elbo_ctx *ctx, arena *a, const char *directory, const char **out) {
+  char path[PATH_MAX];
+  yaml_node *root = NULL;
+  TRY(read_index(ctx, a, directory, path, &root));
+  const yaml_node *name = root && root->kind == YAML_MAP ? yaml_get(root, "_class_name") : NULL;
+  if (!name || name->kind != YAML_SCALAR) return fail(ctx, ELBO_ERROR_FORMAT, "%s: _class_name: missing", path);
+  *out = name->text;
+  return ELBO_OK;
+}
+
 elbo_status model_directory_read_spec(elbo_ctx *ctx, arena *a, const char *directory, vae_spec *spec, int64_t *step) {
   char path[PATH_MAX], folder[PATH_MAX];
   yaml_node *root = NULL;
   *spec = (vae_spec){0};
-  if (!directory_exists(directory))
-    return fail(ctx, ELBO_ERROR_IO, "%s: no such directory; a model or run directory was expected", directory);
-  TRY(path_join(ctx, path, sizeof path, directory, "model_index.json"));
-  if (!file_exists(path)) return fail(ctx, ELBO_ERROR_FORMAT, "%s: not a model directory: it has no model_index.json", directory);
-  TRY(yaml_read(ctx, a, path, &root)); // JSON is YAML, and so come file and line into every message
-  const yaml_node *class_name = root && root->kind == YAML_MAP ? yaml_get(root, "_class_name") : NULL;
-  if (!class_name || class_name->kind != YAML_SCALAR || strcmp(class_name->text, "ElboVAE") != 0)
-    return fail(ctx, ELBO_ERROR_UNSUPPORTED, "%s: _class_name: ElboVAE was expected, not %s", path,
-                class_name && class_name->kind == YAML_SCALAR ? class_name->text : "nothing");
+  TRY(read_index(ctx, a, directory, path, &root));
   const yaml_node *of = yaml_get(root, "_elbo");
   if (!of) return fail(ctx, ELBO_ERROR_FORMAT, "%s: _elbo: missing", path);
   index_config index;

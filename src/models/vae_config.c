@@ -59,6 +59,12 @@ static const config_field objective_fields[] = {
 };
 const config_table objective_table = CONFIG_TABLE("objective", objective_config, objective_fields, "what training raises");
 
+static const config_field section_fields[] = {
+    CONFIG_SECTION(vae_recipe, model, &model_table),
+    CONFIG_SECTION(vae_recipe, objective, &objective_table),
+};
+const config_table vae_sections = CONFIG_TABLE("vae", vae_recipe, section_fields, "a variational autoencoder");
+
 likelihood vae_likelihood(const vae_spec *spec, bool training) {
   const decoder_config *d = &spec->model.decoder;
   return (likelihood){.kind = d->likelihood,

@@ -53,6 +53,13 @@ typedef struct objective_config {
   int64_t samples;
 } objective_config;
 
+// What a recipe says of a VAE.
+typedef struct vae_recipe {
+  model_config model;
+  objective_config objective;
+} vae_recipe;
+
+extern const config_table vae_sections; // of vae_recipe
 extern const config_table model_table, objective_table, latent_table, prior_table, condition_table;
 
 // A model on data of a certain shape: all that its graphs depend on.

@@ -221,3 +221,30 @@ void vae_task_destroy(vae_task **task) {
 }
 
 const train_task *vae_task_of(const vae_task *t) { return &t->task; }
+
+static void destroy_of_recipe(void *self) {
+  vae_task *t = self;
+  vae_task_destroy(&t);
+}
+
+// Resolution, channels and classes come from the data.
+static elbo_status create_from_recipe(elbo_ctx *ctx, const preset_request *request, preset_task *out) {
+  const vae_recipe *config = request->config;
+  elbo_dataset_info info;
+  elbo_dataset_get_info(request->data, &info);
+  vae_spec spec = {.model = config->model,
+                   .shape = {info.height, info.width, info.channels},
+                   .classes = info.classes,
+                   .bits = info.bits,
+                   .binarize = request->stage->data.binarize,
+                   .dequantize = request->stage->data.dequantize};
+  TRY(vae_spec_check(ctx, &spec, request->file));
+  TRY(objective_check(ctx, &config->objective, &spec, request->file));
+  vae_task *t;
+  TRY(vae_task_create(ctx, &spec, &config->objective, request->micro_batch, request->data, (uint64_t)request->stage->train.seed, &t));
+  *out = (preset_task){.self = t, .task = vae_task_of(t), .destroy = destroy_of_recipe};
+  return ELBO_OK;
+}
+
+const preset_def preset_vae = {
+    .name = "vae", .summary = "a variational autoencoder", .sections = &vae_sections, .create = create_from_recipe};

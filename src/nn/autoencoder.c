@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "nn/attention_block.h"
+
 static const config_field encoder_fields[] = {
     CONFIG_ENUM(encoder_config, type, "conv", "mlp|conv|resnet", "kind of network"),
     CONFIG_INTS(encoder_config, channels, 1, 4096, "[32, 64]", "",
@@ -118,7 +120,7 @@ static elbo_tensor *middle(elbo_tensor *h, const block_config *block, int groups
   if (!g) return NULL;
   elbo_scope_push(g, "mid_block");
   h = residual_block(h, "resnets.0", block);
-  h = attention_block(h, "attentions.0", groups, 0);
+  h = attention_block(h, "attentions.0", &(attention_block_config){.groups = groups});
   h = residual_block(h, "resnets.1", block);
   elbo_scope_pop(g);
   return h;

@@ -5,6 +5,7 @@
 #include "core/config.h"
 #include "nn/layers.h"
 #include "nn/likelihood.h"
+#include "nn/residual_block.h"
 
 typedef enum network_type { NETWORK_MLP, NETWORK_CONV, NETWORK_RESNET } network_type;
 

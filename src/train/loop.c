@@ -107,7 +107,7 @@ static elbo_status make_optimizer(trainer *t, phase_state *p, const trained_list
 
 static elbo_status make_plan(trainer *t, phase_state *p, const trained_list *list) {
   const train_phase *def = p->def;
-  size_t most = (size_t)(2 + def->n_metrics + list->n);
+  size_t most = (size_t)(3 + def->n_metrics + list->n);
   void *memory;
   TRY(array_new(t->ctx, most, sizeof(elbo_tensor *), "a phase's outputs", &memory));
   elbo_tensor **outputs = memory;
@@ -116,6 +116,7 @@ static elbo_status make_plan(trainer *t, phase_state *p, const trained_list *lis
   int n = 0;
   outputs[n++] = def->loss;
   if (def->enable) outputs[n++] = def->enable;
+  if (def->observed) outputs[n++] = def->observed;
   for (int i = 0; i < def->n_metrics; i++) outputs[n++] = def->metrics[i].value;
   int first_gradient = n;
   for (int64_t k = 0; status == ELBO_OK && k < list->n; k++)
@@ -296,6 +297,7 @@ static double gather_values(trainer *t, phase_state *p, double share) {
   int output = 0;
   v->at[0] += share * (double)*(const float *)elbo_plan_output(p->plan, output++);
   double enable = def->enable ? share * (double)*(const float *)elbo_plan_output(p->plan, output++) : share;
+  if (def->observed) output++;
   for (int i = 0; i < def->n_metrics; i++) {
     const float *from = elbo_plan_output(p->plan, output++);
     v++;
@@ -322,6 +324,10 @@ static elbo_status run_part(trainer *t, phase_state *p, int64_t part, double *en
   if (!isfinite(norm)) {
     *finite = false;
     return not_finite(t, p, batch, "gradient norm", norm);
+  }
+  if (p->def->observed && t->task->observe) {
+    train_rows rows = rows_of_batch(t, batch);
+    t->task->observe(t->task->user, &rows, elbo_plan_output(p->plan, p->def->enable ? 2 : 1));
   }
   if (t->micro) {
     optimizer_accumulate(p->optimizer, t->gradient, t->micro, part == 0);

@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "nn/layers.h"
+#include "nn/attention_block.h"
+#include "nn/residual_block.h"
 
 static void run(elbo_ctx *ctx, elbo_tensor *(*build)(elbo_graph *g), int fuse, elbo_backend_kind backend, double *out, int64_t n) {
   elbo_graph *g;
@@ -57,7 +58,7 @@ static elbo_tensor *block(elbo_graph *g) {
 }
 static elbo_tensor *wider(elbo_graph *g) {
   block_config c = {.out = 8, .kernel = 3, .groups = 4, .activation = ACTIVATION_GELU, .gain = 0.5};
-  return attention_block(residual_block(map_b(g), "one", &c), "attention", 4, 4);
+  return attention_block(residual_block(map_b(g), "one", &c), "attention", &(attention_block_config){.groups = 4, .head_dim = 4});
 }
 static elbo_tensor *transposed(elbo_graph *g) {
   elbo_tensor *x = elbo_input(g, "a", ELBO_F32, 4, (int64_t[]){2, 2, 2, 5});

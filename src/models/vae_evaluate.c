@@ -1,26 +1,17 @@
-// elbo_evaluate: which numbers may be called a log-likelihood is decided here, in one place (`what_is_scored`).
+// What a VAE is worth: which numbers may be called a log-likelihood is decided here, in one place (`what_is_scored`).
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/json.h"
 #include "core/philox.h"
 #include "eval/codes.h"
 #include "eval/pictures.h"
 #include "eval/statistics.h"
 #include "models/estimate.h"
+#include "models/eval_result.h"
 
-enum { MAX_METRICS = 24, CODES_LIMIT = 2000, GAP_LIMIT = 1000, BOUND_DRAWS = 2 };
-
-struct elbo_eval_result {
-  elbo_metric metric[MAX_METRICS];
-  double *per_image[MAX_METRICS]; // NULL: none
-  int count;
-  double *kl_each, *kl_group, *variance;
-  int64_t code_size, groups;
-  char *json;
-};
+enum { CODES_LIMIT = 2000, GAP_LIMIT = 1000, BOUND_DRAWS = 2 };
 
 typedef struct evaluation {
   elbo_model *m;
@@ -34,11 +25,7 @@ typedef struct evaluation {
   elbo_eval_result *out;
 } evaluation;
 
-static const char *const split_name[] = {"train", "valid", "test"};
-
-void elbo_eval_defaults(elbo_eval_config *config) {
-  *config = (elbo_eval_config){.size = sizeof *config, .split = ELBO_SPLIT_TEST, .samples = 100};
-}
+#define METRICS "elbo, iwae, recon, kl, nll, bits_per_dim, active_units, mutual_information, mismatch, psnr, mse, ssim"
 
 static bool all_binary(const elbo_array *x) {
   const float *v = x->data;
@@ -63,26 +50,6 @@ static void what_is_scored(evaluation *e) {
   }
 }
 
-// Takes per_image over (may be NULL).
-static elbo_metric *add(elbo_eval_result *r, const char *name, const char *unit, double value, double error, int64_t n, double *per_image) {
-  if (r->count == MAX_METRICS) {
-    free(per_image);
-    return &r->metric[MAX_METRICS - 1];
-  }
-  elbo_metric *m = &r->metric[r->count];
-  r->per_image[r->count++] = per_image;
-  *m = (elbo_metric){.value = value, .stderr_ = error, .mc_stderr = NAN, .n = n};
-  snprintf(m->name, sizeof m->name, "%s", name);
-  snprintf(m->unit, sizeof m->unit, "%s", unit);
-  return m;
-}
-
-static double *copy_of(const double *v, int64_t n) {
-  double *out = malloc((size_t)(n ? n : 1) * sizeof *out);
-  if (out) memcpy(out, v, (size_t)n * sizeof *out);
-  return out;
-}
-
 static double root_of_sum(const double *variance, int64_t n) {
   double sum = 0;
   for (int64_t i = 0; i < n; i++) sum += variance[i];
@@ -90,47 +57,19 @@ static double root_of_sum(const double *variance, int64_t n) {
 }
 
 static bool asked(const evaluation *e, const char *name) {
-  const char *usual =
-      e->m->spec.shape.height * e->m->spec.shape.width > 1 ? "elbo,recon,kl,active_units,psnr" : "elbo,recon,kl,active_units";
-  const char *list = e->config->metrics ? e->config->metrics : usual;
-  size_t length = strlen(name);
-  for (const char *at = list; *at;) {
-    at += strspn(at, ", ");
-    size_t n = strcspn(at, ", ");
-    if (n == length && strncmp(at, name, n) == 0) return true;
-    at += n;
-  }
-  return false;
+  bool pictures = e->m->spec.shape.height * e->m->spec.shape.width > 1;
+  return metric_asked(e->config->metrics, pictures ? "elbo,recon,kl,active_units,psnr" : "elbo,recon,kl,active_units", name);
 }
-
-static elbo_status check_names(elbo_ctx *ctx, const char *list) {
-  static const char *const known[] = {"elbo",     "iwae", "recon", "kl",  "nll", "bits_per_dim", "active_units", "mutual_information",
-                                      "mismatch", "psnr", "mse",   "ssim"};
-  for (const char *at = list ? list : ""; *at;) {
-    at += strspn(at, ", ");
-    size_t n = strcspn(at, ", "), i = 0, count = sizeof known / sizeof *known;
-    while (n && i < count && !(strlen(known[i]) == n && strncmp(known[i], at, n) == 0)) i++;
-    if (n && i == count)
-      return fail(ctx, ELBO_ERROR_ARGUMENT,
-                  "metrics: unknown name '%.*s'; known are elbo, iwae, recon, kl, nll, bits_per_dim, active_units, mutual_information, "
-                  "mismatch, psnr, "
-                  "mse, ssim",
-                  (int)n, at);
-    at += n;
-  }
-  return ELBO_OK;
-}
-
-static void note(elbo_metric *m, const char *text) { snprintf(m->note, sizeof m->note, "%s", text); }
 
 static void report_bound(evaluation *e) {
   const bound_estimate *b = &e->bound;
   double mean, error, mc = b->draw_variance ? root_of_sum(b->draw_variance, b->n) : NAN;
   mean_and_error(b->elbo, b->n, &mean, &error);
   if (asked(e, "elbo")) {
-    elbo_metric *m = add(e->out, e->proper ? "elbo" : "bound_unnormalised", "nats/image", mean, error, b->n, copy_of(b->elbo, b->n));
+    elbo_metric *m =
+        eval_result_add(e->out, e->proper ? "elbo" : "bound_unnormalised", "nats/image", mean, error, b->n, doubles_copy(b->elbo, b->n));
     m->mc_stderr = mc;
-    note(m, e->proper ? "one-sample bound, averaged over 2 draws" : e->why);
+    metric_note(m, e->proper ? "one-sample bound, averaged over 2 draws" : e->why);
   }
   double size = (double)(e->m->spec.shape.height * e->m->spec.shape.width * e->m->spec.shape.channels), scale = 1 / (size * log(2));
   likelihood l = vae_likelihood(&e->m->spec, false);
@@ -139,21 +78,22 @@ static void report_bound(evaluation *e) {
     log_warning(e->m->ctx, "bits_per_dim is left out: %s", e->proper ? "it is of 8-bit pixels and a likelihood of theirs" : e->why);
   if (e->proper && pixels && (asked(e, "bits_per_dim") || !e->config->metrics)) {
     // a density of (v + u)/256 bounds the probability of v from below by 256^-D times itself [Theis16 sec. 3.1]
-    elbo_metric *m = add(e->out, "bits_per_dim", "bits/dim", -mean * scale + (likelihood_discrete(&l) ? 0 : 8), error * scale, b->n, NULL);
+    elbo_metric *m =
+        eval_result_add(e->out, "bits_per_dim", "bits/dim", -mean * scale + (likelihood_discrete(&l) ? 0 : 8), error * scale, b->n, NULL);
     m->mc_stderr = mc * scale;
-    note(m, "upper bound, from the one-sample bound");
+    metric_note(m, "upper bound, from the one-sample bound");
   }
   if (asked(e, "recon")) {
     mean_and_error(b->recon, b->n, &mean, &error);
-    elbo_metric *m = add(e->out, "recon", "nats/image", mean, error, b->n, copy_of(b->recon, b->n));
-    if (!e->proper) note(m, e->why);
+    elbo_metric *m = eval_result_add(e->out, "recon", "nats/image", mean, error, b->n, doubles_copy(b->recon, b->n));
+    if (!e->proper) metric_note(m, e->why);
   }
   if (asked(e, "kl")) {
     mean_and_error(b->kl, b->n, &mean, &error);
-    add(e->out, "kl", "nats/image", mean, error, b->n, copy_of(b->kl, b->n));
+    eval_result_add(e->out, "kl", "nats/image", mean, error, b->n, doubles_copy(b->kl, b->n));
   }
-  e->out->code_size = b->code_size, e->out->groups = b->groups;
-  if (b->kl_each) e->out->kl_each = copy_of(b->kl_each, b->code_size), e->out->kl_group = copy_of(b->kl_group, b->groups);
+  if (b->kl_each && b->code_size <= 4096) eval_result_list(e->out, "kl_per_dim", b->kl_each, b->code_size);
+  if (b->kl_each && b->groups > 1) eval_result_list(e->out, "kl_per_group", b->kl_group, b->groups);
 }
 
 static elbo_status report_iwae(evaluation *e) {
@@ -166,12 +106,12 @@ static elbo_status report_iwae(evaluation *e) {
   TRY_GOTO(estimate_importance(e->m, e->x, e->label, NULL, e->config->samples, seed_of_part(e->config->seed, 101), e->config->progress,
                                e->config->progress_user, log_p, effective, variance));
   mean_and_error(log_p, n, &mean, &error);
-  elbo_metric *m = add(e->out, e->proper ? "iwae" : "iwae_unnormalised", "nats/image", mean, error, n, log_p);
+  elbo_metric *m = eval_result_add(e->out, e->proper ? "iwae" : "iwae_unnormalised", "nats/image", mean, error, n, log_p);
   log_p = NULL;
   m->mc_stderr = root_of_sum(variance, n), m->k = e->config->samples;
-  if (!e->proper) note(m, e->why);
+  if (!e->proper) metric_note(m, e->why);
   mean_and_error(effective, n, &mean, &error);
-  m = add(e->out, "iwae_effective_samples", "samples", mean, error, n, effective);
+  m = eval_result_add(e->out, "iwae_effective_samples", "samples", mean, error, n, effective);
   effective = NULL;
   m->k = e->config->samples;
 fail:
@@ -204,15 +144,15 @@ static elbo_status report_nll(evaluation *e) {
   for (int64_t i = 0; i < part; i++) log_p[i] -= e->bound.elbo[order[i]];
   mean_and_error(e->bound.elbo, n, &mean, &error);
   mean_and_error(log_p, part, &gap, &gap_error);
-  elbo_metric *m = add(e->out, e->proper ? "nll" : "nll_unnormalised", "nats/image", -(mean + gap),
-                       sqrt(error * error + gap_error * gap_error), n, NULL);
+  elbo_metric *m = eval_result_add(e->out, e->proper ? "nll" : "nll_unnormalised", "nats/image", -(mean + gap),
+                                   sqrt(error * error + gap_error * gap_error), n, NULL);
   double bound_mc = e->bound.draw_variance ? root_of_sum(e->bound.draw_variance, n) : 0;
   m->k = e->config->samples, m->mc_stderr = sqrt(bound_mc * bound_mc + pow(root_of_sum(variance, part), 2));
   if (e->proper)
     snprintf(m->note, sizeof m->note, "bound on %lld images less its gap (%.3f) to k = %d on %lld random ones", (long long)n, gap, m->k,
              (long long)part);
   else
-    note(m, e->why);
+    metric_note(m, e->why);
 fail:
   elbo_array_destroy(&x);
   elbo_array_destroy(&label);
@@ -230,20 +170,20 @@ static elbo_status report_codes(evaluation *e) {
   if (e->label) part_label = *e->label, part_label.dim[0] = part.dim[0];
   int64_t n = part.dim[0];
   code_sample c;
-  double *each = NULL, mean, error;
+  double *each = NULL, *variance = NULL, mean, error;
   elbo_status status;
   TRY(sample_codes(e->m, &part, e->label ? &part_label : NULL, seed_of_part(e->config->seed, 103), &c));
   if (asked(e, "active_units")) {
-    TRY_GOTO(array_new(ctx, (size_t)c.d, sizeof(double), "variances", (void **)&e->out->variance));
-    elbo_metric *m = add(e->out, "active_units", "numbers", (double)active_units(c.mean->data, n, c.d, e->out->variance),
-                         active_units_error(c.mean->data, n, c.d), n, NULL);
+    TRY_GOTO(array_new(ctx, (size_t)c.d, sizeof(double), "variances", (void **)&variance));
+    elbo_metric *m = eval_result_add(e->out, "active_units", "numbers", (double)active_units(c.mean->data, n, c.d, variance),
+                                     active_units_error(c.mean->data, n, c.d), n, NULL);
     snprintf(m->note, sizeof m->note, "of %lld; variance of the posterior mean over the data above 0.01", (long long)c.d);
   }
   if (mi) {
     TRY_GOTO(array_new(ctx, (size_t)n, sizeof(double), "scores", (void **)&each));
     TRY_GOTO(index_code_information(ctx, c.mean->data, c.std->data, c.code->data, n, c.d, each));
     mean_and_error(each, n, &mean, &error);
-    elbo_metric *m = add(e->out, "mutual_information", "nats", mean, error, n, each);
+    elbo_metric *m = eval_result_add(e->out, "mutual_information", "nats", mean, error, n, each);
     each = NULL;
     double ceiling = log((double)n);
     snprintf(m->note, sizeof m->note, "index-code information; ceiling ln %lld = %.3f%s", (long long)n, ceiling,
@@ -253,11 +193,12 @@ static elbo_status report_codes(evaluation *e) {
     double discrepancy, p_value;
     int64_t few = n < 1000 ? n : 1000;
     TRY_GOTO(two_sample_test(ctx, c.code->data, c.prior->data, few, c.d, 99, e->config->seed, &discrepancy, &error, &p_value));
-    elbo_metric *m = add(e->out, "mismatch", "squared MMD", discrepancy, error, few, NULL);
+    elbo_metric *m = eval_result_add(e->out, "mismatch", "squared MMD", discrepancy, error, few, NULL);
     snprintf(m->note, sizeof m->note, "codes of held-out data against p(z), two-sample test: p %.2f", p_value);
   }
 fail:
   free(each);
+  free(variance);
   code_sample_free(&c);
   return status;
 }
@@ -275,58 +216,23 @@ static elbo_status report_pictures(evaluation *e) {
   for (int64_t i = 0; i < n; i++) mse[i] = picture_mean_squared_error(a + i * size, b + i * size, size);
   mean_and_error(mse, n, &mean, &error);
   if (asked(e, "psnr")) {
-    elbo_metric *m = add(e->out, "psnr", "dB", decibels(mean), 10 / log(10) * error / mean, n, NULL);
-    note(m, "of the mean squared error over the set; reconstructions from a posterior sample");
+    elbo_metric *m = eval_result_add(e->out, "psnr", "dB", decibels(mean), 10 / log(10) * error / mean, n, NULL);
+    metric_note(m, "of the mean squared error over the set; reconstructions from a posterior sample");
   }
   if (asked(e, "ssim")) {
     TRY_GOTO(array_new(ctx, (size_t)n, sizeof(double), "scores", (void **)&ssim));
     for (int64_t i = 0; i < n; i++) ssim[i] = structural_similarity(a + i * size, b + i * size, s->height, s->width, s->channels);
     double value, value_error;
     mean_and_error(ssim, n, &value, &value_error);
-    add(e->out, "ssim", "", value, value_error, n, ssim);
+    eval_result_add(e->out, "ssim", "", value, value_error, n, ssim);
     ssim = NULL;
   }
-  if (asked(e, "mse")) add(e->out, "mse", "", mean, error, n, mse), mse = NULL;
+  if (asked(e, "mse")) eval_result_add(e->out, "mse", "", mean, error, n, mse), mse = NULL;
 fail:
   elbo_array_destroy(&y);
   free(mse);
   free(ssim);
   return status;
-}
-
-static json_t *number_list(const double *v, int64_t n) {
-  json_t *list = json_array();
-  for (int64_t i = 0; i < n; i++) json_array_append_new(list, json_number(v[i]));
-  return list;
-}
-
-static elbo_status write_json_text(evaluation *e) {
-  elbo_eval_result *r = e->out;
-  json_t *all = json_object(), *metrics = json_object();
-  for (int i = 0; i < r->count; i++) {
-    const elbo_metric *m = &r->metric[i];
-    json_t *one = json_object();
-    json_object_set_new(one, "value", json_number(m->value));
-    json_object_set_new(one, "stderr", json_number(m->stderr_));
-    json_object_set_new(one, "unit", json_string(m->unit));
-    json_object_set_new(one, "n", json_integer(m->n));
-    if (!isnan(m->mc_stderr)) json_object_set_new(one, "mc_stderr", json_number(m->mc_stderr));
-    if (m->k) json_object_set_new(one, "k", json_integer(m->k));
-    if (m->note[0]) json_object_set_new(one, "note", json_string(m->note));
-    json_object_set_new(metrics, m->name, one);
-  }
-  json_object_set_new(all, "metrics", metrics);
-  json_object_set_new(all, "weights", json_string(e->m->raw ? "raw" : "ema"));
-  json_object_set_new(all, "step", json_integer(e->m->step));
-  json_object_set_new(all, "split", json_string(split_name[e->config->split]));
-  json_object_set_new(all, "seed", // JSON's whole numbers end at 2^63 here
-                      e->config->seed <= INT64_MAX ? json_integer((json_int_t)e->config->seed)
-                                                   : json_sprintf("%llu", (unsigned long long)e->config->seed));
-  if (r->kl_each && r->code_size <= 4096) json_object_set_new(all, "kl_per_dim", number_list(r->kl_each, r->code_size));
-  if (r->kl_group && r->groups > 1) json_object_set_new(all, "kl_per_group", number_list(r->kl_group, r->groups));
-  r->json = json_dumps(all, JSON_INDENT(2) | JSON_SORT_KEYS);
-  json_decref(all);
-  return r->json ? ELBO_OK : fail_memory(e->m->ctx, 4096, "JSON");
 }
 
 // The examples to score: all of a split, or a random part of it, in the order of the data.
@@ -338,7 +244,7 @@ static elbo_status read_examples(evaluation *e, elbo_dataset *data) {
   int64_t all = info.count[e->config->split], limit = e->config->limit;
   const picture_shape *s = &e->m->spec.shape;
   if (all < 1)
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: the data have no examples in the %s split%s", split_name[e->config->split],
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: the data have no examples in the %s split%s", split_text(e->config->split),
                 e->config->split == ELBO_SPLIT_VALID ? "; data.holdout=N holds some out" : "");
   if (info.height != s->height || info.width != s->width || info.channels != s->channels)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: the examples of the data are %d x %d x %d; the model's are %lld x %lld x %lld",
@@ -366,17 +272,11 @@ static elbo_status read_examples(evaluation *e, elbo_dataset *data) {
   return status;
 }
 
-elbo_status elbo_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out) {
-  *out = NULL;
-  elbo_eval_config defaults;
-  elbo_eval_defaults(&defaults);
-  if (!config) config = &defaults;
-  TRY(check_names(m->ctx, config->metrics));
-  if ((int)config->split < 0 || config->split > ELBO_SPLIT_TEST) return fail(m->ctx, ELBO_ERROR_ARGUMENT, "evaluate: no such split");
+elbo_status vae_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out) {
+  TRY(metric_names_check(m->ctx, config->metrics, METRICS));
   evaluation e = {.m = m, .config = config};
   elbo_status status;
-  e.out = calloc(1, sizeof *e.out);
-  if (!e.out) return fail_memory(m->ctx, sizeof *e.out, "a result");
+  TRY(eval_result_new(m->ctx, &e.out));
   TRY_GOTO(read_examples(&e, data));
   what_is_scored(&e);
   bool nll = asked(&e, "nll");
@@ -389,7 +289,7 @@ elbo_status elbo_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_con
   if (nll) TRY_GOTO(report_nll(&e));
   if (asked(&e, "active_units") || asked(&e, "mutual_information") || asked(&e, "mismatch")) TRY_GOTO(report_codes(&e));
   if (asked(&e, "psnr") || asked(&e, "mse") || asked(&e, "ssim")) TRY_GOTO(report_pictures(&e));
-  TRY_GOTO(write_json_text(&e));
+  TRY_GOTO(eval_result_finish(m, config, e.out));
   *out = e.out, e.out = NULL;
 fail:
   elbo_eval_destroy(&e.out);
@@ -397,32 +297,4 @@ fail:
   elbo_array_destroy(&e.x);
   elbo_array_destroy(&e.label);
   return status;
-}
-
-void elbo_eval_destroy(elbo_eval_result **result) {
-  if (!result || !*result) return;
-  elbo_eval_result *r = *result;
-  for (int i = 0; i < r->count; i++) free(r->per_image[i]);
-  free(r->kl_each);
-  free(r->kl_group);
-  free(r->variance);
-  free(r->json);
-  free(r);
-  *result = NULL;
-}
-
-int elbo_eval_count(const elbo_eval_result *result) { return result->count; }
-const elbo_metric *elbo_eval_metric(const elbo_eval_result *result, int i) {
-  return i >= 0 && i < result->count ? &result->metric[i] : NULL;
-}
-const char *elbo_eval_json(const elbo_eval_result *result) { return result->json; }
-
-const double *elbo_eval_per_image(const elbo_eval_result *result, const char *metric, int64_t *n) {
-  for (int i = 0; i < result->count; i++)
-    if (strcmp(result->metric[i].name, metric) == 0) {
-      *n = result->per_image[i] ? result->metric[i].n : 0;
-      return result->per_image[i];
-    }
-  *n = 0;
-  return NULL;
 }
