@@ -33,7 +33,8 @@ typedef struct elbo_model_info {
   int latent_groups;           // 1 unless hierarchical
   int classes;                 // of the condition; 0: none
   int64_t params;
-  int64_t step; // -1: unknown
+  int64_t step;      // -1: unknown
+  int condition_dim; // numbers in the vector that the model is conditioned on; 0: none
 } elbo_model_info;
 ELBO_API void elbo_model_get_info(const elbo_model *model, elbo_model_info *out);
 
@@ -46,13 +47,15 @@ typedef struct elbo_sample_config {
   double temperature; // standard deviation of the prior, 1
   elbo_progress_fn progress;
   void *progress_user;
-  int prior; // 0: from the mixture fitted to the codes where the model has one; 1: from the model's own p(z)
+  int prior;                   // 0: from the mixture fitted to the codes where the model has one; 1: from the model's own p(z)
+  const elbo_array *condition; // float32 (rows,condition_dim) for a model conditioned on a vector: row i % rows for sample i; borrowed
 } elbo_sample_config;
 ELBO_API void elbo_sample_defaults(elbo_sample_config *config);
 // All arrays below are float32 (n,H,W,C) in the model's value range; codes (n,latent_dim). Outputs are owned by the caller and NULL on
 // failure. Sample i is a function of (model, seed, i): not of n or of the batch size beyond rounding.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_sample(elbo_model *model, const elbo_sample_config *config, elbo_array **x);
-// x through the posterior and back: sample 0: its mean, 1: a draw. label (n) int32 or NULL.
+// x through the posterior and back: sample 0: its mean, 1: a draw. label: int32 (n), or float32 (n,condition_dim) for a model that is
+// conditioned on a vector, or NULL.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_reconstruct(elbo_model *model, const elbo_array *x, const elbo_array *label, int sample,
                                                       uint64_t seed, elbo_array **out);
 // Posterior mean and standard deviation; stddev may be NULL.
@@ -63,6 +66,11 @@ ELBO_API ELBO_MUST_CHECK elbo_status elbo_decode(elbo_model *model, const elbo_a
 // which a class-conditional model encodes and decodes them all; -1 for other models.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_interpolate(elbo_model *model, const elbo_array *a, const elbo_array *b, int label, int steps,
                                                       elbo_array **x);
+
+// The same with a class int32 (1), or vector float32 (1,condition_dim), for the walk, or with one for each end (2 rows): vectors are mixed
+// like the codes, a class is that of the nearer end. NULL for a model that is not conditional.
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_interpolate_conditioned(elbo_model *model, const elbo_array *a, const elbo_array *b,
+                                                                  const elbo_array *condition, int steps, elbo_array **x);
 
 // Opens data as the run at `model_path` was trained on: the data section of its recipe (hold-out, binarisation, size, ...) with `path`
 // (NULL: the recipe's own) and `options` ("holdout=100") in place. For a model directory without a recipe: elbo_dataset_open.

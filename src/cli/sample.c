@@ -12,17 +12,19 @@ static int run(const command *self, int argc, char **argv) {
   int64_t n = 64, label = -1, columns = 0;
   int draw = 0;
   double temperature = 1;
-  const char *out = NULL;
+  const char *out = NULL, *condition = NULL;
   text_list positional;
-  const option options[] = {{"number", 'n', OPTION_INT, &n, 1, 1e9, "N", "how many (default: 64)"},
-                            {"out", 'o', OPTION_TEXT, &out, 0, 0, "PATH", "grid.png, x.npy, or a directory of pictures"},
-                            {"class", 0, OPTION_INT, &label, 0, 1e9, "C", "class, for a conditional model (default: all in turn)"},
-                            {"draw", 0, OPTION_FLAG, &draw, 0, 0, NULL, "draw pixels from the likelihood instead of showing its mean"},
-                            {"temperature", 0, OPTION_FLOAT, &temperature, 0, 100, "T", "standard deviation of the prior (default: 1)"},
-                            {"columns", 0, OPTION_INT, &columns, 1, 1000, "N", "columns of a grid (default: as square as can be)"},
-                            ARRAY_OPTIONS(arrays),
-                            MODEL_OPTIONS(which),
-                            COMMON_OPTIONS(common)};
+  const option options[] = {
+      {"number", 'n', OPTION_INT, &n, 1, 1e9, "N", "how many (default: 64)"},
+      {"out", 'o', OPTION_TEXT, &out, 0, 0, "PATH", "grid.png, x.npy, or a directory of pictures"},
+      {"class", 0, OPTION_INT, &label, 0, 1e9, "C", "class, for a conditional model (default: all in turn)"},
+      {"condition", 0, OPTION_TEXT, &condition, 0, 0, "v.npy", "a vector, or several in turn, for a model conditioned on a vector"},
+      {"draw", 0, OPTION_FLAG, &draw, 0, 0, NULL, "draw pixels from the likelihood instead of showing its mean"},
+      {"temperature", 0, OPTION_FLOAT, &temperature, 0, 100, "T", "standard deviation of the prior (default: 1)"},
+      {"columns", 0, OPTION_INT, &columns, 1, 1000, "N", "columns of a grid (default: as square as can be)"},
+      ARRAY_OPTIONS(arrays),
+      MODEL_OPTIONS(which),
+      COMMON_OPTIONS(common)};
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);
   if (status != ARGS_GO) return status;
   if (positional.count != 1) return usage_error(self, "expected one RUN or MODEL directory, got %d arguments", positional.count);
@@ -35,9 +37,11 @@ static int run(const command *self, int argc, char **argv) {
   if (status != ARGS_GO) return status;
   config.n = n, config.seed = common.seed, config.label = (int)label, config.draw = draw, config.temperature = temperature;
   config.progress = show_progress;
-  elbo_array *x = NULL;
+  elbo_array *x = NULL, *vectors = NULL;
   catch_interruption();
-  elbo_status sampled = elbo_sample(model, &config, &x);
+  elbo_status sampled = condition ? read_vectors(ctx, condition, &vectors) : ELBO_OK;
+  config.condition = vectors;
+  if (sampled == ELBO_OK) sampled = elbo_sample(model, &config, &x);
   if (sampled == ELBO_OK) sampled = write_images(ctx, x, info.low, info.high, (int)columns, &arrays, out);
   if (sampled == ELBO_OK && common.json) {
     printf("{\"n\": %lld, \"seed\": %llu, \"weights\": \"%s\", \"step\": %lld, \"out\": ", (long long)n, (unsigned long long)common.seed,
@@ -46,7 +50,7 @@ static int run(const command *self, int argc, char **argv) {
     printf("}\n");
   } else if (sampled == ELBO_OK)
     printf("%lld samples (seed %llu): %s\n", (long long)n, (unsigned long long)common.seed, out);
-  elbo_array_destroy(&x);
+  elbo_array_destroy(&x), elbo_array_destroy(&vectors);
   return close_model(&ctx, &model, sampled);
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/file.h"
 #include "core/memory.h"
 #include "core/philox.h"
 #include "data/dataset.h"
@@ -90,6 +91,7 @@ static elbo_status take_npz(elbo_dataset *ds, const char *path) {
 }
 
 static elbo_status take_file(elbo_dataset *ds, const char *path) {
+  if (!file_exists(path)) return fail(ds->ctx, ELBO_ERROR_IO, "data.condition: '%s': no such file", path);
   for (int s = 0; s < 3; s++) { // it counts instead of what came with the examples
     free(ds->part[s].condition);
     ds->part[s].condition = NULL;
