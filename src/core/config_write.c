@@ -79,8 +79,65 @@ static void write_string(const char *text, text_buffer *out) {
   text_add(out, "\"");
 }
 
+bool config_is_null(const config_field *f, const void *value) {
+  if (!(f->flags & CONFIG_NULL)) return false;
+  switch (f->type) {
+  case CONFIG_TYPE_INT:
+  case CONFIG_TYPE_BYTES: return *(const int64_t *)value == 0;
+  case CONFIG_TYPE_FLOAT: return *(const double *)value == 0;
+  case CONFIG_TYPE_STRING: return !*(const char *const *)value;
+  case CONFIG_TYPE_INT_LIST: return ((const config_ints *)value)->count == 0;
+  case CONFIG_TYPE_FLOAT_LIST: return ((const config_floats *)value)->count == 0;
+  case CONFIG_TYPE_BOOL_LIST: return ((const config_bools *)value)->count == 0;
+  case CONFIG_TYPE_STRING_LIST: return ((const config_strings *)value)->count == 0;
+  case CONFIG_TYPE_INT_LISTS: return ((const config_int_lists *)value)->count == 0;
+  case CONFIG_TYPE_BOOL:
+  case CONFIG_TYPE_ENUM:
+  case CONFIG_TYPE_SECTION: break;
+  }
+  return false;
+}
+
+// "[a, b]", or "a" where a single value stands for a list of one.
+static void open_list(bool bare, text_buffer *out) { text_add(out, bare ? "" : "["); }
+static void close_list(bool bare, text_buffer *out) { text_add(out, bare ? "" : "]"); }
+
+static void write_ints(const config_ints *list, bool single, text_buffer *out) {
+  bool bare = single && list->count == 1;
+  open_list(bare, out);
+  for (int64_t i = 0; i < list->count; i++) text_add(out, "%s%lld", i ? ", " : "", (long long)list->at[i]);
+  close_list(bare, out);
+}
+
+static void write_list(const config_field *f, const void *in, text_buffer *out) {
+  char number[NUMBER_TEXT];
+  bool single = f->flags & CONFIG_SINGLE;
+  if (f->type == CONFIG_TYPE_INT_LIST) {
+    write_ints(in, single, out);
+    return;
+  }
+  int64_t count = f->type == CONFIG_TYPE_FLOAT_LIST    ? ((const config_floats *)in)->count
+                  : f->type == CONFIG_TYPE_BOOL_LIST   ? ((const config_bools *)in)->count
+                  : f->type == CONFIG_TYPE_STRING_LIST ? ((const config_strings *)in)->count
+                                                       : ((const config_int_lists *)in)->count;
+  bool bare = single && count == 1 && (f->type != CONFIG_TYPE_INT_LISTS || ((const config_int_lists *)in)->at[0].count == 1);
+  open_list(bare, out);
+  for (int64_t i = 0; i < count; i++) {
+    if (i) text_add(out, ", ");
+    if (f->type == CONFIG_TYPE_FLOAT_LIST) text_add(out, "%s", number_text(((const config_floats *)in)->at[i], number));
+    if (f->type == CONFIG_TYPE_BOOL_LIST) text_add(out, "%s", ((const config_bools *)in)->at[i] ? "true" : "false");
+    if (f->type == CONFIG_TYPE_STRING_LIST) write_string(((const config_strings *)in)->at[i], out);
+    if (f->type == CONFIG_TYPE_INT_LISTS) write_ints(&((const config_int_lists *)in)->at[i], true, out);
+  }
+  close_list(bare, out);
+}
+
 static void write_value(const config_field *f, const char *in, text_buffer *out) {
   char buffer[64], number[NUMBER_TEXT];
+  if (config_is_null(f, in)) {
+    text_add(out, "null");
+    return;
+  }
   switch (f->type) {
   case CONFIG_TYPE_INT:
   case CONFIG_TYPE_BYTES: text_add(out, "%lld", (long long)*(const int64_t *)(const void *)in); break;
@@ -96,18 +153,11 @@ static void write_value(const config_field *f, const char *in, text_buffer *out)
     text_add(out, "%s", name ? name : "?");
     break;
   }
-  case CONFIG_TYPE_INT_LIST: {
-    const config_ints *list = (const config_ints *)(const void *)in;
-    for (int64_t i = 0; i < list->count; i++) text_add(out, "%s%lld", i ? ", " : "[", (long long)list->at[i]);
-    text_add(out, list->count ? "]" : "[]");
-    break;
-  }
-  case CONFIG_TYPE_FLOAT_LIST: {
-    const config_floats *list = (const config_floats *)(const void *)in;
-    for (int64_t i = 0; i < list->count; i++) text_add(out, "%s%s", i ? ", " : "[", number_text(list->at[i], number));
-    text_add(out, list->count ? "]" : "[]");
-    break;
-  }
+  case CONFIG_TYPE_INT_LIST:
+  case CONFIG_TYPE_FLOAT_LIST:
+  case CONFIG_TYPE_BOOL_LIST:
+  case CONFIG_TYPE_STRING_LIST:
+  case CONFIG_TYPE_INT_LISTS: write_list(f, in, out); break;
   case CONFIG_TYPE_SECTION: break;
   }
 }
@@ -164,6 +214,9 @@ static const char *type_text(config_type type) {
   case CONFIG_TYPE_BYTES: return "size";
   case CONFIG_TYPE_INT_LIST: return "list of whole numbers";
   case CONFIG_TYPE_FLOAT_LIST: return "list of numbers";
+  case CONFIG_TYPE_BOOL_LIST: return "list of true and false";
+  case CONFIG_TYPE_STRING_LIST: return "list of texts";
+  case CONFIG_TYPE_INT_LISTS: return "list of whole numbers or lists";
   case CONFIG_TYPE_SECTION: break;
   }
   return "";
@@ -180,6 +233,7 @@ static void add_range(const config_field *f, text_buffer *out) {
   case CONFIG_TYPE_INT:
   case CONFIG_TYPE_FLOAT:
   case CONFIG_TYPE_INT_LIST:
+  case CONFIG_TYPE_INT_LISTS:
   case CONFIG_TYPE_FLOAT_LIST: text_add(out, "%s to %s", number_text(f->min, low), number_text(f->max, high)); break;
   case CONFIG_TYPE_ENUM:
     for (int v = 0; config_enum_name(f->names, v, name, sizeof name); v++) text_add(out, "%s`%s`", v ? ", " : "", name);
@@ -197,7 +251,8 @@ void config_markdown(const config_table *table, const char *path, text_buffer *o
       config_markdown(f->section, full, out);
       continue;
     }
-    text_add(out, "| `%s` | %s | ", full, type_text(f->type));
+    text_add(out, "| `%s` | %s%s%s | ", full, f->flags & CONFIG_SINGLE ? "single or " : "", type_text(f->type),
+             f->flags & CONFIG_NULL ? ", or null" : "");
     if (!f->default_text) {
       text_add(out, "required");
     } else if (f->default_text[0]) {

@@ -14,7 +14,14 @@ typedef enum prediction_type {
 } prediction_type;
 #define PREDICTION_NAMES "epsilon|x0|v|score|flow|edm"
 
-// x0 and epsilon of n numbers of raw output; either result may be NULL. sigma_data: of PREDICT_EDM alone.
+// x0 = x0_x x + x0_output output, epsilon = epsilon_x x + epsilon_output output
+typedef struct prediction_map {
+  double x0_x, x0_output, epsilon_x, epsilon_output;
+} prediction_map;
+prediction_map prediction_coefficients(int type, double alpha, double sigma, double sigma_data);
+
+// x0 and epsilon of n numbers of raw output; either result may be NULL, or one of them `output` itself. sigma_data: of PREDICT_EDM
+// alone.
 void prediction_to_x0_epsilon(int type, double alpha, double sigma, double sigma_data, int64_t n, const double *x, const double *output,
                               double *x0, double *epsilon);
 // The raw output that stands for (x0, epsilon).

@@ -16,7 +16,15 @@ typedef enum process_type {
   PROCESS_VE,       // alpha 1, sigma geometric from sigma_min to sigma_max [Song21]
   PROCESS_LEARNED   // VDM's monotone network between two learned ends; values come through process_create_custom
 } process_type;
-typedef enum beta_schedule { BETAS_LINEAR, BETAS_SCALED_LINEAR, BETAS_COSINE, BETAS_SIGMOID, BETAS_TABLE } beta_schedule;
+typedef enum beta_schedule {
+  BETAS_LINEAR,
+  BETAS_SCALED_LINEAR,
+  BETAS_COSINE, // squaredcos_cap_v2 of diffusers
+  BETAS_SIGMOID,
+  BETAS_LAPLACE,
+  BETAS_EXP,
+  BETAS_TABLE
+} beta_schedule;
 
 // `model.process` of a recipe.
 typedef struct process_config {
@@ -50,6 +58,7 @@ void process_destroy(process **p);
 
 int64_t process_steps(const process *p);                        // T; 0: continuous
 const double *process_alpha_bar(const process *p);              // (T) cumulative products of 1 - beta; NULL: continuous
+process_type process_kind(const process *p);                    // PROCESS_LEARNED: made by process_create_custom
 process_point process_at(const process *p, double t);           // t in [0,1]
 double process_time_of_logsnr(const process *p, double logsnr); // cut to [0,1]
 

@@ -9,25 +9,37 @@
 #include "diffusion/process.h"
 #include "diffusion/scheduler.h"
 
-// The raw network on all rows: x (rows,size) in the scale that the network expects; `timestep` as diffusers would pass it (the index of a
-// discrete process, possibly fractional; of a continuous process its time t in [0,1], which the model turns into what its network is told);
+// The raw network on all rows: x (rows,size) in the scale that the network expects: alpha x0 + sigma epsilon of the process, but for
+// PREDICT_EDM times c_in, and of unit-variance data [Karras22 table 1]. `timestep` as diffusers would pass it: the index of a discrete
+// process, possibly fractional; c_noise = log(sigma)/4 of the EDM classes, sigma of ScoreSdeVe, 1000 t of the flow classes (all these by
+// num_train_timesteps); for SCHEDULER_OWN on a continuous process its time t in [0,1], which the model turns into what its network is told.
 // output (rows,out_size), out_size = size, or 2 size with a learned variance: prediction and variance of each row one behind the other.
 typedef elbo_status (*network_fn)(void *user, const double *x, double timestep, double *output);
+// Replaces the noise, for comparisons with other implementations: the draw-th (from 0) standard normals of the run, (rows,size).
+typedef void (*noise_fn)(void *user, int64_t draw, double *out);
+// Replaces the state after a step, for tests of multistep solvers with an exact start, and shows it: x (rows,size) at node `step` + 1, in
+// the solver's own space, of which alpha and sigma are given.
+typedef void (*state_fn)(void *user, int step, double alpha, double sigma, double *x);
 
 typedef struct sampler_request {
   const scheduler_config *scheduler; // sampler, its options, prediction, step spacing, thresholding
   const process *process;
   int64_t rows, size;
-  int steps;                   // network calls are a multiple of this for methods of several stages
+  int steps;                   // 0: what the scheduler says; network calls are more for methods of several stages
   uint64_t seed;               // noise of a stochastic step is Philox(seed; step, sample_index[row], element)
   const int64_t *sample_index; // (rows)
   network_fn network;
   void *user;
   elbo_progress_fn progress; // done and total in steps; may be NULL
   void *progress_user;
+  noise_fn noise; // NULL: the house's
+  state_fn state; // may be NULL
+  void *hook_user;
 } sampler_request;
 
 // x (rows,size): unit-variance noise in (scaled by the sampler's first sigma as diffusers does), the solver's last state out.
 elbo_status sampler_run(elbo_ctx *ctx, const sampler_request *request, double *x, int64_t *network_calls);
+// How many network calls a run will take; rk45, whose steps depend on what it sees, gives 0. Fails as sampler_run does on bad steps.
+elbo_status sampler_calls(elbo_ctx *ctx, const scheduler_config *scheduler, const process *p, int steps, int64_t *out);
 
 #endif

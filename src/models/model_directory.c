@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/config_json.h"
 #include "core/file.h"
 #include "core/json.h"
 #include "core/safetensors.h"
@@ -65,42 +66,6 @@ static config_table component_table(const component *c, config_field fields[MAX_
   return (config_table){c->class_name, sizeof(component_file), fields, n, ""};
 }
 
-static json_t *field_json(const config_field *f, const char *base);
-
-static json_t *table_json(const config_table *table, const void *in) {
-  json_t *out = json_object();
-  for (int i = 0; i < table->n_fields; i++) json_object_set_new(out, table->fields[i].name, field_json(&table->fields[i], in));
-  return out;
-}
-
-static json_t *field_json(const config_field *f, const char *base) {
-  const void *at = base + f->offset;
-  char name[64];
-  json_t *list;
-  switch (f->type) {
-  case CONFIG_TYPE_INT:
-  case CONFIG_TYPE_BYTES: return json_integer(*(const int64_t *)at);
-  case CONFIG_TYPE_FLOAT: return json_number(*(const double *)at);
-  case CONFIG_TYPE_BOOL: return json_boolean(*(const bool *)at);
-  case CONFIG_TYPE_STRING: return json_string(*(const char *const *)at);
-  case CONFIG_TYPE_ENUM: return json_string(config_enum_name(f->names, *(const int *)at, name, sizeof name));
-  case CONFIG_TYPE_INT_LIST: {
-    const config_ints *v = at;
-    list = json_array();
-    for (int64_t i = 0; i < v->count; i++) json_array_append_new(list, json_integer(v->at[i]));
-    return list;
-  }
-  case CONFIG_TYPE_FLOAT_LIST: {
-    const config_floats *v = at;
-    list = json_array();
-    for (int64_t i = 0; i < v->count; i++) json_array_append_new(list, json_number(v->at[i]));
-    return list;
-  }
-  case CONFIG_TYPE_SECTION: return table_json(f->section, at);
-  }
-  return NULL;
-}
-
 static elbo_status write_json_at(elbo_ctx *ctx, const char *directory, const char *name, json_t *json) {
   char path[PATH_MAX];
   elbo_status status = path_join(ctx, path, sizeof path, directory, name);
@@ -140,7 +105,7 @@ elbo_status model_directory_write(elbo_ctx *ctx, const char *directory, const va
   index_config of = {"vae",         spec->shape.height, spec->shape.width, spec->shape.channels,
                      spec->classes, spec->bits,         spec->binarize,    spec->dequantize,
                      step};
-  json_object_set_new(index, "_elbo", table_json(&index_table, &of));
+  json_object_set_new(index, "_elbo", config_json(&index_table, &of));
   for (int i = 0; i < N_COMPONENTS; i++)
     json_object_set_new(index, components[i].name, json_pack("[ss]", "elbo", components[i].class_name));
   TRY(write_json_at(ctx, directory, "model_index.json", index));
@@ -151,7 +116,7 @@ elbo_status model_directory_write(elbo_ctx *ctx, const char *directory, const va
     file._class_name = components[i].class_name;
     TRY(path_join(ctx, path, sizeof path, directory, components[i].name));
     TRY(directory_make(ctx, path));
-    TRY(write_json_at(ctx, path, "config.json", table_json(&table, &file)));
+    TRY(write_json_at(ctx, path, "config.json", config_json(&table, &file)));
     TRY(write_weights(ctx, path, components[i].name, store));
   }
   return ELBO_OK;

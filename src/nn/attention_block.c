@@ -2,19 +2,22 @@
 
 #include "backend/node.h"
 
-static elbo_tensor *project(elbo_tensor *x, const char *name, int64_t width, bool bias) {
-  return bias ? linear_layer(x, name, width, 1) : linear_layer_unbiased(x, name, width);
+// One of to_q, to_k, to_v
+static elbo_tensor *project(elbo_tensor *x, const char *name, int64_t width, const attention_config *c) {
+  if (!x) return NULL;
+  layer_init init = scheme_init(c->scheme, 1, elbo_tensor_dim(x, -1), 3 * width);
+  return c->bias ? linear_layer_from(x, name, width, &init) : linear_layer_unbiased_from(x, name, width, &init);
 }
 
 elbo_tensor *attention_layer(elbo_tensor *x, const char *name, const attention_config *c) {
   if (!x) return NULL;
   elbo_graph *g = elbo_tensor_graph(x);
   elbo_tensor *from = c->context ? c->context : x;
-  int64_t width = c->heads * c->head_dim;
+  int64_t width = c->heads * c->head_dim, out = elbo_tensor_dim(x, -1);
+  layer_init init = scheme_init(c->scheme, c->zero_out ? 0 : 1, width, out);
   elbo_scope_push(g, name);
-  elbo_tensor *q = project(x, "to_q", width, c->bias), *k = project(from, "to_k", width, c->bias),
-              *v = project(from, "to_v", width, c->bias);
-  elbo_tensor *y = linear_layer(elbo_attention(q, k, v, NULL, (int)c->heads, 0, 0), "to_out.0", elbo_tensor_dim(x, -1), 1);
+  elbo_tensor *q = project(x, "to_q", width, c), *k = project(from, "to_k", width, c), *v = project(from, "to_v", width, c);
+  elbo_tensor *y = linear_layer_from(elbo_attention(q, k, v, NULL, (int)c->heads, 0, 0), "to_out.0", out, &init);
   elbo_scope_pop(g);
   return y;
 }
@@ -32,7 +35,7 @@ elbo_tensor *attention_block(elbo_tensor *x, const char *name, const attention_b
   int64_t channels = elbo_tensor_dim(x, 3), head_dim = c->head_dim ? c->head_dim : channels;
   if (head_dim < 1 || head_dim > channels)
     return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s: heads of %lld channels in %lld", name, (long long)head_dim, (long long)channels);
-  attention_config inner = {.heads = channels / head_dim, .head_dim = head_dim, .bias = true};
+  attention_config inner = {.heads = channels / head_dim, .head_dim = head_dim, .bias = true, .zero_out = c->zero_out};
   elbo_scope_push(g, name);
   elbo_tensor *h = as_tokens(norm_layer_eps(x, "group_norm", c->groups, c->eps > 0 ? c->eps : 1e-5));
   elbo_scope_pop(g);

@@ -8,6 +8,8 @@ typedef struct attention_config {
   int64_t heads, head_dim; // heads * head_dim numbers a token within
   bool bias;               // of to_q, to_k, to_v; to_out.0 always has one
   elbo_tensor *context;    // (B,M,D), what keys and values are made of; NULL: x
+  int scheme;              // init_scheme; xavier takes to_q, to_k, to_v for one layer of three times the width
+  bool zero_out;           // to_out.0 starts at zero
 } attention_config;
 
 // (B,N,C) -> (B,N,C), in the scope `name`
@@ -18,6 +20,7 @@ typedef struct attention_block_config {
   double eps;       // of that norm; 0: 1e-5
   int64_t head_dim; // channels of a head, as many heads as fit into the channels; 0: one head
   double rescale;   // what the sum with x is divided by; 0: 1
+  bool zero_out;    // to_out.0 starts at zero
 } attention_block_config;
 
 // Self-attention over the positions of (B,H,W,C), with its norm and residual

@@ -32,6 +32,7 @@ typedef struct denoiser_needs {
   int64_t in_channels, out_channels; // of sample and result
   int class_labels;                  // class_input
   int64_t classes;                   // CLASS_INPUT_INDEX: rows of the table, a row for "no class" included where there is one
+  bool null_class;                   // the last of these rows is "no class", what guidance needs
   int64_t class_dim;                 // CLASS_INPUT_VECTOR
   int64_t context_dim;               // D of context
   int64_t text_embeds_dim;           // P of text_embeds

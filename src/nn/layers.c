@@ -1,6 +1,6 @@
 #include "nn/layers.h"
 
-#include <stdio.h>
+#include <math.h>
 
 elbo_tensor *activate(elbo_tensor *x, int kind) {
   switch ((activation_kind)kind) {
@@ -27,20 +27,39 @@ static elbo_tensor *scoped_parameter(elbo_graph *g, const char *scope, const cha
   return p;
 }
 
-elbo_tensor *linear_layer(elbo_tensor *x, const char *name, int64_t out, double gain) {
+layer_init scheme_init(int scheme, double gain, int64_t fan_in, int64_t fan_out) {
+  if (gain == 0) return (layer_init){ELBO_INIT_ZEROS, ELBO_INIT_ZEROS};
+  if (scheme == INIT_TORCH) return (layer_init){init_of(gain, fan_in), init_of(gain, fan_in)};
+  elbo_init weight = {ELBO_INIT_KIND_UNIFORM, gain * sqrt(6.0 / (double)(fan_in + fan_out)), 0};
+  return (layer_init){weight, ELBO_INIT_ZEROS};
+}
+
+elbo_tensor *linear_layer_from(elbo_tensor *x, const char *name, int64_t out, const layer_init *init) {
   if (!x) return NULL;
   elbo_graph *g = elbo_tensor_graph(x);
   int64_t in = elbo_tensor_dim(x, -1);
-  elbo_tensor *w = scoped_parameter(g, name, "weight", 2, (int64_t[]){out, in}, init_of(gain, in));
-  elbo_tensor *b = scoped_parameter(g, name, "bias", 1, (int64_t[]){out}, init_of(gain, in));
+  elbo_tensor *w = scoped_parameter(g, name, "weight", 2, (int64_t[]){out, in}, init->weight);
+  elbo_tensor *b = scoped_parameter(g, name, "bias", 1, (int64_t[]){out}, init->bias);
   return elbo_linear(x, w, b);
+}
+
+elbo_tensor *linear_layer(elbo_tensor *x, const char *name, int64_t out, double gain) {
+  if (!x) return NULL;
+  layer_init init = scheme_init(INIT_TORCH, gain, elbo_tensor_dim(x, -1), out);
+  return linear_layer_from(x, name, out, &init);
+}
+
+elbo_tensor *linear_layer_unbiased_from(elbo_tensor *x, const char *name, int64_t out, const layer_init *init) {
+  if (!x) return NULL;
+  int64_t in = elbo_tensor_dim(x, -1);
+  elbo_tensor *w = scoped_parameter(elbo_tensor_graph(x), name, "weight", 2, (int64_t[]){out, in}, init->weight);
+  return elbo_linear(x, w, NULL);
 }
 
 elbo_tensor *linear_layer_unbiased(elbo_tensor *x, const char *name, int64_t out) {
   if (!x) return NULL;
-  int64_t in = elbo_tensor_dim(x, -1);
-  elbo_tensor *w = scoped_parameter(elbo_tensor_graph(x), name, "weight", 2, (int64_t[]){out, in}, init_of(1, in));
-  return elbo_linear(x, w, NULL);
+  layer_init init = scheme_init(INIT_TORCH, 1, elbo_tensor_dim(x, -1), out);
+  return linear_layer_unbiased_from(x, name, out, &init);
 }
 
 elbo_tensor *conv_layer(elbo_tensor *x, const char *name, int64_t out, int kernel, int stride, int pad, double gain) {
@@ -49,10 +68,17 @@ elbo_tensor *conv_layer(elbo_tensor *x, const char *name, int64_t out, int kerne
 
 elbo_tensor *conv_layer_padded(elbo_tensor *x, const char *name, int64_t out, int kernel, int stride, const int pad[4], double gain) {
   if (!x) return NULL;
+  int64_t taps = (int64_t)kernel * kernel;
+  layer_init init = scheme_init(INIT_TORCH, gain, elbo_tensor_dim(x, -1) * taps, out * taps);
+  return conv_layer_from(x, name, out, kernel, stride, pad, &init);
+}
+
+elbo_tensor *conv_layer_from(elbo_tensor *x, const char *name, int64_t out, int kernel, int stride, const int pad[4],
+                             const layer_init *init) {
+  if (!x) return NULL;
   elbo_graph *g = elbo_tensor_graph(x);
-  int64_t in = elbo_tensor_dim(x, -1), fan_in = in * kernel * kernel;
-  elbo_tensor *w = scoped_parameter(g, name, "weight", 4, (int64_t[]){out, in, kernel, kernel}, init_of(gain, fan_in));
-  elbo_tensor *b = scoped_parameter(g, name, "bias", 1, (int64_t[]){out}, init_of(gain, fan_in));
+  elbo_tensor *w = scoped_parameter(g, name, "weight", 4, (int64_t[]){out, elbo_tensor_dim(x, -1), kernel, kernel}, init->weight);
+  elbo_tensor *b = scoped_parameter(g, name, "bias", 1, (int64_t[]){out}, init->bias);
   elbo_conv2d_config c = {.stride = {stride, stride}, .pad = {pad[0], pad[1], pad[2], pad[3]}};
   return elbo_conv2d(x, w, b, &c);
 }

@@ -20,16 +20,30 @@ typedef enum activation_kind {
 
 elbo_tensor *activate(elbo_tensor *x, int kind);
 
+// Where training starts from. Parameters may also come from a file; then nothing of this matters.
+typedef enum init_scheme {
+  INIT_TORCH, // weight and bias U(+-gain / sqrt(fan_in)), PyTorch's default at gain 1
+  INIT_XAVIER // weight U(+-gain sqrt(6 / (fan_in + fan_out))), bias 0 [Glorot10 eq. 16]
+} init_scheme;
+typedef struct layer_init {
+  elbo_init weight, bias;
+} layer_init;
+layer_init scheme_init(int scheme, double gain, int64_t fan_in, int64_t fan_out); // gain 0: zeros
+
 // `gain` multiplies PyTorch's default initialisation U(+-1/sqrt(fan_in)) of the weight; 0: zeros. The bias is drawn likewise (gain 0:
 // zeros).
 // (...,I) -> (...,out)
 elbo_tensor *linear_layer(elbo_tensor *x, const char *name, int64_t out, double gain);
+elbo_tensor *linear_layer_from(elbo_tensor *x, const char *name, int64_t out, const layer_init *init);
 // The same without a bias, at gain 1
 elbo_tensor *linear_layer_unbiased(elbo_tensor *x, const char *name, int64_t out);
+elbo_tensor *linear_layer_unbiased_from(elbo_tensor *x, const char *name, int64_t out, const layer_init *init);
 // (B,H,W,I) -> (B,OH,OW,out), the same padding on every side
 elbo_tensor *conv_layer(elbo_tensor *x, const char *name, int64_t out, int kernel, int stride, int pad, double gain);
 // The same with `pad` at top, left, bottom, right
 elbo_tensor *conv_layer_padded(elbo_tensor *x, const char *name, int64_t out, int kernel, int stride, const int pad[4], double gain);
+elbo_tensor *conv_layer_from(elbo_tensor *x, const char *name, int64_t out, int kernel, int stride, const int pad[4],
+                             const layer_init *init);
 // 4x4 with stride 2 and padding 1: doubles height and width
 elbo_tensor *conv_transpose_layer(elbo_tensor *x, const char *name, int64_t out, double gain);
 // Group norm with weight and bias; `groups` is lowered to the largest divisor of the channels; 0 groups: x itself.

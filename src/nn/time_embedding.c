@@ -29,14 +29,19 @@ elbo_tensor *sinusoid_embedding(elbo_tensor *t, const sinusoid_config *c) {
   return c->width % 2 ? elbo_pad(e, 1, 0, 1) : e;
 }
 
+elbo_tensor *fourier_features(elbo_tensor *t, elbo_tensor *w, bool cosine_first) {
+  if (!t || !w) return NULL;
+  elbo_tensor *angle = elbo_mul(as_column(t), elbo_reshape(w, 2, (int64_t[]){1, elbo_tensor_dim(w, 0)}));
+  return sine_and_cosine(elbo_scale(angle, 6.283185307179586, 0), cosine_first);
+}
+
 elbo_tensor *fourier_embedding(elbo_tensor *t, const char *name, int64_t half, double scale, bool cosine_first) {
   if (!t) return NULL;
   elbo_graph *g = elbo_tensor_graph(t);
   elbo_scope_push(g, name);
   elbo_tensor *w = elbo_parameter(g, "weight", 1, &half, ELBO_PARAM_FROZEN, (elbo_init){ELBO_INIT_KIND_NORMAL, scale, 0});
   elbo_scope_pop(g);
-  elbo_tensor *angle = elbo_mul(as_column(t), w ? elbo_reshape(w, 2, (int64_t[]){1, half}) : NULL);
-  return sine_and_cosine(elbo_scale(angle, 6.283185307179586, 0), cosine_first);
+  return fourier_features(t, w, cosine_first);
 }
 
 elbo_tensor *embedding_network(elbo_tensor *x, const char *name, int64_t width, int activation, elbo_tensor *condition) {

@@ -18,6 +18,9 @@ elbo_tensor *sinusoid_embedding(elbo_tensor *t, const sinusoid_config *c);
 // [Tancik20]
 elbo_tensor *fourier_embedding(elbo_tensor *t, const char *name, int64_t half, double scale, bool cosine_first);
 
+// The same of frequencies w (half) that the caller has
+elbo_tensor *fourier_features(elbo_tensor *t, elbo_tensor *w, bool cosine_first);
+
 // (B,I) -> (B,width): linear_1, activation, linear_2 in the scope `name`. `condition` (B,K), or NULL, is added to the input through
 // "cond_proj".
 elbo_tensor *embedding_network(elbo_tensor *x, const char *name, int64_t width, int activation, elbo_tensor *condition);
