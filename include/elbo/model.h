@@ -34,7 +34,7 @@ typedef struct elbo_model_info {
   int classes;                 // of the condition; 0: none
   int64_t params;
   int64_t step;      // -1: unknown
-  int condition_dim; // numbers in the vector that the model is conditioned on; 0: none
+  int condition_dim; // numbers in the vector that a VAE is conditioned on; 0: none
 } elbo_model_info;
 ELBO_API void elbo_model_get_info(const elbo_model *model, elbo_model_info *out);
 
@@ -47,8 +47,15 @@ typedef struct elbo_sample_config {
   double temperature; // standard deviation of the prior, 1
   elbo_progress_fn progress;
   void *progress_user;
-  int prior;                   // 0: from the mixture fitted to the codes where the model has one; 1: from the model's own p(z)
-  const elbo_array *condition; // float32 (rows,condition_dim) for a model conditioned on a vector: row i % rows for sample i; borrowed
+  int prior; // 0: from the mixture fitted to the codes where the model has one; 1: from the model's own p(z)
+  // of a diffusion model:
+  int n_options;              // keys of a recipe's `sample` section over those of the model: "solver.sampler=dpmpp_2m", "solver.steps=20",
+  const char *const *options; // "guidance.scale=3", "batch_size=16"; borrowed
+  const elbo_array *noise;    // float32 (n,H,W,C) of unit variance in place of drawn noise; borrowed; NULL: from the seed
+  // float32 (n,dim) of a model conditioned on a vector, (n,H,W,c) on a picture, (n,N,D) on a sequence; a VAE takes any number of rows, in
+  // turn; borrowed
+  const elbo_array *condition;
+  int64_t *network_calls; // receives how often the network was asked for one batch; may be NULL
 } elbo_sample_config;
 ELBO_API void elbo_sample_defaults(elbo_sample_config *config);
 // All arrays below are float32 (n,H,W,C) in the model's value range; codes (n,latent_dim). Outputs are owned by the caller and NULL on

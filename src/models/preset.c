@@ -2,9 +2,10 @@
 
 #include <string.h>
 
+#include "models/diffusion_task.h"
 #include "models/vae_task.h"
 
-static const preset_def *const presets[] = {&preset_vae};
+static const preset_def *const presets[] = {&preset_vae, &preset_ddpm, &preset_vdm};
 enum { N_PRESETS = sizeof presets / sizeof *presets };
 
 const preset_def *preset_find(const char *name) {

@@ -190,14 +190,16 @@ static elbo_status sample_conditions(const elbo_model *m, const elbo_sample_conf
   if (config->label >= 0 && c->type != CONDITION_CLASS)
     return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample: a class was given, but this model is not conditioned on one");
   if (c->type == CONDITION_VECTOR) {
-    if (!given || given->rank != 2 || given->dim[0] < 1)
+    elbo_array rows = given ? *given : (elbo_array){0};
+    if (rows.rank == 1) rows.rank = 2, rows.dim[1] = rows.dim[0], rows.dim[0] = 1;
+    if (rows.rank != 2 || rows.dim[0] < 1)
       return fail(m->ctx, ELBO_ERROR_ARGUMENT,
                   "sample: this model is conditioned on a vector: conditions float32 (rows,%lld) were expected, not %s", (long long)c->dim,
                   array_text(given, text, sizeof text));
-    TRY(check_vectors(m, "sample", given, given->dim[0]));
+    TRY(check_vectors(m, "sample", &rows, rows.dim[0]));
     TRY(elbo_array_create(m->ctx, ELBO_F32, 2, (int64_t[]){config->n, c->dim}, out));
     for (int64_t i = 0; i < config->n; i++)
-      memcpy((float *)(*out)->data + i * c->dim, (const float *)given->data + i % given->dim[0] * c->dim, (size_t)c->dim * sizeof(float));
+      memcpy((float *)(*out)->data + i * c->dim, (const float *)given->data + i % rows.dim[0] * c->dim, (size_t)c->dim * sizeof(float));
   } else if (c->type == CONDITION_CLASS) {
     if (config->label >= m->spec.classes)
       return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample: class %d: 0 to %lld was expected", config->label, (long long)m->spec.classes - 1);
