@@ -157,6 +157,7 @@ static elbo_status read_scheduler(elbo_ctx *ctx, arena *a, const char *directory
   out->has_scheduler = true;
   out->spec.model.prediction = out->scheduler.prediction, out->spec.model.sigma_data = out->scheduler.sigma_data;
   scheduler_process(&out->scheduler, &out->spec.model.process);
+  out->spec.model.time_input = TIME_INPUT_INDEX; // the network is told what the scheduler says
   return ELBO_OK;
 }
 
