@@ -94,7 +94,7 @@ static double clamp_open(double u) { return u < 0x1p-25 ? 0x1p-25 : u > 1 - 0x1p
 
 double time_draw(const time_config *c, const process *p, uint64_t seed, uint64_t sample, const time_history *history, double *weight) {
   double u = uniform_draw(c, seed, sample), t = u;
-  const int64_t steps = process_steps(p);
+  const int64_t steps = p ? process_steps(p) : 0;
   *weight = 1;
   switch (c->sampling) {
   case TIME_LOGNORMAL: {

@@ -51,7 +51,7 @@ time_history time_history_of(const process *p, float *memory);
 void time_history_add(time_history *h, double t, double loss);
 
 // The time of one example: t in (0,1], of a discrete process (i + 1) / T; *weight: what its loss is to be multiplied with (1 but under
-// importance). history NULL or not yet full: uniform.
+// importance). history NULL or not yet full: uniform. p NULL: a learned process, whose times are uniform or of low discrepancy.
 double time_draw(const time_config *c, const process *p, uint64_t seed, uint64_t sample, const time_history *history, double *weight);
 
 // What the squared error of the raw prediction, averaged over dimensions, is multiplied with at time t.

@@ -162,7 +162,7 @@ static elbo_status open_guidance(sampling *s, int64_t batch) {
     TRY(denoiser_session_open(s->guide, batch, &s->net.weak));
   } else if (p->model.condition.type == DIFFUSION_UNCONDITIONAL) {
     return fail(ctx, ELBO_ERROR_ARGUMENT, "sample: guidance %g: this model takes no condition to be guided by", g->scale);
-  } else if (p->model.condition.type == DIFFUSION_CLASS && diffusion_null_class(p) < 0) {
+  } else if (p->model.condition.dropout <= 0 || (p->model.condition.type == DIFFUSION_CLASS && diffusion_null_class(p) < 0)) {
     return fail(ctx, ELBO_ERROR_ARGUMENT, "sample: guidance %g: this model was trained without a null condition (model.condition.dropout)",
                 g->scale);
   }

@@ -1,0 +1,374 @@
+// Diffusion models as files and as samplers: directories there and back, runs that go on as if nothing had been, what samples depend on,
+// guidance, and what is refused.
+#include "models/diffusion_cases.h"
+
+#include <elbo/train.h>
+
+#include "core/file.h"
+
+#define EDM_NET "network: edm, edm: {model_channels: 8, channel_mult: [1, 2], num_blocks: 1, attn_resolutions: [4]}"
+#define VDM_NET "network: vdm, vdm: {channels: 8, layers: 1, norm_num_groups: 4}"
+#define DIT_NET "network: dit, dit: {num_attention_heads: 2, attention_head_dim: 4, num_layers: 1, patch_size: 4}"
+
+static elbo_ctx *ctx;
+static arena *memory;
+
+static elbo_status spec_of(const char *text, const elbo_dataset_info *info, diffusion_recipe *recipe, diffusion_spec *s) {
+  yaml_node *root = NULL;
+  assert_ok(ctx, yaml_parse(ctx, memory, "r.yaml", text, strlen(text), &root));
+  TRY(config_load(ctx, memory, &diffusion_sections, root, "", recipe));
+  TRY(diffusion_spec_make(ctx, memory, recipe, info, "r.yaml", s));
+  return diffusion_objective_check(ctx, &recipe->objective, s, "r.yaml");
+}
+
+// A model directory of shaken weights.
+static void write_model(const char *text, const elbo_dataset_info *info, const char *path) {
+  diffusion_recipe recipe;
+  diffusion_spec s;
+  elbo_store *store;
+  assert_ok(ctx, spec_of(text, info, &recipe, &s));
+  assert_ok(ctx, diffusion_store_create(ctx, &s, test_seed(), &store));
+  shake(ctx, store, 0.1);
+  assert_ok(ctx, directory_make(ctx, path));
+  assert_ok(ctx, diffusion_directory_write(ctx, path, &s, store, 7));
+  elbo_store_destroy(&store);
+}
+
+static elbo_model *load(const char *path) {
+  elbo_model *m;
+  assert_ok(ctx, elbo_model_load(ctx, path, NULL, &m));
+  return m;
+}
+
+static const elbo_dataset_info pictures = {.height = 8, .width = 8, .channels = 1, .bits = 8, .classes = 3};
+static const elbo_dataset_info points = {.height = 1, .width = 1, .channels = 2, .classes = 3};
+
+// --- files ---
+
+static void test_there_and_back(void **state) {
+  (void)state;
+  static const struct {
+    const char *model;
+    bool of_points;
+  } cases[] = {
+      {TINY_UNET ", process: {steps: 10, betas: cosine, zero_snr: true}, prediction: v", false},
+      {TINY_UNET ", process: {steps: 10}, variance: learned_range, condition: {type: class, dropout: 0.1}", false},
+      {TINY_UNET ", process: {steps: 3, betas: table, table: [0.1, 0.2, 0.3]}, condition: {type: lowres, factor: 2}", false},
+      {DIT_NET ", process: {type: flow, shift: 3}, prediction: flow, condition: {type: class, dropout: 0.1}", false},
+      {EDM_NET ", process: {type: edm}, prediction: edm, sigma_data: 0.6, condition: {type: class}", false},
+      {EDM_NET ", process: {type: ve, sigma_max: 50}, prediction: score", false},
+      {VDM_NET ", process: {type: linear, logsnr_min: -5, logsnr_max: 12}, prediction: x0", false},
+      {VDM_NET ", preset: vdm, process: {type: learned}, prediction: epsilon", false},
+      {TINY_MLP ", process: {type: cosine, shift: 0.5}, prediction: v, time_input: logsnr", true},
+      {TINY_MLP ", process: {type: sigmoid}, condition: {type: class, dropout: 0.2}", true},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char text[700], path[2][256], command[1024], *output;
+    bool learned = strstr(cases[i].model, "learned}") != NULL;
+    snprintf(text, sizeof text, "{model: {%s}, objective: {weighting: %s}, sample: {solver: {steps: 3}, batch_size: 5}}", cases[i].model,
+             learned ? "bound" : "simple");
+    for (int k = 0; k < 2; k++) snprintf(path[k], sizeof path[k], "%s/way%zu%c", test_directory(), i, 'a' + k);
+    write_model(text, cases[i].of_points ? &points : &pictures, path[0]);
+    elbo_model *m = load(path[0]), *again;
+    assert_int_equal(m->step, 7);
+    assert_ok(ctx, directory_make(ctx, path[1]));
+    assert_ok(ctx, diffusion_directory_write(ctx, path[1], &m->diffusion->spec, m->store, m->step));
+    snprintf(command, sizeof command, "diff -r '%s' '%s'", path[0], path[1]);
+    if (test_run(command, &output)) fail_msg("%s: %s", cases[i].model, output);
+    free(output);
+    again = load(path[1]);
+    elbo_sample_config config;
+    elbo_array *x[2];
+    elbo_sample_defaults(&config);
+    config.n = 2;
+    float *condition = calloc(2 * 64, sizeof *condition);
+    elbo_array given = {ELBO_F32, 4, {2, 8, 8, 1}, condition};
+    if (strstr(cases[i].model, "lowres")) config.condition = &given;
+    assert_ok(ctx, elbo_sample(m, &config, &x[0]));
+    assert_ok(ctx, elbo_sample(again, &config, &x[1]));
+    assert_memory_equal(x[0]->data, x[1]->data, elbo_array_bytes(x[0]));
+    for (int64_t k = 0; k < elbo_array_count(x[0]); k++) assert_true(isfinite(((float *)x[0]->data)[k]));
+    free(condition);
+    elbo_array_destroy(&x[0]), elbo_array_destroy(&x[1]);
+    elbo_model_destroy(&m), elbo_model_destroy(&again);
+  }
+}
+
+// --- runs ---
+
+static int stop_at(void *user, const char *what, int64_t done, int64_t total, const char *text) {
+  (void)total, (void)text;
+  return !(user && !strcmp(what, "train") && done >= *(int64_t *)user);
+}
+
+static elbo_status train(const char *out, bool resume, int64_t stop, int n, const char *const *overrides) {
+  elbo_recipe *recipe;
+  elbo_train_config config;
+  elbo_train_result result;
+  assert_ok(ctx, elbo_recipe_load(ctx, "ddpm", n, overrides, &recipe));
+  elbo_train_defaults(&config);
+  config.out = out, config.resume = resume, config.progress = stop_at, config.progress_user = stop ? &stop : NULL;
+  elbo_status status = elbo_train(ctx, recipe, &config, &result);
+  elbo_recipe_destroy(&recipe);
+  return status;
+}
+
+static void test_resume(void **state) {
+  (void)state;
+  static const char *const common[] = {"data.path=digits",      "data.size=8",       "data.limit=100",           "data.holdout=40",
+                                       "train.steps=16",        "train.ema=0.9",     "train.checkpoint_every=8", "train.log_every=3",
+                                       "sample.solver.steps=3", "train.batch_size=8"};
+  static const char *const kinds[2][9] = {
+      {"model.network=unet", "model.unet.block_out_channels=[8, 8]", "model.unet.norm_num_groups=4", "model.process={steps: 3}",
+       "model.unet.down_block_types=[DownBlock2D, DownBlock2D]", "model.unet.up_block_types=[UpBlock2D, UpBlock2D]",
+       "objective.time=importance", "train.accumulate=2", "model.unet.attention_head_dim=4"},
+      {"model.preset=vdm", "model.network=vdm", "model.vdm={channels: 8, layers: 1, norm_num_groups: 4}", "model.process={type: learned}",
+       "objective.weighting=bound", "objective.time=low_discrepancy", "sample.solver.sampler=ddpm", "train.seed=1",
+       "train.warmup_steps=2"}};
+  for (int k = 0; k < 2; k++) {
+    const char *overrides[19];
+    char one[256], two[256], command[1024], *output;
+    for (int i = 0; i < 10; i++) overrides[i] = common[i];
+    for (int i = 0; i < 9; i++) overrides[10 + i] = kinds[k][i];
+    snprintf(one, sizeof one, "%s/straight%d", test_directory(), k), snprintf(two, sizeof two, "%s/broken%d", test_directory(), k);
+    assert_ok(ctx, train(one, false, 0, 19, overrides));
+    assert_int_equal(train(two, false, 5, 19, overrides), ELBO_ERROR_STOPPED);
+    assert_int_equal(train(two, true, 11, 19, overrides), ELBO_ERROR_STOPPED);
+    assert_ok(ctx, train(two, true, 0, 19, overrides));
+    snprintf(
+        command, sizeof command,
+        "cd '%s' && for f in straight%d/checkpoints/step-16/training/state.safetensors "
+        "$(find straight%d/checkpoints/step-16/unet straight%d/checkpoints/step-16/model_index.json -type f); do "
+        "cmp $f broken%d/${f#straight%d/} || exit 1; done; for d in straight%d broken%d; do "
+        "sed 's/, \"\\(seconds\\|samples_per_s\\)\": [^,}]*//g' $d/metrics.jsonl >$d.lines; done; diff straight%d.lines broken%d.lines",
+        test_directory(), k, k, k, k, k, k, k, k, k);
+    if (test_run(command, &output)) fail_msg("kind %d: %s", k, output);
+    free(output);
+  }
+}
+
+// --- samples ---
+
+static elbo_array *sample(elbo_model *m, int64_t n, int n_options, const char *const *options, int label, const elbo_array *noise) {
+  elbo_sample_config config;
+  elbo_array *x;
+  elbo_sample_defaults(&config);
+  config.n = n, config.n_options = n_options, config.options = options, config.label = label, config.noise = noise, config.seed = 3;
+  assert_ok(ctx, elbo_sample(m, &config, &x));
+  return x;
+}
+
+// The bits of sample i do not depend on n; batch size and threads change rounding alone; noise is what is given.
+static void test_independence(void **state) {
+  (void)state;
+  const char *path = test_path("independent");
+  write_model("{model: {" TINY_UNET ", process: {steps: 20}}, sample: {solver: {sampler: ddpm, steps: 4}, batch_size: 4}}", &pictures,
+              path);
+  elbo_model *m = load(path);
+  elbo_array *few = sample(m, 3, 0, NULL, -1, NULL), *many = sample(m, 10, 0, NULL, -1, NULL),
+             *wide = sample(m, 10, 1, (const char *const[]){"batch_size=7"}, -1, NULL);
+  assert_memory_equal(few->data, many->data, 3 * 64 * sizeof(float));
+  assert_close(wide->data, many->data, 10 * 64, 1e-4);
+  assert_memory_not_equal(few->data, (float *)few->data + 64, 64 * sizeof(float));
+  elbo_ctx *two = test_ctx(2);
+  elbo_model *threaded;
+  elbo_array *x, *noise, *same;
+  elbo_sample_config config;
+  assert_ok(two, elbo_model_load(two, path, NULL, &threaded));
+  elbo_sample_defaults(&config);
+  config.n = 10, config.seed = 3;
+  assert_ok(two, elbo_sample(threaded, &config, &x));
+  assert_close(x->data, many->data, 10 * 64, 1e-4);
+  elbo_array_destroy(&x);
+  elbo_model_destroy(&threaded);
+  elbo_ctx_destroy(&two);
+  // the noise that would be drawn, given
+  const char *const ddim[] = {"solver.sampler=ddim"};
+  noise = array_of(ctx, 4, (int64_t[]){3, 8, 8, 1});
+  for (int i = 0; i < 3; i++) {
+    double z[64];
+    noise_of(3, "sample.noise", i, 64, z);
+    for (int k = 0; k < 64; k++) ((float *)noise->data)[i * 64 + k] = (float)z[k];
+  }
+  x = sample(m, 3, 1, ddim, -1, NULL), same = sample(m, 3, 1, ddim, -1, noise);
+  assert_close(same->data, x->data, 3 * 64, 1e-5);
+  for (int k = 0; k < 64; k++) ((float *)noise->data)[k] *= -1; // of the first alone
+  elbo_array *other = sample(m, 3, 1, ddim, -1, noise);
+  int64_t worst;
+  assert_false(test_close(other->data, x->data, 64, 1e-2, &worst));
+  assert_close((float *)other->data + 64, (float *)x->data + 64, 2 * 64, 1e-5);
+  elbo_array *all[] = {few, many, wide, x, noise, same, other};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) elbo_array_destroy(&all[i]);
+  elbo_model_destroy(&m);
+}
+
+static void test_guidance(void **state) {
+  (void)state;
+  const char *path = test_path("guided");
+  char own[300];
+  write_model("{model: {" TINY_MLP ", process: {type: edm}, prediction: edm, condition: {type: class, dropout: 0.2}}, sample: {solver: "
+              "{sampler: heun, steps: 5}}}",
+              &points, path);
+  elbo_model *m = load(path);
+  snprintf(own, sizeof own, "guidance.model=%s", path);
+  elbo_array *plain[3], *one = sample(m, 4, 1, (const char *const[]){"guidance.scale=1"}, 0, NULL), *none[2], *three[3];
+  for (int c = 0; c < 3; c++) {
+    plain[c] = sample(m, 4, 0, NULL, c, NULL), three[c] = sample(m, 4, 1, (const char *const[]){"guidance.scale=3"}, c, NULL);
+    if (c < 2) none[c] = sample(m, 4, 1, (const char *const[]){"guidance.scale=0"}, c, NULL);
+  }
+  assert_memory_equal(one->data, plain[0]->data, elbo_array_bytes(one));
+  assert_memory_not_equal(plain[0]->data, plain[1]->data, elbo_array_bytes(one)); // the class matters
+  assert_memory_not_equal(three[0]->data, plain[0]->data, elbo_array_bytes(one));
+  assert_close(none[0]->data, none[1]->data, 8, 1e-5); // scale 0 is the null class, whatever was asked
+  // outside of the interval nothing acts; autoguidance by the same model changes nothing
+  elbo_array *outside = sample(m, 4, 3, (const char *const[]){"guidance.scale=3", "guidance.from=50", "guidance.to=60"}, 0, NULL),
+             *by_itself = sample(m, 4, 2, (const char *const[]){"guidance.scale=3", own}, 0, NULL), *turn = sample(m, 4, 0, NULL, -1, NULL);
+  assert_memory_equal(outside->data, plain[0]->data, elbo_array_bytes(one));
+  assert_close(by_itself->data, plain[0]->data, 8, 1e-6);
+  for (int i = 0; i < 4; i++) assert_close((float *)turn->data + 2 * i, (float *)plain[i % 3]->data + 2 * i, 2, 1e-5); // classes in turn
+  elbo_array *all[] = {plain[0], plain[1], plain[2], one, none[0], none[1], three[0], three[1], three[2], outside, by_itself, turn};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) elbo_array_destroy(&all[i]);
+  elbo_model_destroy(&m);
+}
+
+// --- refusals ---
+
+static void test_recipes_refused(void **state) {
+  (void)state;
+  static const struct {
+    const char *text, *part;
+    const elbo_dataset_info *info;
+  } cases[] = {
+      {"{model: {" TINY_MLP ", variance: learned_range}}", "learned_range needs a network with a second output", &points},
+      {"{model: {" TINY_UNET ", process: {type: cosine}, variance: learned_range}}", "learned_range is of the steps", &pictures},
+      {"{model: {" TINY_MLP ", process: {type: cosine}, time_input: index}}", "index is of a discrete process", &points},
+      {"{model: {" TINY_MLP ", process: {type: learned}}, objective: {weighting: bound}}", "a learned process is of 8-bit pictures",
+       &points},
+      {"{model: {" TINY_UNET ", process: {type: learned}}}", "trained by the bound", &pictures},
+      {"{model: {" TINY_UNET ", process: {type: learned}, prediction: edm}}", "goes with epsilon, v or x0", &pictures},
+      {"{model: {" TINY_UNET "}, sample: {solver: {sampler: flow_euler}}}", "flow_euler", &pictures},
+      {"{model: {" TINY_UNET ", process: {steps: 10}}, sample: {solver: {steps: 11}}}", "sample.solver.steps: 11; the process has 10",
+       &pictures},
+      {"{model: {" TINY_UNET ", process: {steps: 10, zero_snr: true}}}", "v or x0 is needed", &pictures},
+      {"{model: {" TINY_UNET "}, sample: {guidance: {scale: 2}}}", "guidance needs a model", &pictures},
+      {"{model: {" TINY_UNET ", condition: {type: class}}, sample: {guidance: {scale: 2}}}", "model.condition.dropout", &pictures},
+      {"{model: {" TINY_UNET ", condition: {dropout: 0.1}}}", "there is no condition", &pictures},
+      {"{model: {" TINY_UNET ", condition: {type: lowres, factor: 3}}}", "3 does not divide 8x8", &pictures},
+      {"{model: {" TINY_UNET ", condition: {type: vector}}}", "vectors of 0 numbers", &pictures},
+      {"{model: {" TINY_UNET ", prediction: flow}}", "velocity of process flow", &pictures},
+      {"{model: {" TINY_UNET "}, objective: {time: logit_normal}}", "logit_normal is for a continuous process", &pictures},
+      {"{model: {" TINY_MLP ", process: {type: flow}, prediction: flow}, objective: {weighting: bound}}", "the bound is infinite", &points},
+      {"{model: {" TINY_UNET ", process: {steps: 2, betas: table, table: [0.1, 1.5]}}}", "1.5", &pictures},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    diffusion_recipe recipe;
+    diffusion_spec s;
+    elbo_status status = spec_of(cases[i].text, cases[i].info, &recipe, &s);
+    if (status == ELBO_OK || !strstr(elbo_ctx_message(ctx), cases[i].part))
+      fail_msg("%s: \"%s\"; expected \"...%s...\"", cases[i].text, status == ELBO_OK ? "done" : elbo_ctx_message(ctx), cases[i].part);
+  }
+  elbo_dataset_info bare = pictures;
+  bare.classes = 0;
+  diffusion_recipe recipe;
+  diffusion_spec s;
+  assert_status(ctx, spec_of("{model: {" TINY_UNET ", condition: {type: class}}}", &bare, &recipe, &s), ELBO_ERROR_ARGUMENT,
+                "the data have no labels");
+}
+
+static void refuse_sample(elbo_model *m, int64_t n, const char *option, int label, const elbo_array *noise, const char *part) {
+  elbo_sample_config config;
+  elbo_array *x = NULL;
+  elbo_sample_defaults(&config);
+  config.n = n, config.n_options = option ? 1 : 0, config.options = &option, config.label = label, config.noise = noise;
+  elbo_status status = elbo_sample(m, &config, &x);
+  if (status == ELBO_OK || x || !strstr(elbo_ctx_message(ctx), part))
+    fail_msg("%s: \"%s\"; expected \"...%s...\"", option ? option : "", status == ELBO_OK ? "done" : elbo_ctx_message(ctx), part);
+}
+
+static void test_samples_refused(void **state) {
+  (void)state;
+  char own[300], other[300];
+  const char *plain = test_path("plain"), *classes = test_path("classes"), *flat = test_path("flat");
+  write_model("{model: {" TINY_UNET ", process: {steps: 10}}, sample: {solver: {steps: 2}}}", &pictures, plain);
+  write_model("{model: {" TINY_UNET ", process: {steps: 10}, condition: {type: class}}}", &pictures, classes);
+  write_model("{model: {" TINY_MLP ", process: {type: edm}, condition: {type: class}}}", &points, flat);
+  elbo_model *m = load(plain), *c = load(classes), *p = load(flat);
+  elbo_array *noise = array_of(ctx, 4, (int64_t[]){2, 8, 8, 3});
+  refuse_sample(m, 2, "guidance.scale=2", -1, NULL, "no condition to be guided by");
+  refuse_sample(c, 2, "guidance.scale=2", 0, NULL, "without a null condition");
+  refuse_sample(p, 2, "guidance.scale=2", 0, NULL, "without a null condition"); // its table has a row for none, which never was trained
+  refuse_sample(c, 2, NULL, 3, NULL, "class 3: 0 to 2 was expected");
+  refuse_sample(m, 2, NULL, 1, NULL, "not conditioned");
+  refuse_sample(m, 2, NULL, -1, noise, "noise: float32 (2,8,8,1) was expected, not float32 (2,8,8,3)");
+  refuse_sample(m, 2, "solver.steps=11", -1, NULL, "steps: 11");
+  refuse_sample(m, 2, "solver.steps=-1", -1, NULL, "steps");
+  refuse_sample(m, 2, "solver.sampler=flow_heun", -1, NULL, "flow_heun");
+  refuse_sample(m, 2, "solver.sampler=dmp", -1, NULL, "sampler");
+  refuse_sample(m, 2, "solver.stepz=3", -1, NULL, "steps");
+  refuse_sample(m, 0, NULL, -1, NULL, "n is 0");
+  snprintf(own, sizeof own, "guidance.model=%s", flat);
+  snprintf(other, sizeof other, "{guidance: {scale: 2}}");
+  elbo_sample_config config;
+  elbo_array *x;
+  elbo_sample_defaults(&config);
+  config.n = 2, config.n_options = 2, config.options = (const char *const[]){"guidance.scale=2", own};
+  assert_status(ctx, elbo_sample(m, &config, &x), ELBO_ERROR_ARGUMENT, "no diffusion model of the same pictures");
+  elbo_array_destroy(&noise);
+  elbo_model_destroy(&m), elbo_model_destroy(&c), elbo_model_destroy(&p);
+}
+
+static void rewrite(const char *path, const char *what, const char *with) {
+  char command[2048], *output;
+  snprintf(command, sizeof command, "grep -q '%s' '%s' && sed -i 's/%s/%s/' '%s'", what, path, what, with, path);
+  if (test_run(command, &output)) fail_msg("%s: no '%s'", path, what);
+  free(output);
+}
+
+// Directories that are not what they seem.
+static void test_files_refused(void **state) {
+  (void)state;
+  static const struct {
+    const char *file, *what, *with, *part;
+  } cases[] = {
+      {"unet/config.json", "\"UNet2DModel\"", "\"UNet3DModel\"", "UNet3DModel"},
+      {"unet/config.json", "\"_class_name\"", "\"_class\"", "_class_name"},
+      {"model_index.json", "\"UNet2DModel\"", "\"UNet4DModel\"", "no component is a network that is known"},
+      {"model_index.json", "\"DDPMPipeline\"", "\"TeaPipeline\"", "TeaPipeline"},
+      {"model_index.json", "\"steps\": 10", "\"steps\": 0", "steps"},
+      {"model_index.json", "\"height\"", "\"heigth\"", "heigth"},
+      {"unet/config.json", "\"act_fn\"", "\"act_fun\"", "act_fun"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char path[256], file[400];
+    elbo_model *m = NULL;
+    snprintf(path, sizeof path, "%s/odd%zu", test_directory(), i), snprintf(file, sizeof file, "%s/%s", path, cases[i].file);
+    write_model("{model: {" TINY_UNET ", process: {steps: 10}}}", &pictures, path);
+    rewrite(file, cases[i].what, cases[i].with);
+    elbo_status status = elbo_model_load(ctx, path, NULL, &m);
+    if (status == ELBO_OK || m || !strstr(elbo_ctx_message(ctx), cases[i].part))
+      fail_msg("%s, %s: \"%s\"; expected \"...%s...\"", cases[i].file, cases[i].with, status == ELBO_OK ? "loaded" : elbo_ctx_message(ctx),
+               cases[i].part);
+  }
+}
+
+static int open(void **state) {
+  (void)state;
+  ctx = test_ctx(1);
+  memory = arena_create(1 << 16);
+  return 0;
+}
+static int close_all(void **state) {
+  (void)state;
+  arena_destroy(&memory);
+  elbo_ctx_destroy(&ctx);
+  return 0;
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_there_and_back), cmocka_unit_test(test_resume),          cmocka_unit_test(test_independence),
+      cmocka_unit_test(test_guidance),       cmocka_unit_test(test_recipes_refused), cmocka_unit_test(test_samples_refused),
+      cmocka_unit_test(test_files_refused),
+  };
+  return cmocka_run_group_tests(tests, open, close_all);
+}
