@@ -41,26 +41,31 @@ typedef struct guided {
   condition_rows rows; // of the batch at hand
   int64_t count;
   bool conditional;
-  double *other; // (batch,out_size)
+  int64_t size, out_size; // of a row; out_size: what the sampler wants, 2 size where it uses a learned variance
+  double *other;          // (batch,out_size)
+  double *whole;          // (batch,2 size) what a network says that has, or lacks, a variance against the sampler's wish
 } guided;
+
+static elbo_status call_network(guided *g, denoiser_session *s, const double *x, double timestep, const condition_rows *rows,
+                                double *output) {
+  if (s->out_size == g->out_size) return denoiser_session_run(s, x, timestep, rows, g->count, output);
+  TRY(denoiser_session_run(s, x, timestep, rows, g->count, g->whole));
+  for (int64_t i = 0; i < s->plan.batch; i++)
+    memcpy(output + i * g->out_size, g->whole + i * s->out_size, (size_t)g->size * sizeof(double));
+  return ELBO_OK;
+}
 
 // The sampler's network: the conditional output, led away from the unconditional one or from a worse model's.
 static elbo_status guided_network(void *user, const double *x, double timestep, double *output) {
   guided *g = user;
-  denoiser_session *s = &g->strong;
-  TRY(denoiser_session_run(s, x, timestep, g->conditional ? &g->rows : NULL, g->count, output));
+  const condition_rows *rows = g->conditional ? &g->rows : NULL;
+  TRY(call_network(g, &g->strong, x, timestep, rows, output));
   if (!g->other || !guidance_acts(&g->guidance, process_at(g->process, diffusion_time_of_step(g->process, timestep)).logsnr))
     return ELBO_OK;
-  if (g->weak.plan.plan)
-    TRY(denoiser_session_run(&g->weak, x, timestep, g->conditional ? &g->rows : NULL, g->count, g->other));
-  else
-    TRY(denoiser_session_run(s, x, timestep, NULL, g->count, g->other));
-  if (s->out_size == s->size) {
-    guidance_combine(&g->guidance, s->plan.batch, s->size, output, g->other);
-    return ELBO_OK;
-  }
-  for (int64_t i = 0; i < s->plan.batch; i++) // the variance stays the conditional one
-    guidance_combine(&g->guidance, 1, s->size, output + i * s->out_size, g->other + i * s->out_size);
+  const bool by_model = g->weak.plan.plan != NULL;
+  TRY(call_network(g, by_model ? &g->weak : &g->strong, x, timestep, by_model ? rows : NULL, g->other));
+  for (int64_t i = 0; i < g->strong.plan.batch; i++) // a variance stays the conditional one
+    guidance_combine(&g->guidance, 1, g->size, output + i * g->out_size, g->other + i * g->out_size);
   return ELBO_OK;
 }
 
@@ -148,6 +153,11 @@ static elbo_status open_guidance(sampling *s, int64_t batch) {
   const guidance_config *g = &s->options.guidance;
   elbo_ctx *ctx = s->m->ctx;
   s->net.guidance = *g, s->net.process = s->m->diffusion->process, s->net.conditional = s->label || s->config->condition;
+  const bool variance = scheduler_learned_variance(&s->scheduler);
+  if (variance && !diffusion_learned_variance(p))
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "sample: the sampler uses a learned variance; this model's network says none (model.variance)");
+  s->net.size = p->height * p->width * p->channels, s->net.out_size = s->net.size * (variance ? 2 : 1);
+  TRY(array_new(ctx, (size_t)(2 * batch * s->net.size), sizeof(double), "a network's results", (void **)&s->net.whole));
   TRY(denoiser_session_open(s->m, batch, &s->net.strong));
   if (g->scale == 1) return ELBO_OK;
   if (*g->model) {
@@ -166,7 +176,7 @@ static elbo_status open_guidance(sampling *s, int64_t batch) {
     return fail(ctx, ELBO_ERROR_ARGUMENT, "sample: guidance %g: this model was trained without a null condition (model.condition.dropout)",
                 g->scale);
   }
-  return array_new(ctx, (size_t)(batch * s->net.strong.out_size), sizeof(double), "guidance", (void **)&s->net.other);
+  return array_new(ctx, (size_t)(batch * s->net.out_size), sizeof(double), "guidance", (void **)&s->net.other);
 }
 
 static elbo_status run_batches(sampling *s, int64_t batch, elbo_array *x) {
@@ -236,6 +246,7 @@ fail:
   denoiser_session_close(&s.net.weak);
   elbo_model_destroy(&s.guide);
   free(s.net.other);
+  free(s.net.whole);
   free(s.label);
   arena_destroy(&s.arena);
   return status;

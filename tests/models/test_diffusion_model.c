@@ -202,6 +202,30 @@ static void test_independence(void **state) {
   elbo_model_destroy(&m);
 }
 
+// A variance that the network says is used by the samplers that can, and passed over by the others, under guidance too.
+static void test_learned_variance(void **state) {
+  (void)state;
+  const char *path = test_path("variance"), *weak = test_path("weak");
+  char guide[300];
+  write_model("{model: {" TINY_UNET ", process: {steps: 10}, variance: learned_range}, sample: {solver: {sampler: ddpm, steps: 4}}}",
+              &pictures, path);
+  write_model("{model: {" TINY_UNET ", process: {steps: 10}}}", &pictures, weak);
+  snprintf(guide, sizeof guide, "guidance.model=%s", weak);
+  elbo_model *m = load(path);
+  elbo_array *fixed = sample(m, 2, 0, NULL, -1, NULL),
+             *learned = sample(m, 2, 1, (const char *const[]){"solver.variance=learned_range"}, -1, NULL),
+             *ddim = sample(m, 2, 1, (const char *const[]){"solver.sampler=ddim"}, -1, NULL),
+             *guided = sample(m, 2, 3, (const char *const[]){"solver.variance=learned_range", "guidance.scale=1.5", guide}, -1, NULL);
+  assert_memory_not_equal(fixed->data, learned->data, elbo_array_bytes(fixed));
+  assert_memory_not_equal(guided->data, learned->data, elbo_array_bytes(fixed));
+  elbo_array *all[] = {fixed, learned, ddim, guided};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    for (int k = 0; k < 128; k++) assert_true(isfinite(((float *)all[i]->data)[k]));
+    elbo_array_destroy(&all[i]);
+  }
+  elbo_model_destroy(&m);
+}
+
 static void test_guidance(void **state) {
   (void)state;
   const char *path = test_path("guided");
@@ -289,7 +313,7 @@ static void test_samples_refused(void **state) {
   (void)state;
   char own[300], other[300];
   const char *plain = test_path("plain"), *classes = test_path("classes"), *flat = test_path("flat");
-  write_model("{model: {" TINY_UNET ", process: {steps: 10}}, sample: {solver: {steps: 2}}}", &pictures, plain);
+  write_model("{model: {" TINY_UNET ", process: {steps: 10}}, sample: {solver: {sampler: ddpm, steps: 2}}}", &pictures, plain);
   write_model("{model: {" TINY_UNET ", process: {steps: 10}, condition: {type: class}}}", &pictures, classes);
   write_model("{model: {" TINY_MLP ", process: {type: edm}, condition: {type: class}}}", &points, flat);
   elbo_model *m = load(plain), *c = load(classes), *p = load(flat);
@@ -304,6 +328,7 @@ static void test_samples_refused(void **state) {
   refuse_sample(m, 2, "solver.steps=-1", -1, NULL, "steps");
   refuse_sample(m, 2, "solver.sampler=flow_heun", -1, NULL, "flow_heun");
   refuse_sample(m, 2, "solver.sampler=dmp", -1, NULL, "sampler");
+  refuse_sample(m, 2, "solver.variance=learned_range", -1, NULL, "this model's network says none");
   refuse_sample(m, 2, "solver.stepz=3", -1, NULL, "steps");
   refuse_sample(m, 0, NULL, -1, NULL, "n is 0");
   snprintf(own, sizeof own, "guidance.model=%s", flat);
@@ -366,9 +391,9 @@ static int close_all(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_there_and_back), cmocka_unit_test(test_resume),          cmocka_unit_test(test_independence),
-      cmocka_unit_test(test_guidance),       cmocka_unit_test(test_recipes_refused), cmocka_unit_test(test_samples_refused),
-      cmocka_unit_test(test_files_refused),
+      cmocka_unit_test(test_there_and_back),   cmocka_unit_test(test_resume),        cmocka_unit_test(test_independence),
+      cmocka_unit_test(test_learned_variance), cmocka_unit_test(test_guidance),      cmocka_unit_test(test_recipes_refused),
+      cmocka_unit_test(test_samples_refused),  cmocka_unit_test(test_files_refused),
   };
   return cmocka_run_group_tests(tests, open, close_all);
 }
