@@ -76,6 +76,10 @@ static elbo_status report_bound(evaluation *e, bool all) {
   const diffusion_model *d = e->m->diffusion;
   if (d->spec.bits != 8)
     return fail(e->m->ctx, ELBO_ERROR_ARGUMENT, "metrics: %s: of 8-bit pictures; ode_nll scores float data", all ? "bpd_parts" : "bpd");
+  if (d->spec.model.process.type == PROCESS_FLOW)
+    return fail(e->m->ctx, ELBO_ERROR_ARGUMENT,
+                "metrics: %s: the bound is infinite at the ends of process flow, where there is no noise, or no data; ode_bpd is not",
+                all ? "bpd_parts" : "bpd");
   int draws = e->config->samples > 0 ? e->config->samples : TIME_DRAWS;
   diffusion_bound b;
   TRY(diffusion_bound_estimate(e->m, &e->examples, all, draws, &b));

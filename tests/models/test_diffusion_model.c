@@ -376,6 +376,70 @@ static void test_files_refused(void **state) {
   }
 }
 
+// Data and metrics that do not go with a model.
+static void test_evaluation_refused(void **state) {
+  (void)state;
+  static const struct {
+    const char *model, *metrics, *part;
+    bool of_points;
+  } cases[] = {
+      {TINY_UNET ", process: {steps: 10}, condition: {type: class}", "bpd", "the data have no labels", false},
+      {DIT_NET ", process: {type: flow}, prediction: flow", "bpd", "infinite at the ends of process flow", false},
+      {TINY_UNET ", process: {steps: 10}", "schedule_variance", "of a model with a learned process", false},
+      {TINY_UNET ", process: {steps: 10}", "density_mass", "two-dimensional", false},
+      {TINY_UNET ", process: {steps: 10}", "bpd,elbo", "elbo", false},
+      {TINY_MLP ", process: {type: edm}", "bpd", "of 8-bit pictures; ode_nll scores float data", true},
+      {TINY_MLP ", process: {type: edm}", "ode_bpd", "of 8-bit pictures", true},
+      {TINY_UNET ", process: {steps: 10}", "bpd", "the model's are 8 x 8 x 1", true},
+  };
+  uint8_t pixels[20 * 64] = {0};
+  float at[20 * 2] = {0};
+  elbo_array x = {ELBO_U8, 4, {20, 8, 8, 1}, pixels}, y = {ELBO_F32, 2, {20, 2}, at};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char text[600], path[256];
+    elbo_dataset *data;
+    elbo_eval_config config;
+    elbo_eval_result *result = NULL;
+    const bool flat = strstr(cases[i].model, "mlp") != NULL;
+    snprintf(text, sizeof text, "{model: {%s}}", cases[i].model);
+    snprintf(path, sizeof path, "%s/scored%zu", test_directory(), i);
+    write_model(text, flat ? &points : &pictures, path);
+    elbo_model *m = load(path);
+    assert_ok(ctx, elbo_dataset_from_arrays(ctx, cases[i].of_points ? &y : &x, NULL, 0, NULL, &data));
+    elbo_eval_defaults(&config);
+    config.metrics = cases[i].metrics, config.split = ELBO_SPLIT_TRAIN;
+    elbo_status status = elbo_evaluate(m, data, &config, &result);
+    if (status == ELBO_OK || result || !strstr(elbo_ctx_message(ctx), cases[i].part))
+      fail_msg("%s, %s: \"%s\"; expected \"...%s...\"", cases[i].model, cases[i].metrics,
+               status == ELBO_OK ? "done" : elbo_ctx_message(ctx), cases[i].part);
+    elbo_dataset_destroy(&data);
+    elbo_model_destroy(&m);
+  }
+}
+
+static void test_apply_refused(void **state) {
+  (void)state;
+  const char *path = test_path("applied");
+  char network[300];
+  write_model("{model: {" TINY_UNET ", process: {steps: 10}, condition: {type: class}}}", &pictures, path);
+  snprintf(network, sizeof network, "%s/unet", path);
+  float pixels[2 * 64] = {0}, time = 3;
+  int32_t label[2] = {0, 7};
+  elbo_array x = {ELBO_F32, 4, {2, 8, 8, 1}, pixels}, t = {ELBO_F32, 1, {1}, &time}, c = {ELBO_I32, 1, {2}, label};
+  elbo_named_array in[3] = {{"sample", &x}, {"timestep", &t}, {"class_labels", &c}}, out = {"sample", NULL};
+  assert_status(ctx, elbo_apply(ctx, network, 2, in, 1, &out), ELBO_ERROR_ARGUMENT, "input 'class_labels' is missing");
+  assert_status(ctx, elbo_apply(ctx, network, 3, in, 1, &out), ELBO_ERROR_ARGUMENT, "class_labels: 7 of row 1: 0 to 2 was expected");
+  label[1] = 1;
+  assert_ok(ctx, elbo_apply(ctx, network, 3, in, 1, &out));
+  assert_int_equal(out.array->dim[0], 2);
+  elbo_array_destroy(&out.array);
+  x.dim[3] = 2, x.dim[1] = 4;
+  assert_status(ctx, elbo_apply(ctx, network, 3, in, 1, &out), ELBO_ERROR_ARGUMENT, "sample: (2,any,any,1) was expected");
+  x.dim[3] = 1, x.dim[1] = 8;
+  in[2].name = "labels";
+  assert_status(ctx, elbo_apply(ctx, network, 3, in, 1, &out), ELBO_ERROR_ARGUMENT, "this network takes sample, timestep, class_labels");
+}
+
 static int open(void **state) {
   (void)state;
   ctx = test_ctx(1);
@@ -393,7 +457,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_there_and_back),   cmocka_unit_test(test_resume),        cmocka_unit_test(test_independence),
       cmocka_unit_test(test_learned_variance), cmocka_unit_test(test_guidance),      cmocka_unit_test(test_recipes_refused),
-      cmocka_unit_test(test_samples_refused),  cmocka_unit_test(test_files_refused),
+      cmocka_unit_test(test_samples_refused),  cmocka_unit_test(test_files_refused), cmocka_unit_test(test_evaluation_refused),
+      cmocka_unit_test(test_apply_refused),
   };
   return cmocka_run_group_tests(tests, open, close_all);
 }

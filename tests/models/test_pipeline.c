@@ -69,8 +69,39 @@ static void test_guided_transformer(void **state) {
   check("dit", "discretized_gaussian", 5, 2, (const char *const[]){"solver.steps=6", "guidance.scale=2.5"}, 6);
 }
 
+// What a directory of diffusers' may not be.
+static void test_refused(void **state) {
+  (void)state;
+  static const struct {
+    const char *command, *part;
+  } cases[] = {
+      {"sed -i 's/DDIMScheduler/TeaScheduler/' scheduler/scheduler_config.json", "TeaScheduler"},
+      {"sed -i 's/DDIMScheduler/TeaScheduler/' scheduler/scheduler_config.json", "DPMSolverMultistepScheduler"}, // those that are known
+      {"sed -i '/_class_name/d' scheduler/scheduler_config.json", "_class_name"},
+      {"sed -i 's/squaredcos_cap_v2/linear/; s/\"beta_end\": [0-9.]*/\"beta_end\": 2.5/' scheduler/scheduler_config.json", "beta_end"},
+      {"sed -i 's/\"clip_sample\"/\"clip_simple\"/' scheduler/scheduler_config.json", "clip_simple"},
+      {"rm unet/diffusion_pytorch_model.safetensors", "unet"},
+      {"truncate -s 1000 unet/diffusion_pytorch_model.safetensors", "unet"},
+      {"sed -i 's/\"sample_size\": 8/\"sample_size\": null/' unet/config.json", "sample_size"},
+      {"sed -i 's/UNet2DModel/UNet9DModel/' unet/config.json", "UNet9DModel"},
+  };
+  elbo_ctx *ctx = test_ctx(1);
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char path[256], command[1024];
+    elbo_model *m = NULL;
+    snprintf(path, sizeof path, "%s/odd%zu", test_directory(), i);
+    snprintf(command, sizeof command, "cp -r '%s' '%s' && cd '%s' && %s", test_repository_file("tests/golden/pipelines/ddim"), path, path,
+             cases[i].command);
+    assert_int_equal(test_run(command, NULL), 0);
+    elbo_status status = elbo_model_load(ctx, path, NULL, &m);
+    if (status == ELBO_OK || m || !strstr(elbo_ctx_message(ctx), cases[i].part))
+      fail_msg("%s: \"%s\"; expected \"...%s...\"", cases[i].command, status == ELBO_OK ? "loaded" : elbo_ctx_message(ctx), cases[i].part);
+  }
+  elbo_ctx_destroy(&ctx);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_unconditional), cmocka_unit_test(test_classes),
-                                     cmocka_unit_test(test_guided_transformer)};
+                                     cmocka_unit_test(test_guided_transformer), cmocka_unit_test(test_refused)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
