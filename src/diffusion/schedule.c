@@ -138,7 +138,10 @@ static void own_options(const sampler_config *c, schedule *s) {
   case SAMPLER_LMS:
   case SAMPLER_IPNDM: s->max_order = order == 0 || order > 4 ? 4 : order; break;
   case SAMPLER_UNIPC: s->max_order = order ? order : 2; break;
-  case SAMPLER_SA_SOLVER: s->max_order = s->corrector_order = order == 0 ? 2 : order > 4 ? 4 : order; break;
+  case SAMPLER_SA_SOLVER: // a corrector of one model is implicit Euler, which is worse than none at large steps
+    s->max_order = order == 0 ? 2 : order > 4 ? 4 : order;
+    s->corrector_order = s->max_order > 1 ? s->max_order : 2;
+    break;
   default: s->max_order = 1; break;
   }
 }

@@ -62,7 +62,8 @@ typedef struct own_range {
   int n;
 } own_range;
 
-static elbo_status own_bounds(elbo_ctx *ctx, const sampler_config *c, const process *p, schedule *s, int n, own_range *out) {
+static elbo_status own_bounds(elbo_ctx *ctx, const sampler_config *c, const process *p, int spacing, schedule *s, int n, own_range *out) {
+  bool timed = spacing >= SPACING_LINSPACE && spacing <= SPACING_TRAILING;
   bool by_noise = s->prediction == PREDICT_EPSILON || s->prediction == PREDICT_SCORE, flow = process_kind(p) == PROCESS_FLOW;
   double T = (double)process_steps(p);
   if (c->final == FINAL_ZERO && stays_above_zero(s->kind))
@@ -71,7 +72,7 @@ static elbo_status own_bounds(elbo_ctx *ctx, const sampler_config *c, const proc
   out->zero = c->final == FINAL_ZERO || (c->final == FINAL_AUTO && !stays_above_zero(s->kind));
   out->first = 1;
   // where nothing of the data is left, log-SNR has no value to space, and epsilon says nothing of x0
-  if (process_at(p, 1).alpha == 0 && (!starts_anywhere(s->kind) || (by_noise && s->clip == CLIP_NONE)))
+  if (process_at(p, 1).alpha == 0 && (!timed || !starts_anywhere(s->kind) || (by_noise && s->clip == CLIP_NONE)))
     out->first = T > 0 ? (T - 1) / T : 0.999;
   out->last = c->t_end > 0 ? c->t_end : T > 0 ? 1 / T : flow && s->kind != SAMPLER_RK45 ? 1e-3 : 0;
   if (flow && s->kind == SAMPLER_RK45 && (s->prediction == PREDICT_X0 || s->prediction == PREDICT_EDM) && c->t_end == 0) out->last = 1e-3;
@@ -193,7 +194,7 @@ elbo_status schedule_own_nodes(elbo_ctx *ctx, const scheduler_config *config, co
   own_range range = {0};
   double *at;
   int spacing = c->spacing == SPACING_AUTO ? auto_spacing(p, s->kind) : c->spacing;
-  TRY(own_bounds(ctx, c, p, s, n, &range));
+  TRY(own_bounds(ctx, c, p, s->kind == SAMPLER_RK45 ? SPACING_LINSPACE : spacing, s, n, &range));
   if (s->kind == SAMPLER_RK45) n = 1;
   TRY(check_steps(ctx, c, p, s, n));
   TRY(schedule_room(ctx, s, n, has_inner(s->kind, s->max_order) && !(s->kind == SAMPLER_PLMS && n == 1)));
