@@ -209,8 +209,8 @@ elbo_status schedule_make(elbo_ctx *ctx, const scheduler_config *config, const p
                     .learned_variance = scheduler_learned_variance(config)};
   out->space = in_ratio_space(out->kind) ? STATE_RATIO : STATE_PROCESS;
   if (steps == 0) {
-    int64_t table = config->own.table.count - (config->own.spacing == SPACING_SIGMAS);
-    steps = config->own.steps > 0 ? (int)config->own.steps : config->own.table.count > 0 ? (int)table : 50;
+    const sampler_config *own = &config->own;
+    steps = own->steps > 0 ? (int)own->steps : own->table.count > 0 ? (int)own_table_steps(own) : 50;
   }
   if (steps < 1) return fail(ctx, ELBO_ERROR_ARGUMENT, "steps: %d; expected at least 1", steps);
   if (config->class_ == SCHEDULER_OWN) {

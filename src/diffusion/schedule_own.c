@@ -27,13 +27,16 @@ static bool stays_above_zero(int kind) { // in epsilon, or with weights that nee
          kind == SAMPLER_RK45;
 }
 
+int64_t own_table_steps(const sampler_config *c) {
+  return c->table.count - (c->spacing == SPACING_SIGMAS || c->final == FINAL_END || stays_above_zero(c->sampler));
+}
+
 static bool starts_anywhere(int kind) { // alpha = 0 included
   return kind == SAMPLER_FLOW_EULER || kind == SAMPLER_FLOW_HEUN || kind == SAMPLER_DDPM || kind == SAMPLER_DDIM || kind == SAMPLER_RK45;
 }
 
 static int auto_spacing(const process *p, int kind) {
   bool levels = process_kind(p) == PROCESS_EDM || process_kind(p) == PROCESS_VE;
-  if (process_steps(p)) return SPACING_LINSPACE;
   switch ((sampler_kind)kind) {
   case SAMPLER_EULER:
   case SAMPLER_EULER_A:
@@ -48,7 +51,7 @@ static int auto_spacing(const process *p, int kind) {
   case SAMPLER_PNDM:
   case SAMPLER_PLMS:
   case SAMPLER_IPNDM:
-  case SAMPLER_PC: return levels ? SPACING_LOGSNR : SPACING_TRAILING;
+  case SAMPLER_PC: return levels ? SPACING_LOGSNR : process_steps(p) ? SPACING_LINSPACE : SPACING_TRAILING;
   case SAMPLER_FLOW_EULER:
   case SAMPLER_FLOW_HEUN: return SPACING_TRAILING;
   default: return SPACING_LOGSNR;
@@ -181,10 +184,10 @@ static double own_first_scale(const process *p, const schedule *s) {
 }
 
 static elbo_status check_steps(elbo_ctx *ctx, const sampler_config *c, const process *p, const schedule *s, int n) {
-  int64_t table = c->table.count - (c->spacing == SPACING_SIGMAS || c->final == FINAL_END || stays_above_zero(s->kind));
   if (process_steps(p) && n > process_steps(p))
     return fail(ctx, ELBO_ERROR_ARGUMENT, "steps: %d; the process has %lld timesteps", n, (long long)process_steps(p));
-  if (c->table.count && n != table) return fail(ctx, ELBO_ERROR_ARGUMENT, "steps: %d; the table makes %lld", n, (long long)table);
+  if (c->table.count && n != own_table_steps(c))
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "steps: %d; the table makes %lld", n, (long long)own_table_steps(c));
   if (s->kind == SAMPLER_PNDM && n < 4) return fail(ctx, ELBO_ERROR_ARGUMENT, "steps: %d; pndm needs at least 4", n);
   return ELBO_OK;
 }

@@ -49,9 +49,6 @@ static int discrete_class_of(const sampler_config *s) {
   case SAMPLER_DPM2: return SCHEDULER_KDPM2;
   case SAMPLER_DPM2_A: return SCHEDULER_KDPM2_ANCESTRAL;
   case SAMPLER_LMS: return s->order == 0 || s->order == 4 ? SCHEDULER_LMS : SCHEDULER_OWN;
-  case SAMPLER_DPM_SOLVER_1:
-  case SAMPLER_DPM_SOLVER_2:
-  case SAMPLER_DPM_SOLVER_3:
   case SAMPLER_DPMPP_2S: return SCHEDULER_DPM_SINGLESTEP;
   case SAMPLER_DPMPP_2M:
   case SAMPLER_DPMPP_2M_SDE: return SCHEDULER_DPM_MULTISTEP;
@@ -59,7 +56,8 @@ static int discrete_class_of(const sampler_config *s) {
   case SAMPLER_UNIPC: return SCHEDULER_UNIPC;
   case SAMPLER_DEIS: return s->order <= 3 ? SCHEDULER_DEIS : SCHEDULER_OWN;
   case SAMPLER_SA_SOLVER: return SCHEDULER_SA_SOLVER;
-  default: return SCHEDULER_OWN; // 3M: diffusers' third order is not one (sampler_dpm.c)
+  default:
+    return SCHEDULER_OWN; // 3M: diffusers' third order is not one (sampler_dpm.c); DPM-Solver-2 and -3: its groups have no inner stages
   }
 }
 
@@ -180,18 +178,11 @@ static bool set_options(const sampler_config *s, scheduler_config *c, bool has_b
 // What makes the class this very sampler; false: it cannot be.
 static bool set_solver(const sampler_config *s, scheduler_config *c) {
   int order = (int)s->order;
-  enum { DPM, DPMPP, SDE_DPM, SDE_DPMPP };
+  enum { DPMPP = 1, SDE_DPMPP = 3 };
   switch ((sampler_kind)s->sampler) {
   case SAMPLER_DDPM: c->variance_type = s->variance; break;
   case SAMPLER_PNDM: c->skip_prk_steps = false; break;
   case SAMPLER_PLMS: c->skip_prk_steps = true; break;
-  case SAMPLER_DPM_SOLVER_1:
-  case SAMPLER_DPM_SOLVER_2:
-  case SAMPLER_DPM_SOLVER_3:
-    c->solver_order = s->sampler - SAMPLER_DPM_SOLVER_1 + 1;
-    c->algorithm_type = DPM;
-    c->final_sigmas_type = 1;
-    return s->final != FINAL_ZERO;
   case SAMPLER_DPMPP_2S:
   case SAMPLER_DPMPP_2M:
     c->solver_order = 2;
