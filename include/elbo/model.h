@@ -47,6 +47,13 @@ typedef struct elbo_sample_config {
   elbo_progress_fn progress;
   void *progress_user;
   int prior; // 0: from the mixture fitted to the codes where the model has one; 1: from the model's own p(z)
+  // of a diffusion model:
+  int n_options;              // keys of a recipe's `sample` section over those of the model: "solver.sampler=dpmpp_2m", "solver.steps=20",
+  const char *const *options; // "guidance.scale=3", "batch_size=16"; borrowed
+  const elbo_array *noise;    // float32 (n,H,W,C) of unit variance in place of drawn noise; borrowed; NULL: from the seed
+  const elbo_array
+      *condition;         // float32 (n,dim) of a model conditioned on a vector, (n,H,W,c) on a picture, (n,N,D) on a sequence; borrowed
+  int64_t *network_calls; // receives how often the network was asked for one batch; may be NULL
 } elbo_sample_config;
 ELBO_API void elbo_sample_defaults(elbo_sample_config *config);
 // All arrays below are float32 (n,H,W,C) in the model's value range; codes (n,latent_dim). Outputs are owned by the caller and NULL on
@@ -82,7 +89,7 @@ typedef struct elbo_eval_config {
   size_t size;         // sizeof, set by elbo_eval_defaults
   const char *metrics; // "elbo,iwae,recon,kl,active_units,mutual_information,psnr,fid,..."; NULL: the model's usual ones
   elbo_split split;
-  int samples;   // k of iwae
+  int samples;   // k of iwae (0: 100); times drawn for each picture of a diffusion model's bound (0: 20)
   int64_t limit; // a random subset of so many examples (seeded); 0: all
   uint64_t seed;
   elbo_progress_fn progress;

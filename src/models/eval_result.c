@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/philox.h"
+
 const char *split_text(elbo_split split) {
   static const char *const name[] = {"train", "valid", "test"};
   return name[split];
@@ -107,11 +109,31 @@ elbo_status metric_names_check(elbo_ctx *ctx, const char *list, const char *know
   return ELBO_OK;
 }
 
+elbo_status examples_subset(elbo_ctx *ctx, uint64_t seed, int64_t limit, elbo_array *x, elbo_array *label) {
+  int64_t *order = NULL, n = x->dim[0], size = elbo_array_count(x) / n, to = 0;
+  char *chosen = NULL;
+  elbo_status status;
+  TRY_GOTO(array_new(ctx, (size_t)n, sizeof *order, "subset", (void **)&order));
+  TRY_GOTO(array_new(ctx, (size_t)n, 1, "subset", (void **)&chosen));
+  philox_permutation(seed, philox_stream("eval.limit"), n, order);
+  for (int64_t i = 0; i < limit; i++) chosen[order[i]] = 1;
+  for (int64_t i = 0; i < n; i++) {
+    if (!chosen[i]) continue;
+    memmove((float *)x->data + to * size, (float *)x->data + i * size, (size_t)size * sizeof(float));
+    if (label) ((int32_t *)label->data)[to] = ((int32_t *)label->data)[i];
+    to++;
+  }
+  x->dim[0] = limit;
+  if (label) label->dim[0] = limit;
+fail:
+  free(chosen);
+  free(order);
+  return status;
+}
+
 // --- the calls ---
 
-void elbo_eval_defaults(elbo_eval_config *config) {
-  *config = (elbo_eval_config){.size = sizeof *config, .split = ELBO_SPLIT_TEST, .samples = 100};
-}
+void elbo_eval_defaults(elbo_eval_config *config) { *config = (elbo_eval_config){.size = sizeof *config, .split = ELBO_SPLIT_TEST}; }
 
 int elbo_eval_count(const elbo_eval_result *result) { return result->count; }
 const elbo_metric *elbo_eval_metric(const elbo_eval_result *result, int i) {

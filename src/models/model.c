@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "models/diffusion_model.h"
 #include "train/run.h"
 
 void elbo_model_defaults(elbo_model_config *config) { *config = (elbo_model_config){.size = sizeof *config, .step = -1, .batch_size = 64}; }
@@ -19,7 +20,7 @@ static void count_params(elbo_model *m) {
 
 // --- kinds ---
 
-static const model_kind *const kinds[] = {&model_kind_vae, &model_kind_classifier};
+static const model_kind *const kinds[] = {&model_kind_vae, &model_kind_diffusion, &model_kind_classifier};
 
 static elbo_status find_kind(elbo_model *m, const char *directory) {
   const char *class_name;

@@ -150,7 +150,7 @@ fail:
 
 static elbo_status task_save(void *user, elbo_store *weights, const char *directory) {
   vae_task *t = user;
-  bool sigma = t->spec.model.decoder.variance == VARIANCE_OPTIMAL && t->data && t->spec.model.condition.type != CONDITION_VECTOR;
+  bool sigma = t->spec.model.decoder.variance == WIDTH_OPTIMAL && t->data && t->spec.model.condition.type != CONDITION_VECTOR;
   elbo_store *copy = NULL;
   elbo_status status;
   if (sigma) { // the running width of the training itself stays as it is

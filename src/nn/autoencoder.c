@@ -30,7 +30,7 @@ static const config_field decoder_fields[] = {
     CONFIG_ENUM(decoder_config, activation, "silu", ACTIVATION_NAMES, "activation"),
     CONFIG_FLOAT(decoder_config, dropout, 0, 0.95, "0", "", "probability of dropping in residual blocks and behind dense layers"),
     CONFIG_ENUM(decoder_config, likelihood, "bernoulli", LIKELIHOOD_NAMES, "p(x|z)"),
-    CONFIG_ENUM(decoder_config, variance, "auto", VARIANCE_NAMES, "width of gaussian, laplace, discretized_logistic"),
+    CONFIG_ENUM(decoder_config, variance, "auto", WIDTH_NAMES, "width of gaussian, laplace, discretized_logistic"),
     CONFIG_FLOAT(decoder_config, sigma, 1e-4, 1e4, "1", "units of x", "the fixed width, or where a learned one begins"),
     CONFIG_INT(decoder_config, mixtures, 1, 100, "5", "", "components of logistic_mixture"),
 };

@@ -35,12 +35,28 @@ typedef struct denoiser_needs {
   bool null_class;                   // the last of these rows is "no class", what guidance needs
   int64_t class_dim;                 // CLASS_INPUT_VECTOR
   int64_t context_dim;               // D of context
-  int64_t text_embeds_dim;           // P of text_embeds
-  int64_t time_ids;                  // K of time_ids
-  int64_t timestep_cond_dim;         // G of timestep_cond; optional: without it nothing is added
+  int64_t added_dim;                 // text_embeds (B,P) and time_ids (B,K): P + K time_id_dim
+  int64_t time_id_dim;
+  int64_t timestep_cond_dim; // G of timestep_cond; optional: without it nothing is added
 } denoiser_needs;
 
 // Whether the inputs are those of `needs`, in presence, type and width; otherwise false, and the graph's error names the input.
 bool denoiser_inputs_check(const denoiser_needs *needs, const denoiser_inputs *in);
+
+// How large the inputs of a call are.
+typedef struct denoiser_call {
+  int64_t batch, height, width;
+  int64_t tokens;     // of the context
+  int64_t time_ids;   // K
+  bool timestep_cond; // it is given
+  bool training;
+} denoiser_call;
+
+// What a network of these needs takes, as inputs of the graph by their names: sample, timestep, class_labels, encoder_hidden_states,
+// text_embeds, time_ids, timestep_cond.
+denoiser_inputs denoiser_declare(elbo_graph *g, const denoiser_needs *needs, const denoiser_call *call);
+
+// Numbers in the parameters of a graph.
+int64_t graph_parameter_count(const elbo_graph *g);
 
 #endif
