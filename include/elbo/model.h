@@ -99,6 +99,8 @@ typedef struct elbo_eval_config {
   int64_t n;            // pictures of each set; 0: 5,000, or half of the split where that is less. Figures compare only at equal n
   int force;            // 1: n may be below ten times the number of features; the result then says so
   int draw;             // 1: draws from a pixel likelihood are judged, 0: its means
+  int n_sample_options; // how samples are drawn, as options of elbo_sample_config: "solver.steps=20"
+  const char *const *sample_options; // borrowed
 } elbo_eval_config;
 typedef struct elbo_eval_result elbo_eval_result;
 ELBO_API void elbo_eval_defaults(elbo_eval_config *config);

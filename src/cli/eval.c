@@ -44,7 +44,24 @@ typedef struct eval_options {
   const char *data, *metrics, *per_image, *features;
   int split, layout, force, draw;
   int64_t samples, limit, n;
+  const char *sample_key[64];
+  int n_sample_keys;
 } eval_options;
+
+// "sample.KEY=VALUE" says how samples are drawn; what is left in *keys is of the data.
+static int split_keys(const command *self, text_list *keys, eval_options *o) {
+  int left = 0;
+  for (int i = 0; i < keys->count; i++) {
+    if (strncmp(keys->at[i], "sample.", 7)) {
+      keys->at[left++] = keys->at[i];
+      continue;
+    }
+    if (o->n_sample_keys == COUNT(o->sample_key)) return usage_error(self, "more than %d keys of sample", COUNT(o->sample_key));
+    o->sample_key[o->n_sample_keys++] = keys->at[i] + 7;
+  }
+  keys->count = left;
+  return ARGS_GO;
+}
 
 static elbo_eval_config config_of(const eval_options *o) {
   elbo_eval_config c;
@@ -52,6 +69,7 @@ static elbo_eval_config config_of(const eval_options *o) {
   c.metrics = o->metrics, c.split = (elbo_split)o->split, c.limit = o->limit, c.seed = o->common.seed;
   if (o->samples) c.samples = (int)o->samples;
   c.features = o->features, c.n = o->n, c.force = o->force, c.draw = o->draw;
+  c.n_sample_options = o->n_sample_keys, c.sample_options = o->sample_key;
   c.progress = show_progress;
   return c;
 }
@@ -145,6 +163,8 @@ static int run(const command *self, int argc, char **argv) {
   if (status != ARGS_GO) return status;
   status = one_and_keys(self, &positional, "a RUN or MODEL directory, or pictures", &keys);
   if (status != ARGS_GO) return status;
+  status = split_keys(self, &keys, &o);
+  if (status != ARGS_GO) return status;
   status = o.per_image ? check_output(self, o.per_image, true) : ARGS_GO;
   if (status != ARGS_GO) return status;
   if (holds_pictures(positional.at[0], o.features)) return eval_pictures(self, &o, positional.at[0], &keys);
@@ -170,7 +190,7 @@ static int run(const command *self, int argc, char **argv) {
 
 const command command_eval = {
     "eval",
-    "RUN|x.npy|DIR --data PATH [--metrics elbo,iwae,...] [--json] [key=value ...]",
+    "RUN|x.npy|DIR --data PATH [--metrics elbo,iwae,...] [--json] [holdout=N ...] [sample.KEY=VALUE ...]",
     "judge a model, or pictures made elsewhere, on data",
     "elbo and iwae are lower bounds on log p(x) in nats per example; +- is one standard error over the examples, of "
     "fid, kid, precision and recall over three sampling seeds. These compare only at equal n and equal weights of "
