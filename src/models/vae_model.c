@@ -153,6 +153,8 @@ fail:
 
 static elbo_status vae_sample(elbo_model *m, const elbo_sample_config *config, elbo_array **x) {
   const condition_config *c = &m->spec.model.condition;
+  if (config->n_options > 0)
+    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample: '%s': a VAE has no sampler with keys; diffusion models do", config->options[0]);
   if (c->type == CONDITION_VECTOR)
     return fail(m->ctx, ELBO_ERROR_UNSUPPORTED,
                 "sample: this model is conditioned on a vector; use elbo_apply with inputs \"codes\" and \"condition\"");
