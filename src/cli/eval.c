@@ -44,23 +44,28 @@ typedef struct eval_options {
   const char *data, *metrics, *per_image, *features;
   int split, layout, force, draw;
   int64_t samples, limit, n;
-  const char *sample_key[64];
-  int n_sample_keys;
+  const char *sampler, *steps;
+  const char *keys[66]; // of a recipe's `sample` section
+  int n_keys;
+  char text[2][320];
 } eval_options;
 
-// "sample.KEY=VALUE" says how samples are drawn; what is left in *keys is of the data.
-static int split_keys(const command *self, text_list *keys, eval_options *o) {
+// --sampler and --steps as keys of the section, and what stands among the other keys as "sample.KEY=VALUE", which are taken out of these.
+static void take_sample_keys(eval_options *o, text_list *keys) {
+  const char *const name[] = {"solver.sampler", "solver.steps"}, *const value[] = {o->sampler, o->steps};
+  for (int i = 0; i < 2; i++) {
+    if (!value[i]) continue;
+    snprintf(o->text[i], sizeof o->text[i], "%s=%s", name[i], value[i]);
+    o->keys[o->n_keys++] = o->text[i];
+  }
   int left = 0;
   for (int i = 0; i < keys->count; i++) {
-    if (strncmp(keys->at[i], "sample.", 7)) {
+    if (!strncmp(keys->at[i], "sample.", 7) && o->n_keys < COUNT(o->keys))
+      o->keys[o->n_keys++] = keys->at[i] + 7;
+    else
       keys->at[left++] = keys->at[i];
-      continue;
-    }
-    if (o->n_sample_keys == COUNT(o->sample_key)) return usage_error(self, "more than %d keys of sample", COUNT(o->sample_key));
-    o->sample_key[o->n_sample_keys++] = keys->at[i] + 7;
   }
   keys->count = left;
-  return ARGS_GO;
 }
 
 static elbo_eval_config config_of(const eval_options *o) {
@@ -69,8 +74,7 @@ static elbo_eval_config config_of(const eval_options *o) {
   c.metrics = o->metrics, c.split = (elbo_split)o->split, c.limit = o->limit, c.seed = o->common.seed;
   if (o->samples) c.samples = (int)o->samples;
   c.features = o->features, c.n = o->n, c.force = o->force, c.draw = o->draw;
-  c.n_sample_options = o->n_sample_keys, c.sample_options = o->sample_key;
-  c.progress = show_progress;
+  c.progress = show_progress, c.n_options = o->n_keys, c.options = o->keys;
   return c;
 }
 
@@ -146,13 +150,15 @@ static int run(const command *self, int argc, char **argv) {
   const option options[] = {
       {"data", 0, OPTION_TEXT, &o.data, 0, 0, "PATH", "what to judge on (default: the run's own data)"},
       {"split", 0, OPTION_CHOICE, &o.split, 0, 0, SPLIT_NAMES, "which part (default: test where there is one, else held out)"},
-      {"metrics", 0, OPTION_TEXT, &o.metrics, 0, 0, "A,B,...", "elbo,iwae,recon,kl,fid,... (default: the model's usual ones)"},
-      {"samples", 0, OPTION_INT, &o.samples, 1, 1e6, "K", "importance samples of iwae"},
+      {"metrics", 0, OPTION_TEXT, &o.metrics, 0, 0, "A,B,...", "elbo,iwae,recon,kl,bpd,fid,... (default: the model's usual ones)"},
+      {"samples", 0, OPTION_INT, &o.samples, 1, 1e6, "K", "importance samples of iwae; times drawn for each picture of bpd"},
       {"limit", 0, OPTION_INT, &o.limit, 1, 1e12, "N", "a random subset of N examples, chosen by the seed"},
       {"features", 0, OPTION_TEXT, &o.features, 0, 0, "PATH",
        "of fid, kid, precision, recall: the run of a classifier, or a file of Inception-v3 weights"},
       {"n", 'n', OPTION_INT, &o.n, 1, 1e9, "N", "pictures of each set in these (default: 5000, or half of the split)"},
       {"force", 0, OPTION_FLAG, &o.force, 0, 0, NULL, "fewer than ten pictures for each feature"},
+      {"sampler", 0, OPTION_TEXT, &o.sampler, 0, 0, "NAME", "how a diffusion model draws those pictures (default: as its recipe says)"},
+      {"steps", 0, OPTION_TEXT, &o.steps, 0, 0, "K", "steps of that sampler"},
       {"draw", 0, OPTION_FLAG, &o.draw, 0, 0, NULL, "judge draws of a pixel likelihood instead of its means"},
       {"per-image", 0, OPTION_TEXT, &o.per_image, 0, 0, "FILE.npy",
        "also the value of each image under the first metric, to compare models"},
@@ -163,8 +169,7 @@ static int run(const command *self, int argc, char **argv) {
   if (status != ARGS_GO) return status;
   status = one_and_keys(self, &positional, "a RUN or MODEL directory, or pictures", &keys);
   if (status != ARGS_GO) return status;
-  status = split_keys(self, &keys, &o);
-  if (status != ARGS_GO) return status;
+  take_sample_keys(&o, &keys);
   status = o.per_image ? check_output(self, o.per_image, true) : ARGS_GO;
   if (status != ARGS_GO) return status;
   if (holds_pictures(positional.at[0], o.features)) return eval_pictures(self, &o, positional.at[0], &keys);
@@ -190,7 +195,7 @@ static int run(const command *self, int argc, char **argv) {
 
 const command command_eval = {
     "eval",
-    "RUN|x.npy|DIR --data PATH [--metrics elbo,iwae,...] [--json] [holdout=N ...] [sample.KEY=VALUE ...]",
+    "RUN|x.npy|DIR --data PATH [--metrics elbo,iwae,...] [--json] [key=value ...]",
     "judge a model, or pictures made elsewhere, on data",
     "elbo and iwae are lower bounds on log p(x) in nats per example; +- is one standard error over the examples, of "
     "fid, kid, precision and recall over three sampling seeds. These compare only at equal n and equal weights of "

@@ -104,6 +104,11 @@ static elbo_status check_condition(elbo_ctx *ctx, const diffusion_spec *spec, co
   const diffusion_condition_config *c = &spec->model.condition;
   if (c->type == DIFFUSION_CLASS && spec->classes < 1)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.condition.type: class, but the data have no labels", file);
+  if (c->type == DIFFUSION_VECTOR && spec->condition_dim != c->dim)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.condition.dim: %lld, but the data give vectors of %lld numbers (data.condition)", file,
+                (long long)c->dim, (long long)spec->condition_dim);
+  if (c->type == DIFFUSION_CONTEXT)
+    return fail(ctx, ELBO_ERROR_UNSUPPORTED, "%s: model.condition.type: context: no data set carries sequences of embeddings", file);
   if (c->type == DIFFUSION_UNCONDITIONAL && c->dropout > 0)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.condition.dropout: there is no condition (condition.type)", file);
   if ((c->type == DIFFUSION_LOWRES || c->type == DIFFUSION_MASKED) && spec->height * spec->width < 4)
@@ -128,6 +133,7 @@ elbo_status diffusion_spec_make(elbo_ctx *ctx, arena *a, const diffusion_recipe 
                           .width = info->width,
                           .channels = info->channels,
                           .classes = info->classes,
+                          .condition_dim = info->condition_dim,
                           .bits = info->bits};
   const diffusion_condition_config *c = &out->model.condition;
   TRY(check_choices(ctx, out, file));

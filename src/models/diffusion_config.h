@@ -78,8 +78,9 @@ typedef struct diffusion_spec {
   diffusion_config model;
   sampling_config sample;
   int64_t height, width, channels;
-  int64_t classes; // of the data
-  int bits;        // of a pixel of the training data: 8, 16: values are -1..1 inside; 0: float, taken as they are
+  int64_t classes;       // of the data
+  int64_t condition_dim; // of the data's vectors
+  int bits;              // of a pixel of the training data: 8, 16: values are -1..1 inside; 0: float, taken as they are
 } diffusion_spec;
 
 // Fits the config to the data: fills what is left open, refuses what does not go together, by key. `file` names the recipe in messages.

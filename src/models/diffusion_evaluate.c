@@ -44,7 +44,7 @@ static elbo_status read_examples(evaluation *e, elbo_dataset *data) {
     return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: this model is conditioned on a class; the data have no labels");
   if (s->bits == 8 && info.bits != 8)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: the model is of 8-bit pictures; these are %s", info.bits ? "16-bit" : "float");
-  TRY(elbo_dataset_read(data, e->config->split, 0, all, 0, 0, &e->x, info.classes ? &e->label : NULL));
+  TRY(diffusion_read(s, data, e->config->split, 0, all, &e->x, &e->label));
   if (limit > 0 && limit < e->x->dim[0]) TRY(examples_subset(ctx, e->config->seed, limit, e->x, e->label));
   e->examples = (scored_examples){.x = e->x,
                                   .label = e->label,

@@ -144,7 +144,7 @@ static void add_figure(const judgement *j, int figure, const figures *samples, c
 
 static elbo_status add_more(const judgement *j, elbo_eval_result *r) {
   json_t *seeds = json_array(), *options = json_array();
-  for (int i = 0; i < j->config->n_sample_options; i++) json_array_append_new(options, json_string(j->config->sample_options[i]));
+  for (int i = 0; i < j->config->n_options; i++) json_array_append_new(options, json_string(j->config->options[i]));
   for (int s = 0; s < j->source->seeds; s++) json_array_append_new(seeds, json_integer((json_int_t)(j->config->seed + (uint64_t)s)));
   json_t *all = json_pack("{s:s, s:s, s:s, s:I, s:I, s:b, s:o, s:o}", "judged", j->source->judged, "features", feature_net_name(j->net),
                           "sha256", feature_net_hash(j->net), "dim", (json_int_t)feature_net_dim(j->net), "n", (json_int_t)j->n, "forced",
@@ -210,7 +210,7 @@ static elbo_status draw_from_model(void *user, int64_t n, uint64_t seed, elbo_ar
   for (int64_t at = 0, part = 0; at < n; at += most, part++) {
     elbo_sample_defaults(&c);
     c.n = n - at < most ? n - at : most, c.seed = part ? seed_of_part(seed, (uint64_t)part) : seed, c.draw = source->config->draw;
-    c.n_options = source->config->n_sample_options, c.options = source->config->sample_options;
+    c.n_options = source->config->n_options, c.options = source->config->options;
     c.progress = source->config->progress, c.progress_user = source->config->progress_user;
     TRY_GOTO(elbo_sample(m, &c, &x));
     const float *from = x->data;
