@@ -155,7 +155,7 @@ elbo_status diffusion_spec_make(elbo_ctx *ctx, arena *a, const diffusion_recipe 
   process_destroy(&p);
   scheduler_config scheduler;
   snprintf(where, sizeof where, "%s: sample.solver", file);
-  return scheduler_from_sampler(ctx, a, &out->model.process, out->model.prediction, out->model.sigma_data, &out->sample.solver, where,
+  return scheduler_from_sampler(ctx, a, &out->model.process, out->model.prediction, out->model.sigma_data, &out->sample.solver, NULL, where,
                                 &scheduler);
 }
 
@@ -181,19 +181,32 @@ elbo_status diffusion_objective_check(elbo_ctx *ctx, const diffusion_objective *
 // --- time ---
 
 double diffusion_time_of_step(const process *p, double timestep) {
-  int64_t steps = process_steps(p);
-  return steps ? (timestep + 1) / (double)steps : timestep;
+  const process_type kind = process_kind(p);
+  switch (kind) {
+  case PROCESS_DISCRETE: return (timestep + 1) / (double)process_steps(p);
+  case PROCESS_EDM: return process_time_of_logsnr(p, -8 * timestep);
+  case PROCESS_FLOW: return process_time_of_logsnr(p, 2 * log((1000 - timestep) / timestep));
+  case PROCESS_VE: return process_time_of_logsnr(p, -2 * log(timestep));
+  default: return timestep;
+  }
 }
 
-double diffusion_time_told(const diffusion_spec *spec, const process *p, double t) {
+double diffusion_time_told(const diffusion_spec *spec, const process *p, double timestep) {
   int told = spec->model.time_input;
-  if (told == TIME_INPUT_AUTO)
-    told = spec->model.prediction == PREDICT_EDM          ? TIME_INPUT_LOG_SIGMA
-           : spec->model.denoiser.network == DENOISER_VDM ? TIME_INPUT_LOGSNR
-           : process_steps(p)                             ? TIME_INPUT_INDEX
-                                                          : TIME_INPUT_SCALED;
-  if (told == TIME_INPUT_INDEX) return t;
-  t = diffusion_time_of_step(p, t);
+  const process_type kind = process_kind(p);
+  bool in_diffusers = kind == PROCESS_DISCRETE || kind == PROCESS_EDM || kind == PROCESS_FLOW || kind == PROCESS_VE;
+  if (told == TIME_INPUT_AUTO) {
+    if (spec->model.denoiser.network == DENOISER_VDM)
+      told = TIME_INPUT_LOGSNR;
+    else if (spec->model.prediction == PREDICT_EDM && kind != PROCESS_EDM)
+      told = TIME_INPUT_LOG_SIGMA;
+    else if (in_diffusers)
+      return timestep;
+    else
+      told = TIME_INPUT_SCALED;
+  }
+  if (told == TIME_INPUT_INDEX) return timestep;
+  double t = diffusion_time_of_step(p, timestep);
   if (told == TIME_INPUT_SCALED) return 1000 * t;
   double logsnr = process_at(p, t).logsnr;
   if (!isfinite(logsnr)) logsnr = logsnr > 0 ? 40 : -40;
