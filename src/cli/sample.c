@@ -57,22 +57,22 @@ static int run(const command *self, int argc, char **argv) {
   elbo_array *noise = NULL, *condition = NULL;
   sample_keys keys = {0};
   text_list positional;
-  const option options[] = {
-      {"number", 'n', OPTION_INT, &n, 1, 1e9, "N", "how many (default: 64)"},
-      {"out", 'o', OPTION_TEXT, &out, 0, 0, "PATH", "grid.png, x.npy, or a directory of pictures"},
-      {"class", 0, OPTION_INT, &label, 0, 1e9, "C", "class, for a conditional model (default: all in turn)"},
-      {"draw", 0, OPTION_FLAG, &draw, 0, 0, NULL, "draw pixels from the likelihood instead of showing its mean"},
-      {"temperature", 0, OPTION_FLOAT, &temperature, 0, 100, "T", "standard deviation of the prior (default: 1)"},
-      {"steps", 0, OPTION_TEXT, &steps, 0, 0, "K", "diffusion: steps of the sampler"},
-      {"sampler", 0, OPTION_TEXT, &sampler, 0, 0, "NAME", "diffusion: ddpm, ddim, euler, heun, dpmpp_2m, unipc, ..."},
-      {"guidance", 0, OPTION_TEXT, &guidance, 0, 0, "W", "diffusion: classifier-free guidance (1: none)"},
-      {"eta", 0, OPTION_TEXT, &eta, 0, 0, "E", "diffusion: share of fresh noise in each step of ddim"},
-      {"noise", 0, OPTION_TEXT, &noise_path, 0, 0, "x.npy", "diffusion: start from this noise of unit variance"},
-      {"condition", 0, OPTION_TEXT, &condition_path, 0, 0, "c.npy", "what a conditional model is told, a row a sample"},
-      {"columns", 0, OPTION_INT, &columns, 1, 1000, "N", "columns of a grid (default: as square as can be)"},
-      ARRAY_OPTIONS(arrays),
-      MODEL_OPTIONS(which),
-      COMMON_OPTIONS(common)};
+  const option options[] = {{"number", 'n', OPTION_INT, &n, 1, 1e9, "N", "how many (default: 64)"},
+                            {"out", 'o', OPTION_TEXT, &out, 0, 0, "PATH", "grid.png, x.npy, or a directory of pictures"},
+                            {"class", 0, OPTION_INT, &label, 0, 1e9, "C", "class, for a conditional model (default: all in turn)"},
+                            {"draw", 0, OPTION_FLAG, &draw, 0, 0, NULL, "draw pixels from the likelihood instead of showing its mean"},
+                            {"temperature", 0, OPTION_FLOAT, &temperature, 0, 100, "T", "standard deviation of the prior (default: 1)"},
+                            {"steps", 0, OPTION_TEXT, &steps, 0, 0, "K", "diffusion: steps of the sampler"},
+                            {"sampler", 0, OPTION_TEXT, &sampler, 0, 0, "NAME", "diffusion: ddpm, ddim, euler, heun, dpmpp_2m, unipc, ..."},
+                            {"guidance", 0, OPTION_TEXT, &guidance, 0, 0, "W", "diffusion: classifier-free guidance (1: none)"},
+                            {"eta", 0, OPTION_TEXT, &eta, 0, 0, "E", "diffusion: share of fresh noise in each step of ddim"},
+                            {"noise", 0, OPTION_TEXT, &noise_path, 0, 0, "x.npy", "diffusion: start from this noise of unit variance"},
+                            {"condition", 0, OPTION_TEXT, &condition_path, 0, 0, "c.npy",
+                             "what a conditional model is told, a row a sample (a VAE: a vector for all, or rows in turn)"},
+                            {"columns", 0, OPTION_INT, &columns, 1, 1000, "N", "columns of a grid (default: as square as can be)"},
+                            ARRAY_OPTIONS(arrays),
+                            MODEL_OPTIONS(which),
+                            COMMON_OPTIONS(common)};
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);
   if (status != ARGS_GO) return status;
   if (positional.count < 1) return usage_error(self, "expected a RUN or MODEL directory");
@@ -94,7 +94,7 @@ static int run(const command *self, int argc, char **argv) {
   catch_interruption();
   elbo_status sampled = read_floats(ctx, noise_path, arrays.layout, true, &noise);
   if (sampled == ELBO_OK) sampled = read_floats(ctx, condition_path, arrays.layout, false, &condition);
-  if (!n) config.n = noise ? noise->dim[0] : condition ? condition->dim[0] : 64;
+  if (!n) config.n = noise ? noise->dim[0] : condition && condition->rank > 1 ? condition->dim[0] : 64;
   config.noise = noise, config.condition = condition;
   if (sampled == ELBO_OK) sampled = elbo_sample(model, &config, &x);
   clear_progress();

@@ -81,6 +81,7 @@ static const char *type_expected(const config_field *f) {
   case CONFIG_TYPE_INT_LISTS:
     return single ? "a whole number or a list of them or of lists of them," : "a list of whole numbers or lists of them,";
   case CONFIG_TYPE_SECTION: return "a map of keys";
+  case CONFIG_TYPE_MAP: return "a map from names to maps of keys";
   case CONFIG_TYPE_ENUM: break;
   }
   return "one of ";
@@ -253,6 +254,23 @@ static elbo_status read_string(elbo_ctx *ctx, arena *a, const config_field *f, c
   return *out ? ELBO_OK : fail_memory(ctx, strlen(node->text), path);
 }
 
+static elbo_status read_map(elbo_ctx *ctx, arena *a, const config_field *f, const yaml_node *node, const char *path, config_map *out) {
+  bool empty = yaml_is_null(node);
+  if (node->kind != YAML_MAP && !empty) return wrong_value(ctx, f, node, path);
+  int64_t n = empty ? 0 : node->count;
+  if (n > LIST_MAX) return yaml_fail(ctx, node, path, "a map of %lld; expected at most %d", (long long)n, LIST_MAX);
+  size_t bytes = (size_t)n * f->section->struct_size;
+  char *items = arena_alloc(a, bytes ? bytes : 1);
+  if (!items) return fail_memory(ctx, bytes, path);
+  *out = (config_map){n, n ? node->key : NULL, items};
+  for (int64_t i = 0; i < n; i++) {
+    char full[PATH_BYTES];
+    join_path(path, node->key[i], full);
+    TRY(config_load(ctx, a, f->section, node->child[i], full, items + (size_t)i * f->section->struct_size));
+  }
+  return ELBO_OK;
+}
+
 static elbo_status read_field(elbo_ctx *ctx, arena *a, const config_field *f, const yaml_node *node, const char *path, char *out) {
   bool good = false;
   if (f->flags & CONFIG_NULL && yaml_is_null(node)) return ELBO_OK; // the zero that is there
@@ -269,6 +287,7 @@ static elbo_status read_field(elbo_ctx *ctx, arena *a, const config_field *f, co
   case CONFIG_TYPE_STRING_LIST:
   case CONFIG_TYPE_INT_LISTS: return read_list_field(ctx, a, f, node, path, out);
   case CONFIG_TYPE_SECTION: return config_load(ctx, a, f->section, node, path, out);
+  case CONFIG_TYPE_MAP: return read_map(ctx, a, f, node, path, (config_map *)(void *)out);
   }
   return good ? ELBO_OK : wrong_value(ctx, f, node, path);
 }

@@ -59,7 +59,8 @@ typedef enum config_type {
   CONFIG_TYPE_BOOL_LIST,   // config_bools
   CONFIG_TYPE_STRING_LIST, // config_strings, in the arena
   CONFIG_TYPE_INT_LISTS,   // config_int_lists; an element may be a single number, which is a list of one
-  CONFIG_TYPE_SECTION      // a nested struct with its own table
+  CONFIG_TYPE_SECTION,     // a nested struct with its own table
+  CONFIG_TYPE_MAP          // config_map: structs of one table by names of the user's choosing
 } config_type;
 
 // What a field takes beside its type's own values.
@@ -89,6 +90,13 @@ typedef struct config_int_lists {
   int64_t count;
   const config_ints *at;
 } config_int_lists;
+
+// Item i is at `at` + i * struct_size of the field's table; in the order of the file.
+typedef struct config_map {
+  int64_t count;
+  const char *const *name;
+  void *at;
+} config_map;
 
 typedef struct config_table config_table;
 typedef struct config_field {
@@ -141,6 +149,8 @@ struct config_table {
   { #F, CONFIG_TYPE_INT_LISTS, offsetof(S, F), MIN, MAX, DEF, UNIT, HELP, NULL, NULL, FLAGS }
 #define CONFIG_SECTION(S, F, TABLE) \
   { #F, CONFIG_TYPE_SECTION, offsetof(S, F), 0, 0, "{}", "", "", NULL, TABLE, 0 }
+#define CONFIG_MAP(S, F, TABLE, HELP) \
+  { #F, CONFIG_TYPE_MAP, offsetof(S, F), 0, 0, "{}", "", HELP, NULL, TABLE, 0 }
 #define CONFIG_TABLE(NAME, S, FIELDS, HELP) \
   { NAME, sizeof(S), FIELDS, (int)(sizeof(FIELDS) / sizeof((FIELDS)[0])), HELP }
 

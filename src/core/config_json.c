@@ -45,6 +45,13 @@ static json_t *list_json(const config_field *f, const void *at) {
   return unwrapped(list, single);
 }
 
+static json_t *map_json(const config_field *f, const config_map *map) {
+  json_t *out = json_object();
+  for (int64_t i = 0; i < map->count; i++)
+    json_object_set_new(out, map->name[i], config_json(f->section, (const char *)map->at + (size_t)i * f->section->struct_size));
+  return out;
+}
+
 json_t *config_field_json(const config_field *f, const void *in) {
   const void *at = (const char *)in + f->offset;
   char name[64];
@@ -62,6 +69,7 @@ json_t *config_field_json(const config_field *f, const void *in) {
   case CONFIG_TYPE_STRING_LIST:
   case CONFIG_TYPE_INT_LISTS: return list_json(f, at);
   case CONFIG_TYPE_SECTION: return config_json(f->section, at);
+  case CONFIG_TYPE_MAP: return map_json(f, at);
   }
   return NULL;
 }

@@ -93,7 +93,8 @@ bool config_is_null(const config_field *f, const void *value) {
   case CONFIG_TYPE_INT_LISTS: return ((const config_int_lists *)value)->count == 0;
   case CONFIG_TYPE_BOOL:
   case CONFIG_TYPE_ENUM:
-  case CONFIG_TYPE_SECTION: break;
+  case CONFIG_TYPE_SECTION:
+  case CONFIG_TYPE_MAP: break;
   }
   return false;
 }
@@ -158,7 +159,18 @@ static void write_value(const config_field *f, const char *in, text_buffer *out)
   case CONFIG_TYPE_BOOL_LIST:
   case CONFIG_TYPE_STRING_LIST:
   case CONFIG_TYPE_INT_LISTS: write_list(f, in, out); break;
-  case CONFIG_TYPE_SECTION: break;
+  case CONFIG_TYPE_SECTION:
+  case CONFIG_TYPE_MAP: break;
+  }
+}
+
+static void write_map(const config_field *f, const config_map *map, int indent, bool comments, text_buffer *out) {
+  text_add(out, map->count ? "\n" : " {}\n");
+  for (int64_t i = 0; i < map->count; i++) {
+    text_add(out, "%*s", indent, "");
+    write_string(map->name[i], out);
+    text_add(out, ":\n");
+    config_write(f->section, (const char *)map->at + (size_t)i * f->section->struct_size, indent + 2, comments, out);
   }
 }
 
@@ -167,6 +179,10 @@ void config_write(const config_table *table, const void *in, int indent, bool co
     const config_field *f = &table->fields[i];
     const char *at = (const char *)in + f->offset;
     text_add(out, "%*s%s:", indent, "", f->name);
+    if (f->type == CONFIG_TYPE_MAP) {
+      write_map(f, (const config_map *)(const void *)at, indent + 2, comments, out);
+      continue;
+    }
     if (f->type == CONFIG_TYPE_SECTION) {
       text_add(out, f->section->n_fields ? "\n" : " {}\n");
       config_write(f->section, at, indent + 2, comments, out);
@@ -191,7 +207,9 @@ bool config_value_text(const config_table *table, const void *in, const char *pa
     const char *at = (const char *)in + f->offset;
     if (f->type == CONFIG_TYPE_SECTION && dot) return config_value_text(f->section, at, dot + 1, out);
     if (dot) return false;
-    if (f->type == CONFIG_TYPE_SECTION) {
+    if (f->type == CONFIG_TYPE_MAP) {
+      write_map(f, (const config_map *)(const void *)at, 0, false, out);
+    } else if (f->type == CONFIG_TYPE_SECTION) {
       config_write(f->section, at, 0, false, out);
     } else if (f->type == CONFIG_TYPE_STRING) { // bare
       const char *text = *(const char *const *)(const void *)at;
@@ -217,7 +235,8 @@ static const char *type_text(config_type type) {
   case CONFIG_TYPE_BOOL_LIST: return "list of true and false";
   case CONFIG_TYPE_STRING_LIST: return "list of texts";
   case CONFIG_TYPE_INT_LISTS: return "list of whole numbers or lists";
-  case CONFIG_TYPE_SECTION: break;
+  case CONFIG_TYPE_SECTION:
+  case CONFIG_TYPE_MAP: break;
   }
   return "";
 }
@@ -248,6 +267,14 @@ void config_markdown(const config_table *table, const char *path, text_buffer *o
     const config_field *f = &table->fields[i];
     snprintf(full, sizeof full, "%s%s%s", path, path[0] ? "." : "", f->name);
     if (f->type == CONFIG_TYPE_SECTION) {
+      config_markdown(f->section, full, out);
+      continue;
+    }
+    if (f->type == CONFIG_TYPE_MAP) {
+      text_add(out, "| `%s` | map | `{}` | names | ", full);
+      add_cell(f->help, out);
+      text_add(out, " |\n");
+      snprintf(full + strlen(full), sizeof full - strlen(full), ".NAME");
       config_markdown(f->section, full, out);
       continue;
     }

@@ -59,7 +59,7 @@ static void scorer_close(scorer *s) {
 // The value of every example at its time.
 static elbo_status scorer_run(scorer *s, const double *times, uint64_t seed, double *values) {
   int64_t batch = s->plan.batch, n = s->e->n;
-  session_rows rows = {.x = s->e->x->data, .label = s->e->label ? s->e->label->data : NULL, .seed = seed};
+  session_rows rows = {.x = s->e->x->data, .condition = s->e->label ? s->e->label->data : NULL, .seed = seed};
   for (int64_t at = 0; at < n; at += batch) {
     int64_t count = n - at < batch ? n - at : batch;
     for (int64_t i = 0; i < batch; i++) s->times[i] = times[at + (i < count ? i : 0)];

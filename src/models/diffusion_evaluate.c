@@ -9,9 +9,10 @@
 #include "models/diffusion_bound.h"
 #include "models/diffusion_schedules.h"
 #include "models/eval_result.h"
+#include "models/sample_quality.h"
 
 enum { TIME_DRAWS = 20, EXACT_MOST = 16 };
-#define METRICS "bpd, bpd_parts, ode_bpd, ode_nll, density_mass, schedule_variance"
+#define METRICS "bpd, bpd_parts, ode_bpd, ode_nll, density_mass, schedule_variance, " QUALITY_METRICS
 
 typedef struct evaluation {
   elbo_model *m;
@@ -43,7 +44,7 @@ static elbo_status read_examples(evaluation *e, elbo_dataset *data) {
     return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: this model is conditioned on a class; the data have no labels");
   if (s->bits == 8 && info.bits != 8)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: the model is of 8-bit pictures; these are %s", info.bits ? "16-bit" : "float");
-  TRY(elbo_dataset_read(data, e->config->split, 0, all, 0, 0, &e->x, info.classes ? &e->label : NULL));
+  TRY(diffusion_read(s, data, e->config->split, 0, all, &e->x, &e->label));
   if (limit > 0 && limit < e->x->dim[0]) TRY(examples_subset(ctx, e->config->seed, limit, e->x, e->label));
   e->examples = (scored_examples){.x = e->x,
                                   .label = e->label,
@@ -140,6 +141,7 @@ elbo_status diffusion_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eva
   if (asked(&e, "ode_nll")) TRY_GOTO(report_ode(&e, false));
   if (asked(&e, "density_mass")) TRY_GOTO(report_density_mass(m, &e.examples, e.out));
   if (asked(&e, "schedule_variance")) TRY_GOTO(report_schedule_variance(m, &e.examples, config->samples, e.out));
+  if (quality_asked(config->metrics)) TRY_GOTO(model_quality_report(m, false, data, config, e.out));
   TRY_GOTO(eval_result_finish(m, config, e.out));
   *out = e.out, e.out = NULL;
 fail:

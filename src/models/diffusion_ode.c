@@ -61,9 +61,9 @@ static elbo_status flow_slope(void *user, double t, const double *y, double *dy)
   prediction_map map = prediction_coefficients(c->prediction, q.alpha, q.sigma, c->sigma_data);
   double shown = c->prediction == PREDICT_EDM ? 1 / sqrt(q.sigma * q.sigma + c->sigma_data * c->sigma_data * q.alpha * q.alpha) : 1;
   double of_state = q.dalpha * map.x0_x + q.dsigma * map.epsilon_x, of_output = q.dalpha * map.x0_output + q.dsigma * map.epsilon_output;
-  int64_t batch = f->plan.batch, size = f->size, steps = process_steps(d->process);
+  int64_t batch = f->plan.batch, size = f->size;
   float *sample = elbo_plan_input(f->plan.plan, "sample"), *time = elbo_plan_input(f->plan.plan, "timestep");
-  double told = diffusion_time_told(&d->spec, d->process, steps ? t * (double)steps - 1 : t);
+  double told = diffusion_time_told(&d->spec, d->process, process_network_time(d->process, t));
   for (int64_t r = 0; r < batch; r++) {
     const double *row = y + (r < f->count ? r : 0) * (size + 1);
     for (int64_t i = 0; i < size; i++) sample[r * size + i] = (float)(shown * row[i]);

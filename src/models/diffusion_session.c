@@ -63,6 +63,17 @@ elbo_status denoiser_session_run(denoiser_session *s, const double *x, double ti
   return ELBO_OK;
 }
 
+elbo_status diffusion_read(const diffusion_spec *spec, elbo_dataset *data, elbo_split split, int64_t first, int64_t count, elbo_array **x,
+                           elbo_array **told) {
+  const int type = spec->model.condition.type;
+  *told = NULL;
+  TRY(elbo_dataset_read(data, split, first, count, 0, 0, x, type == DIFFUSION_CLASS ? told : NULL));
+  if (type != DIFFUSION_VECTOR) return ELBO_OK;
+  elbo_status status = elbo_dataset_read_condition(data, split, first, count, 0, 0, told);
+  if (status != ELBO_OK) elbo_array_destroy(x);
+  return status;
+}
+
 // --- inputs that depend on the time ---
 
 void session_fill_times(session *s, const diffusion_spec *spec, const diffusion_objective *objective, const process *p,
@@ -104,7 +115,7 @@ elbo_status diffusion_validation_loss(elbo_model *m, const diffusion_objective *
   TRY(diffusion_training_build(m->ctx, &d->spec, objective, p, batch, false, &t));
   TRY_GOTO(session_create(m->ctx, t.graph, m->store, batch, 1, &t.each, &s));
   TRY_GOTO(array_new(m->ctx, (size_t)batch, sizeof(double), "times", (void **)&times));
-  session_rows rows = {.x = x->data, .label = label ? label->data : NULL, .seed = seed};
+  session_rows rows = {.x = x->data, .condition = label ? label->data : NULL, .seed = seed};
   for (int64_t at = 0; at < n; at += batch) {
     int64_t count = n - at < batch ? n - at : batch, steps = process_steps(d->process);
     for (int64_t i = 0; i < batch; i++) { // the golden ratio's multiples lie evenly, however many there are

@@ -53,17 +53,8 @@ elbo_status vae_apply(elbo_model *m, const char *component, int n_in, const elbo
     }
     n = codes->dim[0];
   }
-  const condition_config *c = &m->spec.model.condition;
-  if (c->type == CONDITION_VECTOR) {
-    if (!condition || condition->dtype != ELBO_F32 || condition->rank != 2 || condition->dim[0] != n || condition->dim[1] != c->dim) {
-      status = fail(ctx, ELBO_ERROR_ARGUMENT, "apply: condition: float32 (%lld,%lld) was expected, not %s", (long long)n, (long long)c->dim,
-                    array_text(condition, given, sizeof given));
-      goto fail;
-    }
-    rows.condition = condition->data;
-  } else {
-    TRY_GOTO(model_check_labels(m, "apply", label, n, &rows.label));
-  }
+  bool vector = m->spec.model.condition.type == CONDITION_VECTOR;
+  TRY_GOTO(model_check_condition(m, vector ? "apply: condition" : "apply", vector ? condition : label, n, &rows.condition));
   rows.x = x ? x->data : NULL, rows.codes = codes ? codes->data : NULL;
 
   TRY_GOTO(elbo_graph_create(ctx, "apply", &g));

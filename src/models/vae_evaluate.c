@@ -10,13 +10,14 @@
 #include "eval/statistics.h"
 #include "models/estimate.h"
 #include "models/eval_result.h"
+#include "models/sample_quality.h"
 
 enum { DEFAULT_SAMPLES = 100, CODES_LIMIT = 2000, GAP_LIMIT = 1000, BOUND_DRAWS = 2 };
 
 typedef struct evaluation {
   elbo_model *m;
   const elbo_eval_config *config;
-  elbo_array *x, *label; // prepared; label int32 or NULL
+  elbo_array *x, *label; // prepared; label: what the model is told of each (model_check_condition), or NULL
   int64_t n;
   int bits; // of the data set's pixels
   bool proper;
@@ -25,7 +26,7 @@ typedef struct evaluation {
   elbo_eval_result *out;
 } evaluation;
 
-#define METRICS "elbo, iwae, recon, kl, nll, bits_per_dim, active_units, mutual_information, mismatch, psnr, mse, ssim"
+#define METRICS "elbo, iwae, recon, kl, nll, bits_per_dim, active_units, mutual_information, mismatch, psnr, mse, ssim, " QUALITY_METRICS
 
 static bool all_binary(const elbo_array *x) {
   const float *v = x->data;
@@ -136,10 +137,10 @@ static elbo_status report_nll(evaluation *e) {
   TRY_GOTO(array_new(ctx, (size_t)part, sizeof(double), "scores", (void **)&variance));
   philox_permutation(e->config->seed, philox_stream("eval.gap"), n, order);
   TRY_GOTO(elbo_array_create(ctx, ELBO_F32, 2, (int64_t[]){part, size}, &x));
-  if (e->label) TRY_GOTO(elbo_array_create(ctx, ELBO_I32, 1, &part, &label));
+  if (e->label) TRY_GOTO(elbo_array_create(ctx, e->label->dtype, e->label->rank, (int64_t[]){part, e->label->dim[1]}, &label));
   for (int64_t i = 0; i < part; i++) {
     memcpy((float *)x->data + i * size, (float *)e->x->data + order[i] * size, (size_t)size * sizeof(float));
-    if (label) ((int32_t *)label->data)[i] = ((int32_t *)e->label->data)[order[i]];
+    if (label) row_copy(label, i, e->label, order[i]);
   }
   TRY_GOTO(estimate_importance(e->m, x, label, order, samples_of(e), seed_of_part(e->config->seed, 102), e->config->progress,
                                e->config->progress_user, log_p, NULL, variance));
@@ -251,7 +252,7 @@ static elbo_status read_examples(evaluation *e, elbo_dataset *data) {
   if (info.height != s->height || info.width != s->width || info.channels != s->channels)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: the examples of the data are %d x %d x %d; the model's are %lld x %lld x %lld",
                 info.height, info.width, info.channels, (long long)s->height, (long long)s->width, (long long)s->channels);
-  TRY(elbo_dataset_read(data, e->config->split, 0, all, 0, 0, &e->x, info.classes ? &e->label : NULL));
+  TRY(read_conditioned(&e->m->spec, data, e->config->split, 0, all, 0, 0, &e->x, &e->label));
   prepare_pictures(&e->m->spec, e->config->seed, 0, e->x);
   e->n = e->x->dim[0];
   if (limit <= 0 || limit >= e->n) return ELBO_OK;
@@ -276,6 +277,7 @@ elbo_status vae_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_conf
   if (nll) TRY_GOTO(report_nll(&e));
   if (asked(&e, "active_units") || asked(&e, "mutual_information") || asked(&e, "mismatch")) TRY_GOTO(report_codes(&e));
   if (asked(&e, "psnr") || asked(&e, "mse") || asked(&e, "ssim")) TRY_GOTO(report_pictures(&e));
+  if (quality_asked(config->metrics)) TRY_GOTO(model_quality_report(m, true, data, config, e.out));
   TRY_GOTO(eval_result_finish(m, config, e.out));
   *out = e.out, e.out = NULL;
 fail:

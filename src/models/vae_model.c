@@ -57,12 +57,30 @@ elbo_status model_check_pictures(const elbo_model *m, const char *what, const el
   return ELBO_OK;
 }
 
-elbo_status model_check_labels(const elbo_model *m, const char *what, const elbo_array *label, int64_t n, const int32_t **out) {
+static elbo_status check_vectors(const elbo_model *m, const char *what, const elbo_array *vectors, int64_t n) {
+  int64_t dim = m->spec.model.condition.dim;
+  char given[ARRAY_TEXT_SIZE];
+  if (!vectors || vectors->dtype != ELBO_F32 || vectors->rank != 2 || vectors->dim[0] != n || vectors->dim[1] != dim)
+    return fail(m->ctx, ELBO_ERROR_ARGUMENT,
+                "%s: this model is conditioned on a vector: conditions float32 (%lld,%lld) were expected, not %s", what, (long long)n,
+                (long long)dim, array_text(vectors, given, sizeof given));
+  const float *v = vectors->data;
+  for (int64_t i = 0; i < n * dim; i++)
+    if (!isfinite(v[i]))
+      return fail(m->ctx, ELBO_ERROR_NUMERIC, "%s: the condition of example %lld holds a value that is not finite", what,
+                  (long long)(i / dim));
+  return ELBO_OK;
+}
+
+elbo_status model_check_condition(const elbo_model *m, const char *what, const elbo_array *label, int64_t n, const void **out) {
   *out = NULL;
   const condition_config *c = &m->spec.model.condition;
   if (c->type == CONDITION_NONE) return ELBO_OK;
-  if (c->type == CONDITION_VECTOR)
-    return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "%s: this model is conditioned on a vector; use elbo_apply with input \"condition\"", what);
+  if (c->type == CONDITION_VECTOR) {
+    TRY(check_vectors(m, what, label, n));
+    *out = label->data;
+    return ELBO_OK;
+  }
   if (!label) return fail(m->ctx, ELBO_ERROR_ARGUMENT, "%s: this model is conditioned on a class: labels are needed", what);
   char given[ARRAY_TEXT_SIZE];
   if (label->dtype != ELBO_I32 || label->rank != 1 || label->dim[0] != n)
@@ -75,6 +93,16 @@ elbo_status model_check_labels(const elbo_model *m, const char *what, const elbo
                   (long long)m->spec.classes - 1);
   *out = v;
   return ELBO_OK;
+}
+
+elbo_status read_conditioned(const vae_spec *spec, elbo_dataset *data, elbo_split split, int64_t first, int64_t count, int shuffle,
+                             uint64_t seed, elbo_array **x, elbo_array **condition) {
+  *condition = NULL;
+  TRY(elbo_dataset_read(data, split, first, count, shuffle, seed, x, spec->model.condition.type == CONDITION_CLASS ? condition : NULL));
+  if (spec->model.condition.type != CONDITION_VECTOR) return ELBO_OK;
+  elbo_status status = elbo_dataset_read_condition(data, split, first, count, shuffle, seed, condition);
+  if (status != ELBO_OK) elbo_array_destroy(x);
+  return status;
 }
 
 static int64_t batch_for(const elbo_model *m, int64_t n) { return n < m->batch_size ? (n > 0 ? n : 1) : m->batch_size; }
@@ -151,49 +179,66 @@ fail:
   return status;
 }
 
-static elbo_status vae_sample(elbo_model *m, const elbo_sample_config *config, elbo_array **x) {
+// What each of n samples is told: the vector or the vectors given, in turn; the class given, or all in turn. NULL: nothing.
+static elbo_status sample_conditions(const elbo_model *m, const elbo_sample_config *config, elbo_array **out) {
   const condition_config *c = &m->spec.model.condition;
-  if (c->type == CONDITION_VECTOR)
-    return fail(m->ctx, ELBO_ERROR_UNSUPPORTED,
-                "sample: this model is conditioned on a vector; use elbo_apply with inputs \"codes\" and \"condition\"");
-  if (config->label >= 0 && c->type == CONDITION_NONE)
+  const elbo_array *given = config->condition;
+  char text[ARRAY_TEXT_SIZE];
+  *out = NULL;
+  if (given && c->type != CONDITION_VECTOR)
+    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample: a condition was given, but this model is not conditioned on a vector");
+  if (config->label >= 0 && c->type != CONDITION_CLASS)
     return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample: a class was given, but this model is not conditioned on one");
-  if (config->label >= 0 && config->label >= m->spec.classes)
-    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample: class %d: 0 to %lld was expected", config->label, (long long)m->spec.classes - 1);
-  if (m->fitted.components && !config->prior) return sample_fitted(m, config, x);
-  int32_t *label = NULL;
+  if (c->type == CONDITION_VECTOR) {
+    elbo_array rows = given ? *given : (elbo_array){0};
+    if (rows.rank == 1) rows.rank = 2, rows.dim[1] = rows.dim[0], rows.dim[0] = 1;
+    if (rows.rank != 2 || rows.dim[0] < 1)
+      return fail(m->ctx, ELBO_ERROR_ARGUMENT,
+                  "sample: this model is conditioned on a vector: conditions float32 (rows,%lld) were expected, not %s", (long long)c->dim,
+                  array_text(given, text, sizeof text));
+    TRY(check_vectors(m, "sample", &rows, rows.dim[0]));
+    TRY(elbo_array_create(m->ctx, ELBO_F32, 2, (int64_t[]){config->n, c->dim}, out));
+    for (int64_t i = 0; i < config->n; i++)
+      memcpy((float *)(*out)->data + i * c->dim, (const float *)given->data + i % rows.dim[0] * c->dim, (size_t)c->dim * sizeof(float));
+  } else if (c->type == CONDITION_CLASS) {
+    if (config->label >= m->spec.classes)
+      return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample: class %d: 0 to %lld was expected", config->label, (long long)m->spec.classes - 1);
+    TRY(elbo_array_create(m->ctx, ELBO_I32, 1, &config->n, out));
+    for (int64_t i = 0; i < config->n; i++)
+      ((int32_t *)(*out)->data)[i] = config->label >= 0 ? config->label : (int32_t)(i % m->spec.classes);
+  }
+  return ELBO_OK;
+}
+
+static elbo_status vae_sample(elbo_model *m, const elbo_sample_config *config, elbo_array **x) {
+  elbo_array *told;
+  TRY(sample_conditions(m, config, &told));
+  if (m->fitted.components && !config->prior) return sample_fitted(m, config, x); // unconditional
   session s = {0};
   elbo_status status;
-  if (c->type == CONDITION_CLASS) {
-    TRY_GOTO(array_new(m->ctx, (size_t)config->n, sizeof *label, "labels", (void **)&label));
-    for (int64_t i = 0; i < config->n; i++) label[i] = config->label >= 0 ? config->label : (int32_t)(i % m->spec.classes);
-  }
   TRY_GOTO(open_session(m, LATENT_PRIOR, config->n, pick_picture, &config->draw, &s));
   TRY_GOTO(new_pictures(m, config->n, x));
-  session_rows rows = {.label = label, .seed = config->seed, .temperature = (float)config->temperature};
+  session_rows rows = {.condition = told ? told->data : NULL, .seed = config->seed, .temperature = (float)config->temperature};
   TRY_GOTO(run_rows(&s, &rows, config->n, 1, x, config->progress, config->progress_user, "sample"));
-  free(label);
-  session_destroy(&s);
-  return ELBO_OK;
 fail:
-  free(label);
+  if (status != ELBO_OK) elbo_array_destroy(x);
+  elbo_array_destroy(&told);
   session_destroy(&s);
-  elbo_array_destroy(x);
   return status;
 }
 
 static elbo_status vae_reconstruct(elbo_model *m, const elbo_array *x, const elbo_array *label, int sample, uint64_t seed,
                                    elbo_array **out) {
   int64_t n;
-  const int32_t *labels;
+  const void *told;
   TRY(model_check_pictures(m, "reconstruct", x, &n));
-  TRY(model_check_labels(m, "reconstruct", label, n, &labels));
+  TRY(model_check_condition(m, "reconstruct", label, n, &told));
   session s = {0};
   elbo_status status;
   int draw = 0;
   TRY_GOTO(open_session(m, sample ? LATENT_POSTERIOR : LATENT_MEAN, n, pick_picture, &draw, &s));
   TRY_GOTO(new_pictures(m, n, out));
-  session_rows rows = {.x = x->data, .label = labels, .seed = seed};
+  session_rows rows = {.x = x->data, .condition = told, .seed = seed};
   TRY_GOTO(run_rows(&s, &rows, n, 1, out, NULL, NULL, NULL));
   session_destroy(&s);
   return ELBO_OK;
@@ -205,9 +250,9 @@ fail:
 
 static elbo_status vae_encode(elbo_model *m, const elbo_array *x, const elbo_array *label, elbo_array **mean, elbo_array **stddev) {
   int64_t n;
-  const int32_t *labels;
+  const void *told;
   TRY(model_check_pictures(m, "encode", x, &n));
-  TRY(model_check_labels(m, "encode", label, n, &labels));
+  TRY(model_check_condition(m, "encode", label, n, &told));
   session s = {0};
   elbo_status status;
   int64_t dim[2] = {n, vae_code_size(&m->spec)};
@@ -215,7 +260,7 @@ static elbo_status vae_encode(elbo_model *m, const elbo_array *x, const elbo_arr
   TRY_GOTO(elbo_array_create(m->ctx, ELBO_F32, 2, dim, mean));
   if (stddev) TRY_GOTO(elbo_array_create(m->ctx, ELBO_F32, 2, dim, stddev));
   elbo_array *arrays[2] = {*mean, stddev ? *stddev : NULL};
-  session_rows rows = {.x = x->data, .label = labels};
+  session_rows rows = {.x = x->data, .condition = told};
   TRY_GOTO(run_rows(&s, &rows, n, 2, arrays, NULL, NULL, NULL));
   session_destroy(&s);
   return ELBO_OK;
@@ -233,14 +278,14 @@ static elbo_status vae_decode(elbo_model *m, const elbo_array *codes, const elbo
     return fail(m->ctx, ELBO_ERROR_ARGUMENT, "decode: float32 codes (n,%lld) were expected, not %s", (long long)d,
                 array_text(codes, given, sizeof given));
   int64_t n = codes->dim[0];
-  const int32_t *labels;
-  TRY(model_check_labels(m, "decode", label, n, &labels));
+  const void *told;
+  TRY(model_check_condition(m, "decode", label, n, &told));
   session s = {0};
   elbo_status status;
   int draw = 0;
   TRY_GOTO(open_session(m, LATENT_GIVEN, n, pick_picture, &draw, &s));
   TRY_GOTO(new_pictures(m, n, x));
-  session_rows rows = {.codes = codes->data, .label = labels};
+  session_rows rows = {.codes = codes->data, .condition = told};
   TRY_GOTO(run_rows(&s, &rows, n, 1, x, NULL, NULL, NULL));
   session_destroy(&s);
   return ELBO_OK;
@@ -250,32 +295,58 @@ fail:
   return status;
 }
 
-static elbo_status vae_interpolate(elbo_model *m, const elbo_array *a, const elbo_array *b, int label, int steps, elbo_array **x) {
-  const elbo_array *end[2] = {a, b};
+// What the steps of a walk are told, from what its one or two ends are: vectors are mixed like the codes, a class is that of the nearer
+// end.
+static elbo_status walk_conditions(const elbo_model *m, const elbo_array *ends, int64_t steps, elbo_array **out) {
+  int64_t two = ends->dim[0], dim[2] = {steps, ends->rank == 2 ? ends->dim[1] : 1};
+  TRY(elbo_array_create(m->ctx, ends->dtype, ends->rank, dim, out));
+  for (int64_t i = 0; i < steps; i++) {
+    double t = (double)i / (double)(steps - 1);
+    int64_t from = 0, to = two - 1;
+    if (ends->dtype == ELBO_I32) {
+      ((int32_t *)(*out)->data)[i] = ((const int32_t *)ends->data)[2 * i < steps ? from : to];
+      continue;
+    }
+    const float *a = (const float *)ends->data + from * dim[1], *b = (const float *)ends->data + to * dim[1];
+    for (int64_t j = 0; j < dim[1]; j++) ((float *)(*out)->data)[i * dim[1] + j] = (float)((1 - t) * a[j] + t * b[j]);
+  }
+  return ELBO_OK;
+}
+
+static elbo_status check_walk(const elbo_model *m, const elbo_array *const *end, const elbo_array *condition, int steps) {
   const picture_shape *p = &m->spec.shape;
-  int64_t size = p->height * p->width * p->channels;
+  static const char *const KIND[] = {"nothing", "a class", "a vector"};
+  const condition_type wants = m->spec.model.condition.type;
   if (steps < 2) return fail(m->ctx, ELBO_ERROR_ARGUMENT, "interpolate: %d steps; at least 2 were expected", steps);
-  const condition_type condition = m->spec.model.condition.type;
-  if (condition == CONDITION_CLASS && label < 0)
-    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "interpolate: this model is conditioned on a class: 0 to %lld was expected as the walk's",
-                (long long)m->spec.classes - 1);
-  if (condition == CONDITION_NONE && label >= 0)
-    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "interpolate: a class was given, but this model is not conditioned on one");
   for (int i = 0; i < 2; i++)
-    if (!end[i] || end[i]->dtype != ELBO_F32 || elbo_array_count(end[i]) != size)
+    if (!end[i] || end[i]->dtype != ELBO_F32 || elbo_array_count(end[i]) != p->height * p->width * p->channels)
       return fail(m->ctx, ELBO_ERROR_ARGUMENT, "interpolate: picture %c: float32 (%lld,%lld,%lld) was expected", "ab"[i],
                   (long long)p -> height, (long long)p -> width, (long long)p -> channels);
-  elbo_array *both = NULL, *mean = NULL, *codes = NULL, *labels = NULL;
+  if (condition && wants == CONDITION_NONE)
+    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "interpolate: a class or vector was given, but this model is not conditioned on one");
+  if (wants != CONDITION_NONE && (!condition || condition->rank < 1 || condition->dim[0] < 1 || condition->dim[0] > 2))
+    return fail(m->ctx, ELBO_ERROR_ARGUMENT,
+                "interpolate: this model is conditioned on %s: one for the walk, or one for each end, was expected", KIND[wants]);
+  const void *told;
+  return condition ? model_check_condition(m, "interpolate", condition, condition->dim[0], &told) : ELBO_OK;
+}
+
+elbo_status elbo_interpolate_conditioned(elbo_model *m, const elbo_array *a, const elbo_array *b, const elbo_array *condition, int steps,
+                                         elbo_array **x) {
+  *x = NULL;
+  if (m->kind != &model_kind_vae) return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "interpolate: conditions of a walk are a VAE's");
+  const elbo_array *end[2] = {a, b};
+  TRY(check_walk(m, end, condition, steps));
+  elbo_array *both = NULL, *mean = NULL, *codes = NULL, *told = NULL, *told_ends = NULL;
   elbo_status status;
-  int64_t d = vae_code_size(&m->spec);
+  int64_t d = vae_code_size(&m->spec), size = elbo_array_count(a);
   TRY_GOTO(new_pictures(m, 2, &both));
   for (int i = 0; i < 2; i++) memcpy((float *)both->data + i * size, end[i]->data, (size_t)size * sizeof(float));
-  if (condition == CONDITION_CLASS) {
-    TRY_GOTO(elbo_array_create(m->ctx, ELBO_I32, 1, (int64_t[]){steps}, &labels)); // at least the two that encoding needs
-    for (int i = 0; i < steps; i++) ((int32_t *)labels->data)[i] = label;
-    labels->dim[0] = 2;
+  if (condition) {
+    TRY_GOTO(walk_conditions(m, condition, 2, &told_ends));
+    TRY_GOTO(walk_conditions(m, condition, steps, &told));
   }
-  TRY_GOTO(vae_encode(m, both, labels, &mean, NULL));
+  TRY_GOTO(vae_encode(m, both, told_ends, &mean, NULL));
   TRY_GOTO(elbo_array_create(m->ctx, ELBO_F32, 2, (int64_t[]){steps, d}, &codes));
   const float *from = mean->data, *to = from + d;
   for (int i = 0; i < steps; i++)
@@ -283,14 +354,23 @@ static elbo_status vae_interpolate(elbo_model *m, const elbo_array *a, const elb
       double t = (double)i / (steps - 1);
       ((float *)codes->data)[i * d + j] = (float)((1 - t) * from[j] + t * to[j]);
     }
-  if (labels) labels->dim[0] = steps;
-  status = vae_decode(m, codes, labels, x);
+  status = vae_decode(m, codes, told, x);
 fail:
-  elbo_array_destroy(&labels);
+  elbo_array_destroy(&told);
+  elbo_array_destroy(&told_ends);
   elbo_array_destroy(&both);
   elbo_array_destroy(&mean);
   elbo_array_destroy(&codes);
   return status;
+}
+
+static elbo_status vae_interpolate(elbo_model *m, const elbo_array *a, const elbo_array *b, int label, int steps, elbo_array **x) {
+  int32_t class_index = label;
+  elbo_array one = {.dtype = ELBO_I32, .rank = 1, .dim = {1}, .data = &class_index};
+  if (label < 0 && m->spec.model.condition.type == CONDITION_CLASS)
+    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "interpolate: this model is conditioned on a class: 0 to %lld was expected as the walk's",
+                (long long)m->spec.classes - 1);
+  return elbo_interpolate_conditioned(m, a, b, label >= 0 ? &one : NULL, steps, x);
 }
 
 static void vae_info(const elbo_model *m, elbo_model_info *out) {
@@ -310,7 +390,8 @@ static void vae_info(const elbo_model *m, elbo_model_info *out) {
                            .latent_groups = vae_groups(&m->spec, group),
                            .classes = m->spec.model.condition.type == CONDITION_CLASS ? (int)m->spec.classes : 0,
                            .params = m->params,
-                           .step = m->step};
+                           .step = m->step,
+                           .condition_dim = m->spec.model.condition.type == CONDITION_VECTOR ? (int)m->spec.model.condition.dim : 0};
 }
 
 static const char *const class_names[] = {"ElboVAE", NULL};

@@ -112,6 +112,7 @@ static elbo_status describe_dataset(elbo_ctx *ctx, const char *path, json_t *out
   set(out, "shape", dims_json(3, (int64_t[]){info.height, info.width, info.channels}));
   set(out, "bits", json_integer(info.bits));
   set(out, "classes", json_integer(info.classes));
+  if (info.condition_dim) set(out, "condition_dim", json_integer(info.condition_dim));
   if (info.class_names) {
     json_t *names = json_array();
     for (int i = 0; i < info.classes; i++) json_array_append_new(names, json_string(info.class_names[i] ? info.class_names[i] : ""));
@@ -194,6 +195,7 @@ static elbo_status describe_model(elbo_ctx *ctx, const char *path, json_t *out) 
   set(out, "latent_dim", json_integer(info.latent_dim));
   set(out, "latent_groups", json_integer(info.latent_groups));
   set(out, "classes", json_integer(info.classes));
+  if (info.condition_dim) set(out, "condition_dim", json_integer(info.condition_dim));
   elbo_model_destroy(&model);
   return list_components(ctx, path, out);
 }

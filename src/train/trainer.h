@@ -4,6 +4,7 @@
 
 #include "graph/store.h"
 #include "train/loop.h"
+#include "train/parameter_group.h"
 
 // One input of a phase's plan and where its values come from.
 typedef enum input_source { INPUT_UNRESOLVED, INPUT_FROM_BATCH, INPUT_FROM_SEED, INPUT_FROM_SCHEDULE, INPUT_FROM_TASK } input_source;
@@ -18,8 +19,8 @@ typedef struct phase_input {
 
 typedef struct phase_state {
   const train_phase *def;
-  optimizer_config config;
-  optimizer *optimizer;
+  optimizer_config config; // of parameters that are in no group of their own
+  parameter_groups groups;
   elbo_plan *plan; // outputs: loss, enable and observed if there are such, metrics, gradients
   int n_inputs;
   phase_input *inputs;

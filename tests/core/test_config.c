@@ -348,6 +348,70 @@ static void test_lists(void **state) {
   free(text);
 }
 
+// Structs by names of the user's choosing.
+typedef struct map_config {
+  int64_t n;
+  config_map parts;
+} map_config;
+static const config_field map_fields[] = {
+    CONFIG_INT(map_config, n, 0, 9, "1", "", ""),
+    CONFIG_MAP(map_config, parts, &inner_table, "what each part has"),
+};
+static const config_table map_table = CONFIG_TABLE("m", map_config, map_fields, "");
+
+static elbo_status load_map(const char *text, map_config *out) {
+  yaml_node *root;
+  TRY(yaml_parse(ctx, memory, "m.yaml", text, strlen(text), &root));
+  return config_load(ctx, memory, &map_table, root, "", out);
+}
+
+static void test_maps(void **state) {
+  (void)state;
+  static const char *const texts[][2] = {
+      {"{}", "n: 1\nparts: {}\n"},
+      {"{parts: }", "n: 1\nparts: {}\n"},
+      {"{parts: {up.x: {dim: 5}, \"a b\": , two: {label: t}}}",
+       "n: 1\nparts:\n  up.x:\n    dim: 5\n    label: \"\"\n  \"a b\":\n    dim: 20\n    label: \"\"\n  two:\n    dim: 20\n    label: t\n"},
+  };
+  map_config c;
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+    assert_ok(ctx, load_map(texts[i][0], &c));
+    for (int way = 0; way < 2; way++) { // what was written as YAML, then as JSON, is the same struct
+      text_buffer t = {0};
+      config_write(&map_table, &c, 0, false, &t);
+      char *text = text_take(&t);
+      assert_string_equal(text, texts[i][1]);
+      json_t *json = config_json(&map_table, &c);
+      char *dumped = json_dumps(json, 0);
+      assert_ok(ctx, load_map(way ? dumped : text, &c));
+      free(text);
+      free(dumped);
+      json_decref(json);
+    }
+  }
+  assert_int_equal(c.parts.count, 3);
+  assert_string_equal(c.parts.name[1], "a b");
+  assert_int_equal(((inner_config *)c.parts.at)[0].dim, 5);
+  static const char *const bad[][2] = {
+      {"parts: [a]", "m.yaml:1: parts: is a list; expected a map from names to maps of keys"},
+      {"parts: 3", "parts: '3'; expected a map from names to maps of keys"},
+      {"parts: {up: 3}", "parts.up: is a single value; expected a map of keys"},
+      {"parts: {up: {dmi: 3}}", "parts.up.dmi: unknown key; did you mean 'dim'?"},
+      {"parts: {up: {dim: 0}}", "parts.up.dim: '0'; expected a whole number from 1 to 4096"},
+  };
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) assert_status(ctx, load_map(bad[i][0], &c), ELBO_ERROR_ARGUMENT, bad[i][1]);
+  yaml_node *root;
+  assert_ok(ctx, yaml_parse(ctx, memory, "m.yaml", "{n: 2}", 6, &root));
+  assert_ok(ctx, yaml_override(ctx, memory, root, "parts.up.dim=7"));
+  assert_ok(ctx, config_load(ctx, memory, &map_table, root, "", &c));
+  assert_int_equal(((inner_config *)c.parts.at)[0].dim, 7);
+  text_buffer t = {0};
+  config_markdown(&map_table, "m", &t);
+  char *text = text_take(&t);
+  assert_non_null(strstr(text, "| `m.parts` | map | `{}` | names | what each part has |\n| `m.parts.NAME.dim` |"));
+  free(text);
+}
+
 static void test_numbers(void **state) {
   (void)state;
   double x;
@@ -381,9 +445,9 @@ static void test_numbers(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_values), cmocka_unit_test(test_mistakes),     cmocka_unit_test(test_overrides_and_options),
-      cmocka_unit_test(test_reload), cmocka_unit_test(test_written_form), cmocka_unit_test(test_numbers),
-      cmocka_unit_test(test_lists),
+      cmocka_unit_test(test_values),  cmocka_unit_test(test_mistakes),     cmocka_unit_test(test_overrides_and_options),
+      cmocka_unit_test(test_reload),  cmocka_unit_test(test_written_form), cmocka_unit_test(test_maps),
+      cmocka_unit_test(test_numbers), cmocka_unit_test(test_lists),
   };
   ctx = test_ctx(1);
   memory = arena_create(1 << 16);
