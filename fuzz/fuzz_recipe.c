@@ -18,6 +18,10 @@ typedef struct fuzz_config {
   int optimizer;
   config_ints channels;
   config_floats weights;
+  config_ints size;
+  config_bools flags;
+  config_strings kinds;
+  config_int_lists depth;
   fuzz_latent latent;
 } fuzz_config;
 
@@ -35,6 +39,10 @@ static const config_field fields[] = {
     CONFIG_ENUM(fuzz_config, optimizer, "adamw", "sgd|adam|adamw|rmsprop", ""),
     CONFIG_INTS(fuzz_config, channels, 1, 65536, "[32, 64]", "", ""),
     CONFIG_FLOATS(fuzz_config, weights, 0, 1, "[]", "", ""),
+    CONFIG_INTS_AS(fuzz_config, size, 1, 4096, "null", "", CONFIG_SINGLE | CONFIG_NULL, ""),
+    CONFIG_BOOLS_AS(fuzz_config, flags, "false", CONFIG_SINGLE, ""),
+    CONFIG_STRINGS(fuzz_config, kinds, "[a, b]", ""),
+    CONFIG_INT_LISTS_AS(fuzz_config, depth, 0, 100, "1", "", CONFIG_SINGLE | CONFIG_NULL, ""),
     CONFIG_SECTION(fuzz_config, latent, &latent_table),
 };
 static const config_table table = CONFIG_TABLE("train", fuzz_config, fields, "");

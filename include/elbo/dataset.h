@@ -17,7 +17,8 @@ typedef enum elbo_split { ELBO_SPLIT_TRAIN, ELBO_SPLIT_VALID, ELBO_SPLIT_TEST } 
 // "data.*" keys of a recipe as "key=value" strings without the "data." ("holdout=5000", "seed=0"). On failure *out is NULL.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_dataset_open(elbo_ctx *ctx, const char *path, int n_options, const char *const *options,
                                                        elbo_dataset **out);
-// From arrays in memory, copied: x (N,H,W,C) uint8 (0..255) or float32 (as it is) or (N,D) float32; label int32/int64 (N) or NULL.
+// From arrays in memory, copied: x (N,H,W,C) uint8 (0..255) or float32 (as it is) or (N,D) float32; label int32/int64 (N), or float32
+// (N,D): a condition vector for each, or NULL.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_dataset_from_arrays(elbo_ctx *ctx, const elbo_array *x, const elbo_array *label, int n_options,
                                                               const char *const *options, elbo_dataset **out);
 // From a callback that fills example `index` (height*width*channels floats, *label) and returns 0; anything else is an error that stops
@@ -37,6 +38,7 @@ typedef struct elbo_dataset_info {
   int64_t skipped;                // unreadable examples met so far
   const char *const *class_names; // `classes` names or NULL; borrowed
   const char *decoder;            // for JPEG: decoder and version with its settings; "" else; borrowed
+  int condition_dim;              // numbers in the vector that goes with each example; 0: none
 } elbo_dataset_info;
 ELBO_API void elbo_dataset_get_info(const elbo_dataset *dataset, elbo_dataset_info *out);
 
@@ -48,6 +50,10 @@ ELBO_API void elbo_dataset_get_info(const elbo_dataset *dataset, elbo_dataset_in
 // not wanted or not there.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_dataset_read(elbo_dataset *dataset, elbo_split split, int64_t first, int64_t count, int shuffle,
                                                        uint64_t seed, elbo_array **x, elbo_array **label);
+// The vectors that go with the examples which elbo_dataset_read gives for the same arguments: float32 (n,condition_dim). NULL where the
+// data have none.
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_dataset_read_condition(elbo_dataset *dataset, elbo_split split, int64_t first, int64_t count,
+                                                                 int shuffle, uint64_t seed, elbo_array **condition);
 // The caption of example i of a split; borrowed until the next call; "" when there is none.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_dataset_caption(elbo_dataset *dataset, elbo_split split, int64_t i, const char **out);
 // 64 hexadecimal digits of the SHA-256 over all decoded pixels of a split in their order.

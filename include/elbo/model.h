@@ -33,7 +33,8 @@ typedef struct elbo_model_info {
   int latent_groups;           // 1 unless hierarchical
   int classes;                 // of the condition; 0: none
   int64_t params;
-  int64_t step; // -1: unknown
+  int64_t step;      // -1: unknown
+  int condition_dim; // numbers in the vector that a VAE is conditioned on; 0: none
 } elbo_model_info;
 ELBO_API void elbo_model_get_info(const elbo_model *model, elbo_model_info *out);
 
@@ -47,12 +48,21 @@ typedef struct elbo_sample_config {
   elbo_progress_fn progress;
   void *progress_user;
   int prior; // 0: from the mixture fitted to the codes where the model has one; 1: from the model's own p(z)
+  // of a diffusion model:
+  int n_options;              // keys of a recipe's `sample` section over those of the model: "solver.sampler=dpmpp_2m", "solver.steps=20",
+  const char *const *options; // "guidance.scale=3", "batch_size=16"; borrowed
+  const elbo_array *noise;    // float32 (n,H,W,C) of unit variance in place of drawn noise; borrowed; NULL: from the seed
+  // float32 (n,dim) of a model conditioned on a vector, (n,H,W,c) on a picture, (n,N,D) on a sequence; a VAE takes any number of rows, in
+  // turn; borrowed
+  const elbo_array *condition;
+  int64_t *network_calls; // receives how often the network was asked for one batch; may be NULL
 } elbo_sample_config;
 ELBO_API void elbo_sample_defaults(elbo_sample_config *config);
 // All arrays below are float32 (n,H,W,C) in the model's value range; codes (n,latent_dim). Outputs are owned by the caller and NULL on
 // failure. Sample i is a function of (model, seed, i): not of n or of the batch size beyond rounding.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_sample(elbo_model *model, const elbo_sample_config *config, elbo_array **x);
-// x through the posterior and back: sample 0: its mean, 1: a draw. label (n) int32 or NULL.
+// x through the posterior and back: sample 0: its mean, 1: a draw. label: int32 (n), or float32 (n,condition_dim) for a model that is
+// conditioned on a vector, or NULL.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_reconstruct(elbo_model *model, const elbo_array *x, const elbo_array *label, int sample,
                                                       uint64_t seed, elbo_array **out);
 // Posterior mean and standard deviation; stddev may be NULL.
@@ -63,6 +73,11 @@ ELBO_API ELBO_MUST_CHECK elbo_status elbo_decode(elbo_model *model, const elbo_a
 // which a class-conditional model encodes and decodes them all; -1 for other models.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_interpolate(elbo_model *model, const elbo_array *a, const elbo_array *b, int label, int steps,
                                                       elbo_array **x);
+
+// The same with a class int32 (1), or vector float32 (1,condition_dim), for the walk, or with one for each end (2 rows): vectors are mixed
+// like the codes, a class is that of the nearer end. NULL for a model that is not conditional.
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_interpolate_conditioned(elbo_model *model, const elbo_array *a, const elbo_array *b,
+                                                                  const elbo_array *condition, int steps, elbo_array **x);
 
 // Opens data as the run at `model_path` was trained on: the data section of its recipe (hold-out, binarisation, size, ...) with `path`
 // (NULL: the recipe's own) and `options` ("holdout=100") in place. For a model directory without a recipe: elbo_dataset_open.
@@ -80,18 +95,28 @@ typedef struct elbo_metric {
 } elbo_metric;
 typedef struct elbo_eval_config {
   size_t size;         // sizeof, set by elbo_eval_defaults
-  const char *metrics; // "elbo,iwae,recon,kl,active_units,mutual_information,psnr,..."; NULL: the model's usual ones
+  const char *metrics; // "elbo,iwae,recon,kl,active_units,mutual_information,psnr,fid,..."; NULL: the model's usual ones
   elbo_split split;
-  int samples;   // k of iwae
+  int samples;   // k of iwae (0: 100); times drawn for each picture of a diffusion model's bound (0: 20)
   int64_t limit; // a random subset of so many examples (seeded); 0: all
   uint64_t seed;
   elbo_progress_fn progress;
   void *progress_user;
+  // Of fid, kid, precision and recall:
+  const char *features; // run of a classifier, or file of Inception-v3 weights (.safetensors, .pth)
+  int64_t n;            // pictures of each set; 0: 5,000, or half of the split where that is less. Figures compare only at equal n
+  int force;            // 1: n may be below ten times the number of features; the result then says so
+  int draw;             // 1: draws from a pixel likelihood are judged, 0: its means
+  int n_options;        // how a diffusion model draws them, as in elbo_sample_config
+  const char *const *options;
 } elbo_eval_config;
 typedef struct elbo_eval_result elbo_eval_result;
 ELBO_API void elbo_eval_defaults(elbo_eval_config *config);
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_evaluate(elbo_model *model, elbo_dataset *data, const elbo_eval_config *config,
                                                    elbo_eval_result **out);
+// fid, kid, precision and recall of pictures made elsewhere: x (n,H,W,C) float32 in 0..1.
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_evaluate_pictures(elbo_ctx *ctx, const elbo_array *x, elbo_dataset *data,
+                                                            const elbo_eval_config *config, elbo_eval_result **out);
 ELBO_API void elbo_eval_destroy(elbo_eval_result **result);
 ELBO_API int elbo_eval_count(const elbo_eval_result *result);
 ELBO_API const elbo_metric *elbo_eval_metric(const elbo_eval_result *result, int i);

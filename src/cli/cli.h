@@ -124,6 +124,18 @@ elbo_status write_images(elbo_ctx *ctx, const elbo_array *x, double low, double 
                          const char *out);
 elbo_status write_array(elbo_ctx *ctx, const elbo_array *x, const array_options *options, const char *out);
 
+// What a conditional model is told of examples or codes that come without it.
+typedef struct told_options {
+  const char *labels;    // .npy with a class for each; NULL: label
+  int64_t label;         // the class of them all; -1: none
+  const char *condition; // .npy with a vector for each, or one for all
+} told_options;
+#define TOLD_OPTIONS(t)                                                                                                                  \
+  {"class", 0, OPTION_INT, &(t).label, 0, 1e9, "C", "class of all of them, for a conditional model"},                                    \
+      {"labels", 0, OPTION_TEXT, &(t).labels, 0, 0, "y.npy", "a class for each, for a conditional model"}, {                             \
+    "condition", 0, OPTION_TEXT, &(t).condition, 0, 0, "v.npy", "a vector for each, or one for all, for a model conditioned on a vector" \
+  }
+
 // Reads up to n (0: all) examples for a model from a .npy or a data set, in the model's range. label may be NULL or be left NULL.
 typedef struct input_options {
   const char *data, *split_name;
@@ -132,19 +144,16 @@ typedef struct input_options {
   bool shuffle;
   uint64_t seed;
   int layout;
-  text_list options;  // "key=value" of the data section
-  const char *labels; // .npy with a class for each example of a .npy; NULL: label
-  int64_t label;      // the class of them all; -1: none
+  text_list options; // "key=value" of the data section
+  told_options told; // of the examples of a .npy; those of a data set come with it
 } input_options;
-#define LABEL_OPTIONS(label_, labels_)                                                                 \
-  {"class", 0, OPTION_INT, &(label_), 0, 1e9, "C", "class of all of them, for a conditional model"}, { \
-    "labels", 0, OPTION_TEXT, &(labels_), 0, 0, "y.npy", "a class for each, for a conditional model"   \
-  }
 elbo_status read_images(elbo_ctx *ctx, const char *model_path, const elbo_model_info *info, const input_options *in, elbo_array **x,
                         elbo_array **label);
+// int32 (n) classes, or float32 (n,D) vectors, as the options say; NULL where they say nothing.
+elbo_status read_told(elbo_ctx *ctx, const told_options *told, int64_t n, elbo_array **out);
+// float32 (rows,D) of a .npy (D) or (rows,D).
+elbo_status read_vectors(elbo_ctx *ctx, const char *path, elbo_array **out);
 // Opens a data set, as the model at model_path was trained on where that is not NULL. layout: of array_options; options may be NULL.
-// int32 (n): what the .npy `labels` holds, or label n times; NULL where neither is given.
-elbo_status read_labels(elbo_ctx *ctx, const char *labels, int64_t label, int64_t n, elbo_array **out);
 elbo_status open_data(elbo_ctx *ctx, const char *model_path, const char *path, const text_list *options, int layout, elbo_dataset **out);
 // One picture as (1,H,W,C) in the model's range; its size must be the model's.
 elbo_status read_picture(elbo_ctx *ctx, const char *path, const elbo_model_info *info, elbo_array **out);

@@ -7,11 +7,11 @@ static int run(const command *self, int argc, char **argv) {
   common_options common = {0};
   model_options which = {0};
   array_options arrays = {0};
-  const char *codes_path = NULL, *labels_path = NULL, *out = NULL;
-  int64_t class_index = -1;
+  const char *codes_path = NULL, *out = NULL;
+  told_options told = {.label = -1};
   text_list positional;
   const option options[] = {{"codes", 0, OPTION_TEXT, &codes_path, 0, 0, "codes.npy", "codes (n, numbers in a code), any numeric type"},
-                            LABEL_OPTIONS(class_index, labels_path),
+                            TOLD_OPTIONS(told),
                             {"out", 'o', OPTION_TEXT, &out, 0, 0, "PATH", "x.npy, grid.png, or a directory of pictures"},
                             ARRAY_OPTIONS(arrays),
                             MODEL_OPTIONS(which),
@@ -34,7 +34,7 @@ static int run(const command *self, int argc, char **argv) {
     made = ELBO_ERROR_STOPPED;
   }
   if (made == ELBO_OK) made = elbo_array_convert(ctx, raw, ELBO_F32, &codes);
-  if (made == ELBO_OK) made = read_labels(ctx, labels_path, class_index, codes->dim[0], &label);
+  if (made == ELBO_OK) made = read_told(ctx, &told, codes->dim[0], &label);
   if (made == ELBO_OK) made = elbo_decode(model, codes, label, &x);
   if (made == ELBO_OK) made = write_images(ctx, x, info.low, info.high, 0, &arrays, out);
   if (made == ELBO_OK && common.json) {

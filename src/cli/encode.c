@@ -34,7 +34,7 @@ static int run(const command *self, int argc, char **argv) {
   common_options common = {0};
   model_options which = {0};
   array_options arrays = {0};
-  input_options in = {.split = -1, .label = -1};
+  input_options in = {.split = -1, .told = {.label = -1}};
   int split = -1, statistics = 0;
   const char *out = NULL;
   text_list positional;
@@ -45,7 +45,7 @@ static int run(const command *self, int argc, char **argv) {
       {"stats", 0, OPTION_FLAG, &statistics, 0, 0, NULL, "write the standard deviations too (codes.std.npy) and print a table"},
       {"out", 'o', OPTION_TEXT, &out, 0, 0, "codes.npy", "posterior means, float32 (n, numbers in a code)"},
       LAYOUT_OPTION(arrays.layout),
-      LABEL_OPTIONS(in.label, in.labels),
+      TOLD_OPTIONS(in.told),
       MODEL_OPTIONS(which),
       COMMON_OPTIONS(common)};
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);

@@ -60,22 +60,54 @@ static elbo_status read_npy(elbo_ctx *ctx, const elbo_model_info *info, const in
   return status;
 }
 
-elbo_status read_labels(elbo_ctx *ctx, const char *path, int64_t label, int64_t n, elbo_array **out) {
+elbo_status read_vectors(elbo_ctx *ctx, const char *path, elbo_array **out) {
+  elbo_array *raw = NULL;
+  elbo_status status = elbo_npy_read(ctx, path, &raw);
   *out = NULL;
-  if (path) {
-    elbo_array *raw = NULL;
-    elbo_status status = elbo_npy_read(ctx, path, &raw);
-    if (status == ELBO_OK && (raw->rank != 1 || raw->dim[0] != n)) {
-      say("%s: expected one class for each of the %lld examples", path, (long long)n);
-      status = ELBO_ERROR_STOPPED;
-    }
-    if (status == ELBO_OK) status = elbo_array_convert(ctx, raw, ELBO_I32, out);
-    elbo_array_destroy(&raw);
-    return status;
+  if (status == ELBO_OK && (raw->rank < 1 || raw->rank > 2 || raw->dim[0] < 1)) {
+    say("%s: expected one vector, or an array (vectors, numbers)", path);
+    status = ELBO_ERROR_STOPPED;
   }
-  if (label < 0) return ELBO_OK;
+  if (status == ELBO_OK) status = elbo_array_convert(ctx, raw, ELBO_F32, out);
+  if (status == ELBO_OK && raw->rank == 1) (*out)->rank = 2, (*out)->dim[1] = raw->dim[0], (*out)->dim[0] = 1;
+  elbo_array_destroy(&raw);
+  return status;
+}
+
+static elbo_status vector_for_each(elbo_ctx *ctx, const char *path, int64_t n, elbo_array **out) {
+  elbo_array *rows = NULL;
+  elbo_status status = read_vectors(ctx, path, &rows);
+  if (status == ELBO_OK && rows->dim[0] != n && rows->dim[0] != 1) {
+    say("%s: %lld vectors; expected one for each of the %lld examples, or one for all", path, (long long)rows->dim[0], (long long)n);
+    status = ELBO_ERROR_STOPPED;
+  }
+  if (status == ELBO_OK) status = elbo_array_create(ctx, ELBO_F32, 2, (int64_t[]){n, rows->dim[1]}, out);
+  size_t row = status == ELBO_OK ? (size_t)rows->dim[1] * sizeof(float) : 0;
+  for (int64_t i = 0; status == ELBO_OK && i < n; i++)
+    memcpy((char *)(*out)->data + (size_t)i * row, (const char *)rows->data + (size_t)(i % rows->dim[0]) * row, row);
+  elbo_array_destroy(&rows);
+  return status;
+}
+
+static elbo_status class_for_each(elbo_ctx *ctx, const char *path, int64_t n, elbo_array **out) {
+  elbo_array *raw = NULL;
+  elbo_status status = elbo_npy_read(ctx, path, &raw);
+  if (status == ELBO_OK && (raw->rank != 1 || raw->dim[0] != n)) {
+    say("%s: expected one class for each of the %lld examples", path, (long long)n);
+    status = ELBO_ERROR_STOPPED;
+  }
+  if (status == ELBO_OK) status = elbo_array_convert(ctx, raw, ELBO_I32, out);
+  elbo_array_destroy(&raw);
+  return status;
+}
+
+elbo_status read_told(elbo_ctx *ctx, const told_options *told, int64_t n, elbo_array **out) {
+  *out = NULL;
+  if (told->condition) return vector_for_each(ctx, told->condition, n, out);
+  if (told->labels) return class_for_each(ctx, told->labels, n, out);
+  if (told->label < 0) return ELBO_OK;
   elbo_status status = elbo_array_create(ctx, ELBO_I32, 1, &n, out);
-  for (int64_t i = 0; status == ELBO_OK && i < n; i++) ((int32_t *)(*out)->data)[i] = (int32_t)label;
+  for (int64_t i = 0; status == ELBO_OK && i < n; i++) ((int32_t *)(*out)->data)[i] = (int32_t)told->label;
   return status;
 }
 
@@ -93,7 +125,7 @@ elbo_status read_images(elbo_ctx *ctx, const char *model_path, const elbo_model_
                         elbo_array **label) {
   if (in->data && is_npy(in->data)) {
     elbo_status read = read_npy(ctx, info, in, x);
-    return read == ELBO_OK ? read_labels(ctx, in->labels, in->label, (*x)->dim[0], label) : read;
+    return read == ELBO_OK ? read_told(ctx, &in->told, (*x)->dim[0], label) : read;
   }
   elbo_dataset *data = NULL;
   elbo_status status = open_data(ctx, model_path, in->data, &in->options, in->layout, &data);
@@ -113,6 +145,8 @@ elbo_status read_images(elbo_ctx *ctx, const char *model_path, const elbo_model_
   } else {
     int64_t n = in->n > 0 && in->n < about.count[split] ? in->n : about.count[split];
     status = elbo_dataset_read(data, (elbo_split)split, 0, n, in->shuffle, in->seed, x, info->classes ? label : NULL);
+    if (status == ELBO_OK && info->condition_dim)
+      status = elbo_dataset_read_condition(data, (elbo_split)split, 0, n, in->shuffle, in->seed, label);
     if (status == ELBO_OK && about.bits) to_range(*x, 1, info);
   }
   elbo_dataset_destroy(&data);

@@ -23,7 +23,7 @@ static int run(const command *self, int argc, char **argv) {
   common_options common = {0};
   model_options which = {0};
   array_options arrays = {0};
-  input_options in = {.split = -1, .label = -1, .n = 32};
+  input_options in = {.split = -1, .told = {.label = -1}, .n = 32};
   int split = -1, sample = 0, all = 0;
   const char *out = NULL;
   text_list positional;
@@ -35,7 +35,7 @@ static int run(const command *self, int argc, char **argv) {
       {"sample", 0, OPTION_FLAG, &sample, 0, 0, NULL, "decode a draw from the posterior instead of its mean"},
       {"out", 'o', OPTION_TEXT, &out, 0, 0, "PATH", "pairs.png; x.npy or a directory for the reconstructions alone"},
       ARRAY_OPTIONS(arrays),
-      LABEL_OPTIONS(in.label, in.labels),
+      TOLD_OPTIONS(in.told),
       MODEL_OPTIONS(which),
       COMMON_OPTIONS(common)};
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);

@@ -66,30 +66,46 @@ static elbo_status unknown_key(elbo_ctx *ctx, const config_table *table, const y
   return yaml_fail(ctx, &place, full, "unknown key; expected one of %s", list);
 }
 
+static const char *type_expected(const config_field *f) {
+  bool single = f->flags & CONFIG_SINGLE;
+  switch (f->type) {
+  case CONFIG_TYPE_INT: return "a whole number";
+  case CONFIG_TYPE_FLOAT: return "a number";
+  case CONFIG_TYPE_BOOL: return "true or false";
+  case CONFIG_TYPE_STRING: return "text";
+  case CONFIG_TYPE_BYTES: return "a size such as 1000, 200MB or 1.5GiB";
+  case CONFIG_TYPE_INT_LIST: return single ? "a whole number or a list of them," : "a list of whole numbers";
+  case CONFIG_TYPE_FLOAT_LIST: return single ? "a number or a list of them," : "a list of numbers";
+  case CONFIG_TYPE_BOOL_LIST: return single ? "true, false or a list of them" : "a list of true and false";
+  case CONFIG_TYPE_STRING_LIST: return single ? "text or a list of texts" : "a list of texts";
+  case CONFIG_TYPE_INT_LISTS:
+    return single ? "a whole number or a list of them or of lists of them," : "a list of whole numbers or lists of them,";
+  case CONFIG_TYPE_SECTION: return "a map of keys";
+  case CONFIG_TYPE_MAP: return "a map from names to maps of keys";
+  case CONFIG_TYPE_ENUM: break;
+  }
+  return "one of ";
+}
+
+static bool has_range(config_type type) {
+  return type == CONFIG_TYPE_INT || type == CONFIG_TYPE_FLOAT || type == CONFIG_TYPE_INT_LIST || type == CONFIG_TYPE_FLOAT_LIST ||
+         type == CONFIG_TYPE_INT_LISTS;
+}
+
 // What a field takes, for messages: "a whole number from 1 to 1e12".
 static const char *expectation(const config_field *f, char *buffer, size_t size) {
   char low[NUMBER_TEXT], high[NUMBER_TEXT];
-  const char *what = "";
-  switch (f->type) {
-  case CONFIG_TYPE_INT: what = "a whole number"; break;
-  case CONFIG_TYPE_FLOAT: what = "a number"; break;
-  case CONFIG_TYPE_INT_LIST: what = "a list of whole numbers"; break;
-  case CONFIG_TYPE_FLOAT_LIST: what = "a list of numbers"; break;
-  case CONFIG_TYPE_BOOL: snprintf(buffer, size, "true or false"); return buffer;
-  case CONFIG_TYPE_STRING: snprintf(buffer, size, "text"); return buffer;
-  case CONFIG_TYPE_BYTES: snprintf(buffer, size, "a size such as 1000, 200MB or 1.5GiB"); return buffer;
-  case CONFIG_TYPE_SECTION: snprintf(buffer, size, "a map of keys"); return buffer;
-  case CONFIG_TYPE_ENUM: {
-    size_t n = (size_t)snprintf(buffer, size, "one of ");
+  size_t n = (size_t)snprintf(buffer, size, "%s", type_expected(f));
+  if (f->type == CONFIG_TYPE_ENUM) {
     for (const char *c = f->names; *c && n + 3 < size; c++) {
       buffer[n++] = *c == '|' ? ',' : *c;
       if (*c == '|') buffer[n++] = ' ';
     }
     buffer[n] = 0;
-    return buffer;
   }
-  }
-  snprintf(buffer, size, "%s from %s to %s", what, number_text(f->min, low), number_text(f->max, high));
+  if (has_range(f->type))
+    n += (size_t)snprintf(buffer + n, size - n, " from %s to %s", number_text(f->min, low), number_text(f->max, high));
+  if (f->flags & CONFIG_NULL && n < size) snprintf(buffer + n, size - n, ", or null");
   return buffer;
 }
 
@@ -166,35 +182,69 @@ static int find_name(const char *names, const char *text, char *near, size_t siz
   return -1;
 }
 
+const char *config_nearest_name(const char *names, const char *text, char *buffer, size_t size) {
+  return find_name(names, text, buffer, size) < 0 && buffer[0] ? buffer : NULL;
+}
+
 static elbo_status read_enum(elbo_ctx *ctx, const config_field *f, const yaml_node *node, const char *path, int *out) {
   char near[NAME_MAX_LENGTH + 1], wanted[640];
   if (node->kind != YAML_SCALAR) return wrong_value(ctx, f, node, path);
-  *out = find_name(f->names, node->text, near, sizeof near);
+  *out = find_name(f->names, yaml_is_null(node) ? "null" : node->text, near, sizeof near);
   if (*out >= 0) return ELBO_OK;
   if (!near[0]) return wrong_value(ctx, f, node, path);
   return yaml_fail(ctx, node, path, "'%.100s'; did you mean '%s'? expected %s", node->text, near, expectation(f, wanted, sizeof wanted));
 }
 
+static size_t list_element_size(config_type type) {
+  switch (type) {
+  case CONFIG_TYPE_BOOL_LIST: return sizeof(bool);
+  case CONFIG_TYPE_STRING_LIST: return sizeof(const char *);
+  case CONFIG_TYPE_INT_LISTS: return sizeof(config_ints);
+  default: return sizeof(double); // as large as int64_t
+  }
+}
+
+// The field that one element of a list is.
+static config_field list_element(const config_field *f) {
+  config_field element = *f;
+  element.flags = 0;
+  switch (f->type) {
+  case CONFIG_TYPE_INT_LIST: element.type = CONFIG_TYPE_INT; break;
+  case CONFIG_TYPE_FLOAT_LIST: element.type = CONFIG_TYPE_FLOAT; break;
+  case CONFIG_TYPE_BOOL_LIST: element.type = CONFIG_TYPE_BOOL; break;
+  case CONFIG_TYPE_STRING_LIST: element.type = CONFIG_TYPE_STRING; break;
+  default: element.type = CONFIG_TYPE_INT_LIST, element.flags = CONFIG_SINGLE; break;
+  }
+  return element;
+}
+
+static elbo_status read_field(elbo_ctx *ctx, arena *a, const config_field *f, const yaml_node *node, const char *path, char *out);
+
+static void store_list(config_type type, void *out, int64_t count, const void *items) {
+  switch (type) {
+  case CONFIG_TYPE_INT_LIST: *(config_ints *)out = (config_ints){count, items}; break;
+  case CONFIG_TYPE_FLOAT_LIST: *(config_floats *)out = (config_floats){count, items}; break;
+  case CONFIG_TYPE_BOOL_LIST: *(config_bools *)out = (config_bools){count, items}; break;
+  case CONFIG_TYPE_STRING_LIST: *(config_strings *)out = (config_strings){count, items}; break;
+  default: *(config_int_lists *)out = (config_int_lists){count, items}; break;
+  }
+}
+
 static elbo_status read_list_field(elbo_ctx *ctx, arena *a, const config_field *f, const yaml_node *node, const char *path, void *out) {
-  bool whole = f->type == CONFIG_TYPE_INT_LIST;
-  if (node->kind != YAML_LIST) return wrong_value(ctx, f, node, path);
-  if (node->count > LIST_MAX) return yaml_fail(ctx, node, path, "a list of %lld; expected at most %d", (long long)node->count, LIST_MAX);
-  size_t bytes = (size_t)node->count * sizeof(double); // as large as int64_t
-  void *items = arena_alloc(a, bytes);
-  if (!items) return fail_memory(ctx, bytes, path);
-  for (int64_t i = 0; i < node->count; i++) {
-    config_field element = *f;
+  bool single = f->flags & CONFIG_SINGLE && node->kind == YAML_SCALAR && !yaml_is_null(node);
+  if (node->kind != YAML_LIST && !single) return wrong_value(ctx, f, node, path);
+  int64_t count = single ? 1 : node->count;
+  if (count > LIST_MAX) return yaml_fail(ctx, node, path, "a list of %lld; expected at most %d", (long long)count, LIST_MAX);
+  config_field element = list_element(f);
+  size_t size = list_element_size(f->type);
+  char *items = arena_alloc(a, (size_t)count * size);
+  if (!items) return fail_memory(ctx, (size_t)count * size, path);
+  for (int64_t i = 0; i < count; i++) {
     char full[PATH_BYTES];
-    element.type = whole ? CONFIG_TYPE_INT : CONFIG_TYPE_FLOAT;
-    if (whole ? read_int(f, node->child[i], (int64_t *)items + i) : read_float(f, node->child[i], (double *)items + i)) continue;
-    snprintf(full, sizeof full, "%s[%lld]", path, (long long)i);
-    return wrong_value(ctx, &element, node->child[i], full);
+    snprintf(full, sizeof full, single ? "%s" : "%s[%lld]", path, (long long)i);
+    TRY(read_field(ctx, a, &element, single ? node : node->child[i], full, items + (size_t)i * size));
   }
-  if (whole) {
-    *(config_ints *)out = (config_ints){node->count, items};
-  } else {
-    *(config_floats *)out = (config_floats){node->count, items};
-  }
+  store_list(f->type, out, count, items);
   return ELBO_OK;
 }
 
@@ -204,8 +254,26 @@ static elbo_status read_string(elbo_ctx *ctx, arena *a, const config_field *f, c
   return *out ? ELBO_OK : fail_memory(ctx, strlen(node->text), path);
 }
 
+static elbo_status read_map(elbo_ctx *ctx, arena *a, const config_field *f, const yaml_node *node, const char *path, config_map *out) {
+  bool empty = yaml_is_null(node);
+  if (node->kind != YAML_MAP && !empty) return wrong_value(ctx, f, node, path);
+  int64_t n = empty ? 0 : node->count;
+  if (n > LIST_MAX) return yaml_fail(ctx, node, path, "a map of %lld; expected at most %d", (long long)n, LIST_MAX);
+  size_t bytes = (size_t)n * f->section->struct_size;
+  char *items = arena_alloc(a, bytes ? bytes : 1);
+  if (!items) return fail_memory(ctx, bytes, path);
+  *out = (config_map){n, n ? node->key : NULL, items};
+  for (int64_t i = 0; i < n; i++) {
+    char full[PATH_BYTES];
+    join_path(path, node->key[i], full);
+    TRY(config_load(ctx, a, f->section, node->child[i], full, items + (size_t)i * f->section->struct_size));
+  }
+  return ELBO_OK;
+}
+
 static elbo_status read_field(elbo_ctx *ctx, arena *a, const config_field *f, const yaml_node *node, const char *path, char *out) {
   bool good = false;
+  if (f->flags & CONFIG_NULL && yaml_is_null(node)) return ELBO_OK; // the zero that is there
   switch (f->type) {
   case CONFIG_TYPE_INT: good = read_int(f, node, (int64_t *)(void *)out); break;
   case CONFIG_TYPE_FLOAT: good = read_float(f, node, (double *)(void *)out); break;
@@ -214,8 +282,12 @@ static elbo_status read_field(elbo_ctx *ctx, arena *a, const config_field *f, co
   case CONFIG_TYPE_STRING: return read_string(ctx, a, f, node, path, (const char **)(void *)out);
   case CONFIG_TYPE_ENUM: return read_enum(ctx, f, node, path, (int *)(void *)out);
   case CONFIG_TYPE_INT_LIST:
-  case CONFIG_TYPE_FLOAT_LIST: return read_list_field(ctx, a, f, node, path, out);
+  case CONFIG_TYPE_FLOAT_LIST:
+  case CONFIG_TYPE_BOOL_LIST:
+  case CONFIG_TYPE_STRING_LIST:
+  case CONFIG_TYPE_INT_LISTS: return read_list_field(ctx, a, f, node, path, out);
   case CONFIG_TYPE_SECTION: return config_load(ctx, a, f->section, node, path, out);
+  case CONFIG_TYPE_MAP: return read_map(ctx, a, f, node, path, (config_map *)(void *)out);
   }
   return good ? ELBO_OK : wrong_value(ctx, f, node, path);
 }

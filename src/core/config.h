@@ -48,16 +48,26 @@ elbo_status yaml_fail(elbo_ctx *ctx, const yaml_node *node, const char *path, co
 
 // --- tables ---
 typedef enum config_type {
-  CONFIG_TYPE_INT,        // int64_t; "60_000", "1e6" accepted when whole
-  CONFIG_TYPE_FLOAT,      // double
-  CONFIG_TYPE_BOOL,       // bool
-  CONFIG_TYPE_STRING,     // const char *, in the arena
-  CONFIG_TYPE_ENUM,       // int, index into the names
-  CONFIG_TYPE_BYTES,      // int64_t; "1.5GiB", "200MB", "1000"
-  CONFIG_TYPE_INT_LIST,   // config_ints
-  CONFIG_TYPE_FLOAT_LIST, // config_floats
-  CONFIG_TYPE_SECTION     // a nested struct with its own table
+  CONFIG_TYPE_INT,         // int64_t; "60_000", "1e6" accepted when whole
+  CONFIG_TYPE_FLOAT,       // double
+  CONFIG_TYPE_BOOL,        // bool
+  CONFIG_TYPE_STRING,      // const char *, in the arena
+  CONFIG_TYPE_ENUM,        // int, index into the names
+  CONFIG_TYPE_BYTES,       // int64_t; "1.5GiB", "200MB", "1000"
+  CONFIG_TYPE_INT_LIST,    // config_ints
+  CONFIG_TYPE_FLOAT_LIST,  // config_floats
+  CONFIG_TYPE_BOOL_LIST,   // config_bools
+  CONFIG_TYPE_STRING_LIST, // config_strings, in the arena
+  CONFIG_TYPE_INT_LISTS,   // config_int_lists; an element may be a single number, which is a list of one
+  CONFIG_TYPE_SECTION,     // a nested struct with its own table
+  CONFIG_TYPE_MAP          // config_map: structs of one table by names of the user's choosing
 } config_type;
+
+// What a field takes beside its type's own values.
+enum {
+  CONFIG_SINGLE = 1, // of a list: a single value, which is a list of one; a list of one is written so
+  CONFIG_NULL = 2    // null, which is the type's zero (0, false, an empty list); the zero is written so, but for false
+};
 
 typedef struct config_ints {
   int64_t count;
@@ -68,6 +78,26 @@ typedef struct config_floats {
   const double *at;
 } config_floats;
 
+typedef struct config_bools {
+  int64_t count;
+  const bool *at;
+} config_bools;
+typedef struct config_strings {
+  int64_t count;
+  const char *const *at;
+} config_strings;
+typedef struct config_int_lists {
+  int64_t count;
+  const config_ints *at;
+} config_int_lists;
+
+// Item i is at `at` + i * struct_size of the field's table; in the order of the file.
+typedef struct config_map {
+  int64_t count;
+  const char *const *name;
+  void *at;
+} config_map;
+
 typedef struct config_table config_table;
 typedef struct config_field {
   const char *name;
@@ -77,8 +107,9 @@ typedef struct config_field {
   const char *default_text; // YAML; NULL: required
   const char *unit;         // "steps", "nats", ""
   const char *help;         // one line
-  const char *names;        // enums: "a|b|c"
+  const char *names;        // enums: "a|b|c"; one of them may be "null"
   const config_table *section;
+  unsigned flags; // CONFIG_SINGLE, CONFIG_NULL
 } config_field;
 struct config_table {
   const char *name;
@@ -89,23 +120,37 @@ struct config_table {
 };
 
 #define CONFIG_INT(S, F, MIN, MAX, DEF, UNIT, HELP) \
-  { #F, CONFIG_TYPE_INT, offsetof(S, F), MIN, MAX, DEF, UNIT, HELP, NULL, NULL }
+  { #F, CONFIG_TYPE_INT, offsetof(S, F), MIN, MAX, DEF, UNIT, HELP, NULL, NULL, 0 }
 #define CONFIG_FLOAT(S, F, MIN, MAX, DEF, UNIT, HELP) \
-  { #F, CONFIG_TYPE_FLOAT, offsetof(S, F), MIN, MAX, DEF, UNIT, HELP, NULL, NULL }
+  { #F, CONFIG_TYPE_FLOAT, offsetof(S, F), MIN, MAX, DEF, UNIT, HELP, NULL, NULL, 0 }
 #define CONFIG_BOOL(S, F, DEF, HELP) \
-  { #F, CONFIG_TYPE_BOOL, offsetof(S, F), 0, 1, DEF, "", HELP, NULL, NULL }
+  { #F, CONFIG_TYPE_BOOL, offsetof(S, F), 0, 1, DEF, "", HELP, NULL, NULL, 0 }
 #define CONFIG_STRING(S, F, DEF, HELP) \
-  { #F, CONFIG_TYPE_STRING, offsetof(S, F), 0, 0, DEF, "", HELP, NULL, NULL }
+  { #F, CONFIG_TYPE_STRING, offsetof(S, F), 0, 0, DEF, "", HELP, NULL, NULL, 0 }
 #define CONFIG_ENUM(S, F, DEF, NAMES, HELP) \
-  { #F, CONFIG_TYPE_ENUM, offsetof(S, F), 0, 0, DEF, "", HELP, NAMES, NULL }
+  { #F, CONFIG_TYPE_ENUM, offsetof(S, F), 0, 0, DEF, "", HELP, NAMES, NULL, 0 }
 #define CONFIG_BYTES(S, F, DEF, HELP) \
-  { #F, CONFIG_TYPE_BYTES, offsetof(S, F), 0, 9e18, DEF, "bytes", HELP, NULL, NULL }
+  { #F, CONFIG_TYPE_BYTES, offsetof(S, F), 0, 9e18, DEF, "bytes", HELP, NULL, NULL, 0 }
 #define CONFIG_INTS(S, F, MIN, MAX, DEF, UNIT, HELP) \
-  { #F, CONFIG_TYPE_INT_LIST, offsetof(S, F), MIN, MAX, DEF, UNIT, HELP, NULL, NULL }
+  { #F, CONFIG_TYPE_INT_LIST, offsetof(S, F), MIN, MAX, DEF, UNIT, HELP, NULL, NULL, 0 }
 #define CONFIG_FLOATS(S, F, MIN, MAX, DEF, UNIT, HELP) \
-  { #F, CONFIG_TYPE_FLOAT_LIST, offsetof(S, F), MIN, MAX, DEF, UNIT, HELP, NULL, NULL }
+  { #F, CONFIG_TYPE_FLOAT_LIST, offsetof(S, F), MIN, MAX, DEF, UNIT, HELP, NULL, NULL, 0 }
+#define CONFIG_INT_OR_NULL(S, F, MIN, MAX, UNIT, HELP) \
+  { #F, CONFIG_TYPE_INT, offsetof(S, F), MIN, MAX, "null", UNIT, HELP, NULL, NULL, CONFIG_NULL }
+#define CONFIG_BOOL_OR_NULL(S, F, HELP) \
+  { #F, CONFIG_TYPE_BOOL, offsetof(S, F), 0, 1, "false", "", HELP, NULL, NULL, CONFIG_NULL }
+#define CONFIG_INTS_AS(S, F, MIN, MAX, DEF, UNIT, FLAGS, HELP) \
+  { #F, CONFIG_TYPE_INT_LIST, offsetof(S, F), MIN, MAX, DEF, UNIT, HELP, NULL, NULL, FLAGS }
+#define CONFIG_BOOLS_AS(S, F, DEF, FLAGS, HELP) \
+  { #F, CONFIG_TYPE_BOOL_LIST, offsetof(S, F), 0, 1, DEF, "", HELP, NULL, NULL, FLAGS }
+#define CONFIG_STRINGS(S, F, DEF, HELP) \
+  { #F, CONFIG_TYPE_STRING_LIST, offsetof(S, F), 0, 0, DEF, "", HELP, NULL, NULL, 0 }
+#define CONFIG_INT_LISTS_AS(S, F, MIN, MAX, DEF, UNIT, FLAGS, HELP) \
+  { #F, CONFIG_TYPE_INT_LISTS, offsetof(S, F), MIN, MAX, DEF, UNIT, HELP, NULL, NULL, FLAGS }
 #define CONFIG_SECTION(S, F, TABLE) \
-  { #F, CONFIG_TYPE_SECTION, offsetof(S, F), 0, 0, "{}", "", "", NULL, TABLE }
+  { #F, CONFIG_TYPE_SECTION, offsetof(S, F), 0, 0, "{}", "", "", NULL, TABLE, 0 }
+#define CONFIG_MAP(S, F, TABLE, HELP) \
+  { #F, CONFIG_TYPE_MAP, offsetof(S, F), 0, 0, "{}", "", HELP, NULL, TABLE, 0 }
 #define CONFIG_TABLE(NAME, S, FIELDS, HELP) \
   { NAME, sizeof(S), FIELDS, (int)(sizeof(FIELDS) / sizeof((FIELDS)[0])), HELP }
 
@@ -114,6 +159,8 @@ struct config_table {
 elbo_status config_load(elbo_ctx *ctx, arena *a, const config_table *table, const yaml_node *map, const char *path, void *out);
 // Same from "key=value" strings ("holdout=5000").
 elbo_status config_load_options(elbo_ctx *ctx, arena *a, const config_table *table, int n, const char *const *options, void *out);
+// The name in "a|b|c" that `text` may have been meant to be, in the buffer; NULL when none is near, or when it is one of them.
+const char *config_nearest_name(const char *names, const char *text, char *buffer, size_t size);
 // Whether the tree named this key (as opposed to the default having been taken): "train.steps"
 bool yaml_has(const yaml_node *root, const char *path);
 
@@ -133,6 +180,8 @@ void config_write(const config_table *table, const void *in, int indent, bool co
 bool config_value_text(const config_table *table, const void *in, const char *path, text_buffer *out);
 // "| key | type | default | range | meaning |" rows, nested keys with their path.
 void config_markdown(const config_table *table, const char *path, text_buffer *out);
+// Whether a field that takes null has it.
+bool config_is_null(const config_field *f, const void *value);
 // The name of an enum field's value: config_enum_name("a|b|c", 1, buffer, size) -> "b"; NULL when there is no such value.
 const char *config_enum_name(const char *names, int value, char *buffer, size_t size);
 

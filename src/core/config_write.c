@@ -79,8 +79,66 @@ static void write_string(const char *text, text_buffer *out) {
   text_add(out, "\"");
 }
 
+bool config_is_null(const config_field *f, const void *value) {
+  if (!(f->flags & CONFIG_NULL)) return false;
+  switch (f->type) {
+  case CONFIG_TYPE_INT:
+  case CONFIG_TYPE_BYTES: return *(const int64_t *)value == 0;
+  case CONFIG_TYPE_FLOAT: return *(const double *)value == 0;
+  case CONFIG_TYPE_STRING: return !*(const char *const *)value;
+  case CONFIG_TYPE_INT_LIST: return ((const config_ints *)value)->count == 0;
+  case CONFIG_TYPE_FLOAT_LIST: return ((const config_floats *)value)->count == 0;
+  case CONFIG_TYPE_BOOL_LIST: return ((const config_bools *)value)->count == 0;
+  case CONFIG_TYPE_STRING_LIST: return ((const config_strings *)value)->count == 0;
+  case CONFIG_TYPE_INT_LISTS: return ((const config_int_lists *)value)->count == 0;
+  case CONFIG_TYPE_BOOL:
+  case CONFIG_TYPE_ENUM:
+  case CONFIG_TYPE_SECTION:
+  case CONFIG_TYPE_MAP: break;
+  }
+  return false;
+}
+
+// "[a, b]", or "a" where a single value stands for a list of one.
+static void open_list(bool bare, text_buffer *out) { text_add(out, bare ? "" : "["); }
+static void close_list(bool bare, text_buffer *out) { text_add(out, bare ? "" : "]"); }
+
+static void write_ints(const config_ints *list, bool single, text_buffer *out) {
+  bool bare = single && list->count == 1;
+  open_list(bare, out);
+  for (int64_t i = 0; i < list->count; i++) text_add(out, "%s%lld", i ? ", " : "", (long long)list->at[i]);
+  close_list(bare, out);
+}
+
+static void write_list(const config_field *f, const void *in, text_buffer *out) {
+  char number[NUMBER_TEXT];
+  bool single = f->flags & CONFIG_SINGLE;
+  if (f->type == CONFIG_TYPE_INT_LIST) {
+    write_ints(in, single, out);
+    return;
+  }
+  int64_t count = f->type == CONFIG_TYPE_FLOAT_LIST    ? ((const config_floats *)in)->count
+                  : f->type == CONFIG_TYPE_BOOL_LIST   ? ((const config_bools *)in)->count
+                  : f->type == CONFIG_TYPE_STRING_LIST ? ((const config_strings *)in)->count
+                                                       : ((const config_int_lists *)in)->count;
+  bool bare = single && count == 1 && (f->type != CONFIG_TYPE_INT_LISTS || ((const config_int_lists *)in)->at[0].count == 1);
+  open_list(bare, out);
+  for (int64_t i = 0; i < count; i++) {
+    if (i) text_add(out, ", ");
+    if (f->type == CONFIG_TYPE_FLOAT_LIST) text_add(out, "%s", number_text(((const config_floats *)in)->at[i], number));
+    if (f->type == CONFIG_TYPE_BOOL_LIST) text_add(out, "%s", ((const config_bools *)in)->at[i] ? "true" : "false");
+    if (f->type == CONFIG_TYPE_STRING_LIST) write_string(((const config_strings *)in)->at[i], out);
+    if (f->type == CONFIG_TYPE_INT_LISTS) write_ints(&((const config_int_lists *)in)->at[i], true, out);
+  }
+  close_list(bare, out);
+}
+
 static void write_value(const config_field *f, const char *in, text_buffer *out) {
   char buffer[64], number[NUMBER_TEXT];
+  if (config_is_null(f, in)) {
+    text_add(out, "null");
+    return;
+  }
   switch (f->type) {
   case CONFIG_TYPE_INT:
   case CONFIG_TYPE_BYTES: text_add(out, "%lld", (long long)*(const int64_t *)(const void *)in); break;
@@ -96,19 +154,23 @@ static void write_value(const config_field *f, const char *in, text_buffer *out)
     text_add(out, "%s", name ? name : "?");
     break;
   }
-  case CONFIG_TYPE_INT_LIST: {
-    const config_ints *list = (const config_ints *)(const void *)in;
-    for (int64_t i = 0; i < list->count; i++) text_add(out, "%s%lld", i ? ", " : "[", (long long)list->at[i]);
-    text_add(out, list->count ? "]" : "[]");
-    break;
+  case CONFIG_TYPE_INT_LIST:
+  case CONFIG_TYPE_FLOAT_LIST:
+  case CONFIG_TYPE_BOOL_LIST:
+  case CONFIG_TYPE_STRING_LIST:
+  case CONFIG_TYPE_INT_LISTS: write_list(f, in, out); break;
+  case CONFIG_TYPE_SECTION:
+  case CONFIG_TYPE_MAP: break;
   }
-  case CONFIG_TYPE_FLOAT_LIST: {
-    const config_floats *list = (const config_floats *)(const void *)in;
-    for (int64_t i = 0; i < list->count; i++) text_add(out, "%s%s", i ? ", " : "[", number_text(list->at[i], number));
-    text_add(out, list->count ? "]" : "[]");
-    break;
-  }
-  case CONFIG_TYPE_SECTION: break;
+}
+
+static void write_map(const config_field *f, const config_map *map, int indent, bool comments, text_buffer *out) {
+  text_add(out, map->count ? "\n" : " {}\n");
+  for (int64_t i = 0; i < map->count; i++) {
+    text_add(out, "%*s", indent, "");
+    write_string(map->name[i], out);
+    text_add(out, ":\n");
+    config_write(f->section, (const char *)map->at + (size_t)i * f->section->struct_size, indent + 2, comments, out);
   }
 }
 
@@ -117,6 +179,10 @@ void config_write(const config_table *table, const void *in, int indent, bool co
     const config_field *f = &table->fields[i];
     const char *at = (const char *)in + f->offset;
     text_add(out, "%*s%s:", indent, "", f->name);
+    if (f->type == CONFIG_TYPE_MAP) {
+      write_map(f, (const config_map *)(const void *)at, indent + 2, comments, out);
+      continue;
+    }
     if (f->type == CONFIG_TYPE_SECTION) {
       text_add(out, f->section->n_fields ? "\n" : " {}\n");
       config_write(f->section, at, indent + 2, comments, out);
@@ -141,7 +207,9 @@ bool config_value_text(const config_table *table, const void *in, const char *pa
     const char *at = (const char *)in + f->offset;
     if (f->type == CONFIG_TYPE_SECTION && dot) return config_value_text(f->section, at, dot + 1, out);
     if (dot) return false;
-    if (f->type == CONFIG_TYPE_SECTION) {
+    if (f->type == CONFIG_TYPE_MAP) {
+      write_map(f, (const config_map *)(const void *)at, 0, false, out);
+    } else if (f->type == CONFIG_TYPE_SECTION) {
       config_write(f->section, at, 0, false, out);
     } else if (f->type == CONFIG_TYPE_STRING) { // bare
       const char *text = *(const char *const *)(const void *)at;
@@ -164,7 +232,11 @@ static const char *type_text(config_type type) {
   case CONFIG_TYPE_BYTES: return "size";
   case CONFIG_TYPE_INT_LIST: return "list of whole numbers";
   case CONFIG_TYPE_FLOAT_LIST: return "list of numbers";
-  case CONFIG_TYPE_SECTION: break;
+  case CONFIG_TYPE_BOOL_LIST: return "list of true and false";
+  case CONFIG_TYPE_STRING_LIST: return "list of texts";
+  case CONFIG_TYPE_INT_LISTS: return "list of whole numbers or lists";
+  case CONFIG_TYPE_SECTION:
+  case CONFIG_TYPE_MAP: break;
   }
   return "";
 }
@@ -180,6 +252,7 @@ static void add_range(const config_field *f, text_buffer *out) {
   case CONFIG_TYPE_INT:
   case CONFIG_TYPE_FLOAT:
   case CONFIG_TYPE_INT_LIST:
+  case CONFIG_TYPE_INT_LISTS:
   case CONFIG_TYPE_FLOAT_LIST: text_add(out, "%s to %s", number_text(f->min, low), number_text(f->max, high)); break;
   case CONFIG_TYPE_ENUM:
     for (int v = 0; config_enum_name(f->names, v, name, sizeof name); v++) text_add(out, "%s`%s`", v ? ", " : "", name);
@@ -197,7 +270,16 @@ void config_markdown(const config_table *table, const char *path, text_buffer *o
       config_markdown(f->section, full, out);
       continue;
     }
-    text_add(out, "| `%s` | %s | ", full, type_text(f->type));
+    if (f->type == CONFIG_TYPE_MAP) {
+      text_add(out, "| `%s` | map | `{}` | names | ", full);
+      add_cell(f->help, out);
+      text_add(out, " |\n");
+      snprintf(full + strlen(full), sizeof full - strlen(full), ".NAME");
+      config_markdown(f->section, full, out);
+      continue;
+    }
+    text_add(out, "| `%s` | %s%s%s | ", full, f->flags & CONFIG_SINGLE ? "single or " : "", type_text(f->type),
+             f->flags & CONFIG_NULL ? ", or null" : "");
     if (!f->default_text) {
       text_add(out, "required");
     } else if (f->default_text[0]) {

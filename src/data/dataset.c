@@ -17,7 +17,7 @@ elbo_status dataset_create(elbo_ctx *ctx, const char *path, const data_config *c
   if (!ds) return fail_memory(ctx, sizeof *ds, "data set");
   ds->ctx = ctx;
   ds->config = *config;
-  ds->config.path = NULL;
+  ds->config.path = ds->config.condition = NULL;
   ds->format = "memory", ds->decoder = "";
   for (int v = 0; v < 256; v++) ds->unit_of_byte[v] = (float)v / 255.0f;
   ds->lock_made = pthread_mutex_init(&ds->lock, NULL) == 0;
@@ -33,7 +33,7 @@ void elbo_dataset_destroy(elbo_dataset **dataset) {
   for (int s = 0; s < 3; s++) {
     example_part *part = &ds->part[s];
     part_free_pixels(part);
-    free(part->label), free(part->unreadable), free(part->caption.at), free(part->caption.offset);
+    free(part->label), free(part->condition), free(part->unreadable), free(part->caption.at), free(part->caption.offset);
     if (part->release_user) part->release_user(part->user);
     if (part->walk_ops) part->walk_ops->release(part->source);
     if (!ds->view[s].borrowed) free(ds->view[s].index);
@@ -160,6 +160,7 @@ elbo_status dataset_open_config(elbo_ctx *ctx, const data_config *config, elbo_d
   elbo_dataset *ds;
   TRY(dataset_create(ctx, path, config, &ds));
   elbo_status status = open_path(ds, path);
+  if (status == ELBO_OK) status = dataset_open_condition(ds, config->condition);
   if (status == ELBO_OK) status = dataset_finish(ds);
   if (status != ELBO_OK) elbo_dataset_destroy(&ds);
   *out = ds;
@@ -194,6 +195,7 @@ elbo_status elbo_dataset_from_arrays(elbo_ctx *ctx, const elbo_array *x, const e
   elbo_status status = load_options(ctx, &a, n_options, options, &config);
   if (status == ELBO_OK) status = dataset_create(ctx, "the arrays", &config, &ds);
   if (status == ELBO_OK) status = part_from_arrays(ds, ELBO_SPLIT_TRAIN, "the arrays", x, label);
+  if (status == ELBO_OK) status = dataset_open_condition(ds, config.condition);
   if (status == ELBO_OK) status = dataset_finish(ds);
   if (status != ELBO_OK) elbo_dataset_destroy(&ds);
   arena_destroy(&a);
@@ -266,6 +268,7 @@ void elbo_dataset_get_info(const elbo_dataset *ds, elbo_dataset_info *out) {
   }
   out->bits = ds->dtype == ELBO_U8 ? 8 : ds->dtype == ELBO_U16 ? 16 : 0;
   out->class_names = (const char *const *)ds->class_names;
+  out->condition_dim = ds->condition_dim;
 }
 
 int64_t dataset_bytes(const elbo_dataset *ds) {
@@ -274,6 +277,7 @@ int64_t dataset_bytes(const elbo_dataset *ds) {
     const example_part *part = &ds->part[s];
     if (part->pixels) total += part->count * (int64_t)dataset_example_bytes(ds);
     if (part->label) total += part->count * (int64_t)sizeof(int32_t);
+    if (part->condition) total += part->count * (int64_t)ds->condition_dim * (int64_t)sizeof(float);
     total += (int64_t)part->caption.capacity + part->caption.offset_capacity * (int64_t)sizeof(int64_t);
     if (part->walk_ops) total += part->walk_ops->bytes(part->source) + part->count;
     if (ds->view[s].index && !ds->view[s].borrowed) total += ds->view[s].count * (int64_t)sizeof(int64_t);
@@ -374,6 +378,14 @@ static elbo_status keep_read(void *user, int64_t place, int64_t index, const voi
   return ELBO_OK;
 }
 
+elbo_status dataset_read_order(elbo_dataset *ds, elbo_split split, int shuffle, uint64_t seed, int64_t **order) {
+  int64_t n = ds->view[split].count;
+  TRY(array_new(ds->ctx, (size_t)n + 1, sizeof **order, "order", (void **)order));
+  if (shuffle && n) philox_permutation(seed, philox_stream("read"), n, *order);
+  for (int64_t i = 0; !shuffle && i < n; i++) (*order)[i] = i;
+  return ELBO_OK;
+}
+
 elbo_status elbo_dataset_read(elbo_dataset *ds, elbo_split split, int64_t first, int64_t count, int shuffle, uint64_t seed, elbo_array **x,
                               elbo_array **label) {
   *x = NULL;
@@ -389,9 +401,7 @@ elbo_status elbo_dataset_read(elbo_dataset *ds, elbo_split split, int64_t first,
   read_job job = {.ds = ds, .elements = (size_t)height * (size_t)width * (size_t)channels};
   int64_t *order = NULL;
   elbo_status status;
-  TRY_GOTO(array_new(ds->ctx, (size_t)view->count + 1, sizeof *order, "order", (void **)&order));
-  if (shuffle && view->count) philox_permutation(seed, philox_stream("read"), view->count, order);
-  for (int64_t i = 0; !shuffle && i < view->count; i++) order[i] = i;
+  TRY_GOTO(dataset_read_order(ds, split, shuffle, seed, &order));
   TRY_GOTO(elbo_array_create(ds->ctx, ELBO_F32, 4, (int64_t[]){count, height, width, channels}, x));
   if (label && ds->labels) TRY_GOTO(elbo_array_create(ds->ctx, ELBO_I32, 1, &count, label));
   job.x = (*x)->data, job.label = label && *label ? (*label)->data : NULL;

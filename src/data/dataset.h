@@ -49,11 +49,14 @@ typedef struct example_part {
   void *pixels;      // (count,H,W,C) of the set's dtype, malloc'd; NULL: made on demand or walked
   elbo_array *owner; // of pixels, when they are an array's; NULL: their own
   int32_t *label;    // (count), NULL: none
+  float *condition;  // (count, the set's condition_dim), NULL: none or made by `attributes`
   text_list caption;
   // on demand: fills out (H,W,C) of the set's dtype and *label; callable from several threads at once
   elbo_status (*make)(void *user, elbo_ctx *ctx, int64_t index, void *out, int32_t *label);
   elbo_status (*describe)(void *user, elbo_ctx *ctx, int64_t index, char *caption, size_t size); // NULL: see caption
-  void *user;                                                                                    // of make and describe
+  void (*attributes)(void *user, int64_t index, float *out); // what is known about an example, `attribute_count` numbers; NULL: nothing
+  int attribute_count;
+  void *user; // of make, describe and attributes
   void (*release_user)(void *user);
   // walked
   const sample_source_ops *walk_ops;
@@ -82,6 +85,7 @@ struct elbo_dataset {
   int classes;
   char **class_names; // (classes) or NULL
   bool labels, captions;
+  int condition_dim;    // numbers in an example's condition vector; 0: none
   const char *decoder;  // static
   example_part part[3]; // by elbo_split
   split_view view[3];
@@ -106,6 +110,16 @@ void dataset_skip(elbo_dataset *ds, elbo_split part, int64_t index, const char *
 elbo_status dataset_check_skipped(elbo_dataset *ds, elbo_split part, int64_t total);
 // The stored form of one example of a part: a pointer into memory or to `scratch` (dataset_example_bytes), filled.
 elbo_status dataset_stored(elbo_dataset *ds, int part, int64_t index, void *scratch, const void **pixels, int32_t *label);
+
+// --- condition vectors (condition.c) ---
+// Keeps what an array says about a part's examples: (count) or (count,D) of any numeric type, finite.
+elbo_status part_set_condition(elbo_dataset *ds, example_part *part, const char *name, const elbo_array *condition);
+// After the parts are filled: brings in what data.condition (`source`) names, and checks that every part has vectors or none has.
+elbo_status dataset_open_condition(elbo_dataset *ds, const char *source);
+// Examples of a split in the order in which elbo_dataset_read gives them: (count of the split), the caller's.
+elbo_status dataset_read_order(elbo_dataset *ds, elbo_split split, int shuffle, uint64_t seed, int64_t **order);
+// The vector of one example of a part, condition_dim numbers.
+void dataset_condition(const elbo_dataset *ds, int part, int64_t index, float *out);
 // Decodes a sample to the set's shape (size, channels) into out. p and q are scratch.
 elbo_status dataset_decode(const elbo_dataset *ds, const encoded_sample *s, picture *p, picture *q, void *out);
 // --- transforms (transform.c): stored form to float32 ---
@@ -133,7 +147,8 @@ elbo_status shapes_open(elbo_dataset *ds, int n_options, const char *const *opti
 elbo_status densities_open(elbo_dataset *ds, const char *name, int n_options, const char *const *options);
 bool density_known(const char *name);
 
-// Fills a part from arrays: x (N,H,W,C), (N,H,W) or (N,D); label 1-D or (N,1) or NULL. Takes nothing over.
+// Fills a part from arrays: x (N,H,W,C), (N,H,W) or (N,D); label 1-D or (N,1), or (N,D) floats as condition vectors, or NULL. Takes nothing
+// over.
 elbo_status part_from_arrays(elbo_dataset *ds, elbo_split part, const char *name, const elbo_array *x, const elbo_array *label);
 // The same, but x may be taken over (*x is then NULL) instead of copied.
 elbo_status part_take_array(elbo_dataset *ds, elbo_split part, const char *name, elbo_array **x, const elbo_array *label);

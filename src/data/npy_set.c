@@ -13,6 +13,10 @@ static const char *const X_NAMES[3][5] = {{"x_train", "train_x", "train_images",
 static const char *const Y_NAMES[3][5] = {{"y_train", "train_y", "train_labels", "labels_train", "Y_train"},
                                           {"y_valid", "y_val", "valid_y", "val_y", "val_labels"},
                                           {"y_test", "test_y", "test_labels", "labels_test", "Y_test"}};
+static const char *const CONDITION_NAMES[3][3] = {{"condition_train", "train_condition", "c_train"},
+                                                  {"condition_valid", "valid_condition", "c_valid"},
+                                                  {"condition_test", "test_condition", "c_test"}};
+static const char *const PLAIN_CONDITION[] = {"condition", "conditions", "c"};
 static const char *const PLAIN_X[] = {"x", "X", "images", "data", "arr_0"};
 static const char *const PLAIN_Y[] = {"y", "Y", "label", "labels", "arr_1"};
 
@@ -20,15 +24,18 @@ static elbo_status open_npz(elbo_dataset *ds, const char *path) {
   elbo_ctx *ctx = ds->ctx;
   bool any = false;
   for (int s = 0; s < 4; s++) { // the three named parts, then plain names
-    elbo_array *x = NULL, *y = NULL;
+    elbo_array *x = NULL, *y = NULL, *condition = NULL;
     if (s == 3 && any) break;
     elbo_status status = npz_find(ctx, path, 5, s < 3 ? X_NAMES[s] : PLAIN_X, &x);
     if (status == ELBO_OK && x) status = npz_find(ctx, path, 5, s < 3 ? Y_NAMES[s] : PLAIN_Y, &y);
+    if (status == ELBO_OK && x) status = npz_find(ctx, path, 3, s < 3 ? CONDITION_NAMES[s] : PLAIN_CONDITION, &condition);
     if (status == ELBO_OK && x) {
-      status = part_take_array(ds, s < 3 ? (elbo_split)s : split_of_name(path), path, &x, y);
+      elbo_split split = s < 3 ? (elbo_split)s : split_of_name(path);
+      status = part_take_array(ds, split, path, &x, y);
+      if (status == ELBO_OK && condition) status = part_set_condition(ds, &ds->part[split], path, condition);
       any = true;
     }
-    elbo_array_destroy(&x), elbo_array_destroy(&y);
+    elbo_array_destroy(&x), elbo_array_destroy(&y), elbo_array_destroy(&condition);
     TRY(status);
   }
   if (any) return ELBO_OK;

@@ -54,6 +54,15 @@ void shape_scene_draw(uint64_t seed, uint32_t stream, uint64_t index, double rot
   out->angle = rotation * (2 * philox_uniform(c[2]) - 1) * (3.14159265358979323846 / 180);
 }
 
+void shape_attributes(const shape_scene *s, float *out) {
+  const double reach = CELL_STEP + CELL_JITTER, low = 0.10, high = 0.25, most = 15 * (3.14159265358979323846 / 180);
+  memset(out, 0, SHAPE_ATTRIBUTES * sizeof *out);
+  out[s->kind] = out[SHAPE_KINDS + s->color] = out[SHAPE_KINDS + SHAPE_COLORS + s->background] = 1;
+  float *place = out + SHAPE_KINDS + SHAPE_COLORS + SHAPE_BACKGROUNDS;
+  place[0] = (float)((s->x - 0.5) / reach), place[1] = (float)((s->y - 0.5) / reach);
+  place[2] = (float)((2 * s->radius - low - high) / (high - low)), place[3] = (float)(s->angle / most);
+}
+
 void shape_caption(const shape_scene *s, char *out, size_t size) {
   const char *color = COLOR_NAMES[s->color];
   snprintf(out, size, "a %s %s %s %s on a %s background", SIZE_NAMES[s->size], color, SHAPE_KIND_NAMES[s->kind],
@@ -196,6 +205,13 @@ static elbo_status shapes_describe(void *user, elbo_ctx *ctx, int64_t index, cha
   return ELBO_OK;
 }
 
+static void shapes_attributes(void *user, int64_t index, float *out) {
+  const shapes_part *part = user;
+  shape_scene scene;
+  shape_scene_draw((uint64_t)part->config.seed, part->stream, (uint64_t)index, part->config.rotation, &scene);
+  shape_attributes(&scene, out);
+}
+
 elbo_status shapes_open(elbo_dataset *ds, int n_options, const char *const *options) {
   static const char *const STREAMS[3] = {"shapes.train", "shapes.valid", "shapes.test"};
   shapes_config config;
@@ -225,7 +241,13 @@ elbo_status shapes_open(elbo_dataset *ds, int n_options, const char *const *opti
     shapes_part *part = calloc(1, sizeof *part);
     if (!part) return fail_memory(ds->ctx, sizeof *part, "shapes");
     *part = (shapes_part){config, philox_stream(STREAMS[s])};
-    ds->part[s] = (example_part){.count = counts[s], .make = shapes_make, .describe = shapes_describe, .user = part, .release_user = free};
+    ds->part[s] = (example_part){.count = counts[s],
+                                 .make = shapes_make,
+                                 .describe = shapes_describe,
+                                 .attributes = shapes_attributes,
+                                 .attribute_count = SHAPE_ATTRIBUTES,
+                                 .user = part,
+                                 .release_user = free};
   }
   return ELBO_OK;
 }

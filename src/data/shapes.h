@@ -30,6 +30,10 @@ extern const uint8_t SHAPE_BACKGROUND_RGB[SHAPE_BACKGROUNDS][3];
 
 // Scene `index` of (seed, stream); angles within +-rotation degrees.
 void shape_scene_draw(uint64_t seed, uint32_t stream, uint64_t index, double rotation, shape_scene *out);
+// The scene as numbers of about unit size: figure, colour and ground one-hot, then x, y, radius and angle, each scaled to -1..1 over its
+// range.
+enum { SHAPE_ATTRIBUTES = SHAPE_KINDS + SHAPE_COLORS + SHAPE_BACKGROUNDS + 4 };
+void shape_attributes(const shape_scene *scene, float *out);
 void shape_caption(const shape_scene *scene, char *out, size_t size);
 // How much of each pixel the shape covers, (side,side) in 0..1, from 8x8 subsamples where an edge is near.
 void shape_coverage(const shape_scene *scene, int side, float *out);

@@ -3,6 +3,7 @@
 
 #include "core/philox.h"
 #include "data/dataset.h"
+#include "data/draws.h"
 
 void dataset_output_shape(const elbo_dataset *ds, int *height, int *width, int *channels) {
   *height = ds->config.crop ? (int)ds->config.crop : ds->height;
@@ -32,39 +33,13 @@ static void mirror_row(float *row, int width, int channels) {
     }
 }
 
-// x becomes 1 with probability x. Blocks that are black or white already need no draw, and would not be changed by one.
-static void binarize(uint64_t seed, uint32_t stream, uint64_t sample, int64_t n, float *x) {
-  for (int64_t i = 0; i < n; i += 4) {
-    int m = n - i < 4 ? (int)(n - i) : 4, grey = 0;
-    for (int j = 0; j < m; j++) grey |= x[i + j] > 0.0f && x[i + j] < 1.0f;
-    if (!grey) continue;
-    uint32_t bits[4];
-    philox_draw(seed, stream, sample, (uint32_t)(i / 4), bits);
-    for (int j = 0; j < m; j++) x[i + j] = philox_uniform(bits[j]) < (double)x[i + j] ? 1.0f : 0.0f;
-  }
-}
-
-// The same from bytes, without the way over floats: digits are black in most places, and there four pixels go at once.
-static void binarize_bytes(const elbo_dataset *ds, uint64_t seed, uint32_t stream, uint64_t sample, int64_t n, const uint8_t *v, float *x) {
-  for (int64_t i = 0; i < n; i += 4) {
-    int m = n - i < 4 ? (int)(n - i) : 4;
-    uint32_t four = 0, bits[4];
-    memcpy(&four, v + i, (size_t)m);
-    if (four == 0) {
-      memset(x + i, 0, (size_t)m * sizeof *x);
-      continue;
-    }
-    philox_draw(seed, stream, sample, (uint32_t)(i / 4), bits);
-    for (int j = 0; j < m; j++) x[i + j] = philox_uniform(bits[j]) < (double)ds->unit_of_byte[v[i + j]] ? 1.0f : 0.0f;
-  }
-}
-
 // (v + u) / levels; the last step keeps the value below 1 where float32 would round it up.
-static void dequantize(uint64_t seed, uint32_t stream, uint64_t sample, double levels, int64_t n, float *x) {
-  for (int64_t i = 0; i < n; i += 4) {
-    uint32_t bits[4];
-    philox_draw(seed, stream, sample, (uint32_t)(i / 4), bits);
-    for (int j = 0; j < 4 && i + j < n; j++) {
+static void dequantize(const draw_kernels *draws, uint64_t seed, uint32_t stream, uint64_t sample, double levels, int64_t n, float *x) {
+  enum { BLOCKS = 64 };
+  uint32_t bits[4 * BLOCKS];
+  for (int64_t i = 0; i < n; i += 4 * BLOCKS) {
+    draws->words(seed, stream, sample, (uint32_t)(i / 4), BLOCKS, bits);
+    for (int64_t j = 0; j < 4 * BLOCKS && i + j < n; j++) {
       float v = (float)(((double)x[i + j] + philox_uniform(bits[j])) / levels);
       x[i + j] = v < 1.0f ? v : 0x1.fffffep-1f;
     }
@@ -79,15 +54,27 @@ static void binarize_draws(const elbo_dataset *ds, const transform_draw *draw, u
   *sample = (uint64_t)(dynamic ? draw->position : draw->index);
 }
 
+extern const draw_kernels draws_cpu_base, draws_cpu_v3, draws_cpu_v4;
+
+const draw_kernels *draw_kernels_of(isa_level isa) {
+#ifdef ELBO_HAVE_X86_VARIANTS
+  if (isa == ISA_V4) return &draws_cpu_v4;
+  if (isa == ISA_V3) return &draws_cpu_v3;
+#endif
+  (void)isa;
+  return &draws_cpu_base;
+}
+
 void transform_example(const elbo_dataset *ds, const void *stored, const transform_draw *draw, bool raw, float *out) {
   const data_config *o = &ds->config;
+  const draw_kernels *draws = draw_kernels_of(ds->ctx->isa);
   int height, width, channels, top = 0, left = 0;
   uint64_t seed, sample;
   uint32_t stream;
   dataset_output_shape(ds, &height, &width, &channels);
   if (!raw && o->binarize != BINARIZE_NONE && ds->dtype == ELBO_U8 && !o->crop && !o->flip) {
     binarize_draws(ds, draw, &seed, &stream, &sample);
-    binarize_bytes(ds, seed, stream, sample, (int64_t)height * width * channels, stored, out);
+    draws->binarize_bytes(seed, stream, sample, (int64_t)height * width * channels, stored, out);
     return;
   }
   bool mirror = false, unit = raw || o->dequantize == DEQUANTIZE_NONE;
@@ -120,9 +107,9 @@ void transform_example(const elbo_dataset *ds, const void *stored, const transfo
   uint64_t place = (uint64_t)(draw->augment ? draw->position : draw->index);
   if (o->binarize != BINARIZE_NONE) {
     binarize_draws(ds, draw, &seed, &stream, &sample);
-    binarize(seed, stream, sample, n, out);
+    draws->binarize(seed, stream, sample, n, out);
   }
   if (o->dequantize == DEQUANTIZE_UNIFORM)
-    dequantize(draw->seed, philox_stream(draw->augment ? "dequantize" : "dequantize_once"), place, ds->dtype == ELBO_U8 ? 256.0 : 65536.0,
-               n, out);
+    dequantize(draws, draw->seed, philox_stream(draw->augment ? "dequantize" : "dequantize_once"), place,
+               ds->dtype == ELBO_U8 ? 256.0 : 65536.0, n, out);
 }

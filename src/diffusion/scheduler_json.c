@@ -224,6 +224,10 @@ static void write_field(const config_field *f, const char *at, text_buffer *out)
   }
   case CONFIG_TYPE_STRING: // null alone is possible
   case CONFIG_TYPE_BYTES:
+  case CONFIG_TYPE_BOOL_LIST:
+  case CONFIG_TYPE_STRING_LIST:
+  case CONFIG_TYPE_INT_LISTS:
+  case CONFIG_TYPE_MAP:
   case CONFIG_TYPE_SECTION: text_add(out, "null"); return;
   }
 }

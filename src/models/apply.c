@@ -1,142 +1,43 @@
 // elbo_apply: any network of a model directory on arrays.
 #include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "core/file.h"
 #include "models/model.h"
 
-static const char *const input_name[] = {"x", "codes", "condition", "label"};
-enum { INPUT_X, INPUT_CODES, INPUT_CONDITION, INPUT_LABEL, INPUT_COUNT };
-
-// The inputs by kind, float32 and labels int32: those of another type are converted into `owned`.
-static elbo_status sort_inputs(elbo_ctx *ctx, int n, const elbo_named_array *in, const elbo_array **sorted, elbo_array **owned) {
-  for (int i = 0; i < n; i++) {
-    int kind = 0;
-    while (kind < INPUT_COUNT && (!in[i].name || strcmp(in[i].name, input_name[kind]) != 0)) kind++;
-    if (kind == INPUT_COUNT || !in[i].array)
-      return fail(ctx, ELBO_ERROR_ARGUMENT,
-                  "apply: input '%s': x, or codes, with label or condition where the model needs one, was expected",
-                  in[i].name ? in[i].name : "");
-    if (sorted[kind]) return fail(ctx, ELBO_ERROR_ARGUMENT, "apply: input '%s' is given twice", in[i].name);
-    elbo_dtype wanted = kind == INPUT_LABEL ? ELBO_I32 : ELBO_F32;
-    if (in[i].array->dtype != wanted) TRY(elbo_array_convert(ctx, in[i].array, wanted, &owned[kind]));
-    sorted[kind] = owned[kind] ? owned[kind] : in[i].array;
-  }
-  return ELBO_OK;
-}
-
-// MODEL/encoder stands for MODEL.
-static void model_of_component(const char *path, char *directory, size_t size) {
-  char config[PATH_MAX], parent[PATH_MAX];
-  snprintf(directory, size, "%s", path);
+// MODEL/encoder stands for the encoder of MODEL: *component is then "encoder", else NULL. A component that stands alone is itself a model.
+static void split_component(const char *path, char directory[PATH_MAX], char name[PATH_MAX], const char **component) {
+  char config[PATH_MAX + 16], parent[PATH_MAX], index[PATH_MAX + 32];
+  *component = NULL;
+  snprintf(directory, PATH_MAX, "%s", path);
   size_t length = strlen(directory);
   while (length > 1 && directory[length - 1] == '/') directory[--length] = 0;
-  int n = snprintf(config, sizeof config, "%s/config.json", directory);
-  if (n < 0 || (size_t)n >= sizeof config || !file_exists(config)) return;
+  snprintf(config, sizeof config, "%s/config.json", directory);
+  if (!file_exists(config)) return;
   char *slash = strrchr(directory, '/');
-  n = slash ? snprintf(parent, sizeof parent, "%.*s", (int)(slash == directory ? 1 : slash - directory), directory)
-            : snprintf(parent, sizeof parent, ".");
-  char index[PATH_MAX];
-  int k = snprintf(index, sizeof index, "%s/model_index.json", parent);
-  if (n > 0 && k > 0 && (size_t)k < sizeof index && file_exists(index)) snprintf(directory, size, "%s", parent);
+  if (slash)
+    snprintf(parent, sizeof parent, "%.*s", (int)(slash == directory ? 1 : slash - directory), directory);
+  else
+    snprintf(parent, sizeof parent, ".");
+  snprintf(index, sizeof index, "%s/model_index.json", parent);
+  if (!file_exists(index)) return;
+  snprintf(name, PATH_MAX, "%s", slash ? slash + 1 : directory);
+  snprintf(directory, PATH_MAX, "%s", parent);
+  *component = name;
 }
 
 elbo_status elbo_apply(elbo_ctx *ctx, const char *path, int n_in, const elbo_named_array *in, int n_out, elbo_named_array *out) {
-  enum { MOST = 8 };
   for (int i = 0; i < n_out; i++) out[i].array = NULL;
-  if (n_out < 1 || n_out > MOST) return fail(ctx, ELBO_ERROR_ARGUMENT, "apply: %d outputs; 1 to %d were expected", n_out, MOST);
-  char directory[PATH_MAX];
+  if (n_out < 1 || n_out > APPLY_OUTPUTS)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "apply: %d outputs; 1 to %d were expected", n_out, APPLY_OUTPUTS);
+  char directory[PATH_MAX], name[PATH_MAX];
+  const char *component;
   elbo_model *m = NULL;
-  session s = {0};
-  elbo_graph *g = NULL;
-  elbo_status status;
-  int64_t n = 0, d;
-  session_rows rows = {0};
-  const elbo_array *sorted[INPUT_COUNT] = {0}, *x, *codes, *label, *condition;
-  elbo_array *owned[INPUT_COUNT] = {0};
-  char given[ARRAY_TEXT_SIZE];
-  TRY_GOTO(sort_inputs(ctx, n_in, in, sorted, owned));
-  x = sorted[INPUT_X], codes = sorted[INPUT_CODES], label = sorted[INPUT_LABEL], condition = sorted[INPUT_CONDITION];
-  if (!x == !codes) {
-    status = fail(ctx, ELBO_ERROR_ARGUMENT, "apply: either x (for the encoder) or codes (for the decoder) is needed as an input");
-    goto fail;
-  }
-  model_of_component(path, directory, sizeof directory);
-  TRY_GOTO(elbo_model_load(ctx, directory, NULL, &m));
-  d = vae_code_size(&m->spec);
-  if (x) TRY_GOTO(model_check_pictures(m, "apply: x", x, &n));
-  if (codes) {
-    if (codes->dtype != ELBO_F32 || codes->rank != 2 || codes->dim[1] != d) {
-      status = fail(ctx, ELBO_ERROR_ARGUMENT, "apply: codes: float32 (n,%lld) was expected, not %s", (long long)d,
-                    array_text(codes, given, sizeof given));
-      goto fail;
-    }
-    n = codes->dim[0];
-  }
-  const condition_config *c = &m->spec.model.condition;
-  if (c->type == CONDITION_VECTOR) {
-    if (!condition || condition->dtype != ELBO_F32 || condition->rank != 2 || condition->dim[0] != n || condition->dim[1] != c->dim) {
-      status = fail(ctx, ELBO_ERROR_ARGUMENT, "apply: condition: float32 (%lld,%lld) was expected, not %s", (long long)n, (long long)c->dim,
-                    array_text(condition, given, sizeof given));
-      goto fail;
-    }
-    rows.condition = condition->data;
-  } else {
-    TRY_GOTO(model_check_labels(m, "apply", label, n, &rows.label));
-  }
-  rows.x = x ? x->data : NULL, rows.codes = codes ? codes->data : NULL;
-
-  TRY_GOTO(elbo_graph_create(ctx, "apply", &g));
-  int64_t batch = n < m->batch_size ? (n > 0 ? n : 1) : m->batch_size;
-  latent_request request = {.spec = &m->spec, .graph = g, .batch = batch, .samples = 1, .mode = x ? LATENT_MEAN : LATENT_GIVEN};
-  vae_latents z = vae_latent_pass(&request);
-  likelihood l = vae_likelihood(&m->spec, false);
-  elbo_tensor *outputs[MOST];
-  for (int i = 0; i < n_out; i++) {
-    const char *name = out[i].name ? out[i].name : "";
-    if (x && strcmp(name, "mean") == 0)
-      outputs[i] = vae_posterior(&z, false);
-    else if (x && strcmp(name, "std") == 0)
-      outputs[i] = vae_posterior(&z, true);
-    else if (strcmp(name, "output") == 0)
-      outputs[i] = z.output;
-    else if (strcmp(name, "x") == 0)
-      outputs[i] = likelihood_mean(&l, z.output);
-    else {
-      status = fail(ctx, ELBO_ERROR_ARGUMENT, "apply: output '%s': %sx (the likelihood's mean) or output (its parameters) was expected",
-                    name, x ? "mean, std, " : "");
-      goto fail;
-    }
-    if (outputs[i]) outputs[i] = elbo_scale(outputs[i], 1, 0); // the same tensor may be asked for twice
-  }
-  status = session_create(ctx, g, m->store, batch, n_out, outputs, &s);
-  g = NULL;
-  if (status != ELBO_OK) goto fail;
-  for (int i = 0; i < n_out; i++) {
-    int64_t dim[ELBO_MAX_RANK] = {n};
-    int rank = elbo_tensor_rank(outputs[i]);
-    for (int k = 1; k < rank; k++) dim[k] = elbo_tensor_dim(outputs[i], k);
-    TRY_GOTO(elbo_array_create(ctx, ELBO_F32, rank, dim, &out[i].array));
-  }
-  for (int64_t at = 0; at < n; at += batch) {
-    int64_t count = n - at < batch ? n - at : batch;
-    TRY_GOTO(session_run(&s, &rows, at, count));
-    for (int i = 0; i < n_out; i++) {
-      size_t row = elbo_array_bytes(out[i].array) / (size_t)n;
-      memcpy((char *)out[i].array->data + (size_t)at * row, session_output(&s, i), (size_t)count * row);
-    }
-  }
-  session_destroy(&s);
+  split_component(path, directory, name, &component);
+  TRY(elbo_model_load(ctx, directory, NULL, &m));
+  elbo_status status = m->kind->apply ? m->kind->apply(m, component, n_in, in, n_out, out)
+                                      : fail(ctx, ELBO_ERROR_UNSUPPORTED, "apply: not for this kind of model (%s)", m->kind->preset);
   elbo_model_destroy(&m);
-  for (int i = 0; i < INPUT_COUNT; i++) elbo_array_destroy(&owned[i]);
-  return ELBO_OK;
-fail:
-  elbo_graph_destroy(&g);
-  for (int i = 0; i < INPUT_COUNT; i++) elbo_array_destroy(&owned[i]);
-  session_destroy(&s);
-  elbo_model_destroy(&m);
-  for (int i = 0; i < n_out; i++) elbo_array_destroy(&out[i].array);
   return status;
 }

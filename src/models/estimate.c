@@ -63,9 +63,9 @@ elbo_status estimate_bound(elbo_model *m, const elbo_array *x, const elbo_array 
                            elbo_progress_fn progress, void *user, bound_estimate *out) {
   *out = (bound_estimate){0};
   int64_t n, d = vae_code_size(&m->spec);
-  const int32_t *labels;
+  const void *told;
   TRY(model_check_pictures(m, "bound", x, &n));
-  TRY(model_check_labels(m, "bound", label, n, &labels));
+  TRY(model_check_condition(m, "bound", label, n, &told));
   if (n < 1) return fail(m->ctx, ELBO_ERROR_ARGUMENT, "bound: no examples");
   session s = {0};
   elbo_status status;
@@ -84,7 +84,7 @@ elbo_status estimate_bound(elbo_model *m, const elbo_array *x, const elbo_array 
   for (int draw = 0; draw < draws; draw++)
     for (int64_t at = 0; at < n; at += batch) {
       int64_t count = n - at < batch ? n - at : batch;
-      session_rows rows = {.x = x->data, .label = labels, .index = index, .seed = seed_of_part(seed, (uint64_t)draw)};
+      session_rows rows = {.x = x->data, .condition = told, .index = index, .seed = seed_of_part(seed, (uint64_t)draw)};
       TRY_GOTO(session_run(&s, &rows, at, count));
       const float *recon = session_output(&s, 0), *kl = session_output(&s, 1), *each = has_each ? session_output(&s, 2) : NULL;
       for (int64_t i = 0; i < count; i++) {
@@ -128,9 +128,9 @@ elbo_status estimate_importance(elbo_model *m, const elbo_array *x, const elbo_a
                                 elbo_progress_fn progress, void *user, double *log_p, double *effective, double *variance) {
   enum { CHUNK = 50, ROWS = 1000 };
   int64_t n;
-  const int32_t *labels;
+  const void *told;
   TRY(model_check_pictures(m, "importance bound", x, &n));
-  TRY(model_check_labels(m, "importance bound", label, n, &labels));
+  TRY(model_check_condition(m, "importance bound", label, n, &told));
   if (k < 1) return fail(m->ctx, ELBO_ERROR_ARGUMENT, "importance bound: %lld samples; at least 1 was expected", (long long)k);
   // the draws of an example depend on (seed, chunk, its index) and on k, not on how many examples go together
   int64_t chunks = (k + CHUNK - 1) / CHUNK, chunk = (k + chunks - 1) / chunks, batch = ROWS / chunk;
@@ -143,7 +143,7 @@ elbo_status estimate_importance(elbo_model *m, const elbo_array *x, const elbo_a
   for (int64_t at = 0; at < n; at += batch) {
     int64_t count = n - at < batch ? n - at : batch;
     for (int64_t c = 0; c < chunks; c++) {
-      session_rows rows = {.x = x->data, .label = labels, .index = index, .seed = seed_of_part(seed, (uint64_t)c)};
+      session_rows rows = {.x = x->data, .condition = told, .index = index, .seed = seed_of_part(seed, (uint64_t)c)};
       TRY_GOTO(session_run(&s, &rows, at, count));
       const float *log_w = session_output(&s, 0); // (B,K)
       int64_t used = k - c * chunk < chunk ? k - c * chunk : chunk;
@@ -176,9 +176,9 @@ void code_sample_free(code_sample *c) {
 elbo_status sample_codes(elbo_model *m, const elbo_array *x, const elbo_array *label, uint64_t seed, code_sample *out) {
   *out = (code_sample){0};
   int64_t n;
-  const int32_t *labels;
+  const void *told;
   TRY(model_check_pictures(m, "codes", x, &n));
-  TRY(model_check_labels(m, "codes", label, n, &labels));
+  TRY(model_check_condition(m, "codes", label, n, &told));
   int64_t d = vae_code_size(&m->spec), batch = n < m->batch_size ? n : m->batch_size, dim[2] = {n, d};
   session s[2] = {0};
   elbo_status status;
@@ -193,7 +193,7 @@ elbo_status sample_codes(elbo_model *m, const elbo_array *x, const elbo_array *l
     elbo_tensor *outputs[3] = {i ? z.z : vae_posterior(&z, false), i ? NULL : vae_posterior(&z, true), z.z};
     TRY_GOTO(session_create(m->ctx, g, m->store, batch, i ? 1 : 3, outputs, &s[i]));
   }
-  session_rows rows = {.x = x->data, .label = labels, .seed = seed_of_part(seed, 0), .temperature = 1};
+  session_rows rows = {.x = x->data, .condition = told, .seed = seed_of_part(seed, 0), .temperature = 1};
   for (int64_t at = 0; at < n; at += batch) {
     int64_t count = n - at < batch ? n - at : batch;
     for (int i = 0; i < 2; i++) TRY_GOTO(session_run(&s[i], &rows, at, count));

@@ -6,37 +6,40 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "models/diffusion_model.h"
 #include "train/run.h"
 
 void elbo_model_defaults(elbo_model_config *config) { *config = (elbo_model_config){.size = sizeof *config, .step = -1, .batch_size = 64}; }
-
-elbo_status model_store_create(elbo_ctx *ctx, const vae_spec *spec, uint64_t seed, elbo_store **out) {
-  *out = NULL;
-  elbo_graph *g = NULL;
-  TRY(elbo_graph_create(ctx, "model", &g));
-  latent_request request = {.spec = spec, .graph = g, .batch = 1, .samples = 1, .mode = LATENT_POSTERIOR};
-  vae_latents z = vae_latent_pass(&request);
-  likelihood l = vae_likelihood(spec, false);
-  elbo_scope_push(g, "decoder");
-  likelihood_log_prob(&l, z.output, vae_input_x(spec, g, 1), NULL);
-  elbo_scope_pop(g);
-  elbo_status status = elbo_graph_check(g);
-  if (status == ELBO_OK) status = elbo_store_create(ctx, 1, &g, seed, out);
-  elbo_graph_destroy(&g);
-  return status;
-}
-
-// Used beside a training plan, whose memory should stay nearly all of the process's: small batches of large pictures.
-elbo_model model_of_weights(elbo_ctx *ctx, const vae_spec *spec, elbo_store *store) {
-  int64_t size = spec->shape.height * spec->shape.width * spec->shape.channels, batch = 64 * 784 / (size > 784 ? size : 784);
-  return (elbo_model){.ctx = ctx, .spec = *spec, .store = store, .step = -1, .batch_size = batch < 8 ? 8 : (int)batch};
-}
 
 static void count_params(elbo_model *m) {
   elbo_param_info p;
   m->params = 0;
   for (int i = 0; i < elbo_store_count(m->store); i++)
     if (elbo_store_get(m->store, i, &p) == ELBO_OK && p.kind == ELBO_PARAM_TRAINED) m->params += p.count;
+}
+
+// --- kinds ---
+
+static const model_kind *const kinds[] = {&model_kind_vae, &model_kind_diffusion, &model_kind_classifier};
+
+static elbo_status find_kind(elbo_model *m, const char *directory) {
+  const char *class_name;
+  char known[512] = "";
+  size_t used = 0;
+  TRY(model_directory_class(m->ctx, m->arena, directory, &class_name));
+  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+    for (const char *const *name = kinds[i]->class_names; *name; name++) {
+      if (strcmp(*name, class_name) == 0) {
+        m->kind = kinds[i];
+        return ELBO_OK;
+      }
+      if (used < sizeof known) used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", *name);
+    }
+  return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "%s: _class_name: '%s'; one of %s was expected", directory, class_name, known);
+}
+
+static elbo_status cannot(const elbo_model *m, const char *what) {
+  return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "%s: this model (%s) %s", what, m->kind->preset, m->kind->why_not);
 }
 
 elbo_status elbo_model_load(elbo_ctx *ctx, const char *path, const elbo_model_config *config, elbo_model **out) {
@@ -64,14 +67,9 @@ elbo_status elbo_model_load(elbo_ctx *ctx, const char *path, const elbo_model_co
     }
     strcpy(directory, path);
   }
-  TRY_GOTO(model_directory_read_spec(ctx, m->arena, directory, &m->spec, &m->step));
+  TRY_GOTO(find_kind(m, directory));
+  TRY_GOTO(m->kind->open(m, directory));
   if (run_step >= 0) m->step = run_step;
-  TRY_GOTO(model_store_create(ctx, &m->spec, 0, &m->store));
-  if (m->raw)
-    TRY_GOTO(run_read_raw_weights(ctx, directory, m->store));
-  else
-    TRY_GOTO(model_directory_read_weights(ctx, directory, m->store));
-  if (m->spec.model.prior.fitted && !m->raw) TRY_GOTO(model_directory_read_mixture(ctx, directory, vae_code_size(&m->spec), &m->fitted));
   count_params(m);
   *out = m;
   return ELBO_OK;
@@ -82,31 +80,12 @@ fail:
 
 void elbo_model_destroy(elbo_model **model) {
   if (!model || !*model) return;
+  if ((*model)->kind && (*model)->kind->close) (*model)->kind->close(*model);
   elbo_store_destroy(&(*model)->store);
   gaussian_mixture_free(&(*model)->fitted);
   if ((*model)->arena) arena_destroy(&(*model)->arena);
   free(*model);
   *model = NULL;
-}
-
-void elbo_model_get_info(const elbo_model *m, elbo_model_info *out) {
-  static const char *const likelihood_name[] = {"bernoulli",        "continuous_bernoulli", "gaussian", "laplace", "discretized_logistic",
-                                                "logistic_mixture", "categorical256"};
-  picture_shape group[MAX_GROUPS];
-  *out = (elbo_model_info){.preset = "vae",
-                           .weights = m->raw ? "raw" : "ema",
-                           .likelihood = likelihood_name[m->spec.model.decoder.likelihood],
-                           .height = (int)m->spec.shape.height,
-                           .width = (int)m->spec.shape.width,
-                           .channels = (int)m->spec.shape.channels,
-                           .low = 0,
-                           .high = 1,
-                           .bits = m->spec.bits,
-                           .latent_dim = (int)vae_code_size(&m->spec),
-                           .latent_groups = vae_groups(&m->spec, group),
-                           .classes = m->spec.model.condition.type == CONDITION_CLASS ? (int)m->spec.classes : 0,
-                           .params = m->params,
-                           .step = m->step};
 }
 
 // --- arguments ---
@@ -120,120 +99,12 @@ const char *array_text(const elbo_array *a, char *text, size_t size) {
   return text;
 }
 
-elbo_status model_check_pictures(const elbo_model *m, const char *what, const elbo_array *x, int64_t *n) {
-  const picture_shape *s = &m->spec.shape;
-  int64_t size = s->height * s->width * s->channels;
-  bool fits = x && x->dtype == ELBO_F32 && x->rank >= 2 &&
-              ((x->rank == 4 && x->dim[1] == s->height && x->dim[2] == s->width && x->dim[3] == s->channels) ||
-               (x->rank == 2 && x->dim[1] == size));
-  char given[ARRAY_TEXT_SIZE];
-  if (!fits)
-    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "%s: float32 (n,%lld,%lld,%lld) was expected, not %s", what, (long long)s->height,
-                (long long)s->width, (long long)s->channels, array_text(x, given, sizeof given));
-  const float *v = x->data;
-  for (int64_t i = 0; i < x->dim[0] * size; i++)
-    if (!isfinite(v[i]))
-      return fail(m->ctx, ELBO_ERROR_NUMERIC, "%s: example %lld holds a value that is not finite", what, (long long)(i / size));
-  *n = x->dim[0];
-  return ELBO_OK;
-}
+// --- calls ---
 
-elbo_status model_check_labels(const elbo_model *m, const char *what, const elbo_array *label, int64_t n, const int32_t **out) {
-  *out = NULL;
-  const condition_config *c = &m->spec.model.condition;
-  if (c->type == CONDITION_NONE) return ELBO_OK;
-  if (c->type == CONDITION_VECTOR)
-    return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "%s: this model is conditioned on a vector; use elbo_apply with input \"condition\"", what);
-  if (!label) return fail(m->ctx, ELBO_ERROR_ARGUMENT, "%s: this model is conditioned on a class: labels are needed", what);
-  char given[ARRAY_TEXT_SIZE];
-  if (label->dtype != ELBO_I32 || label->rank != 1 || label->dim[0] != n)
-    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "%s: labels: int32 (%lld) was expected, not %s", what, (long long)n,
-                array_text(label, given, sizeof given));
-  const int32_t *v = label->data;
-  for (int64_t i = 0; i < n; i++)
-    if (v[i] < 0 || v[i] >= m->spec.classes)
-      return fail(m->ctx, ELBO_ERROR_ARGUMENT, "%s: label %d of example %lld: 0 to %lld was expected", what, (int)v[i], (long long)i,
-                  (long long)m->spec.classes - 1);
-  *out = v;
-  return ELBO_OK;
-}
-
-static int64_t batch_for(const elbo_model *m, int64_t n) { return n < m->batch_size ? (n > 0 ? n : 1) : m->batch_size; }
-
-// A session of one latent pass; outputs are chosen by `pick`, which may add to the graph. Returns how many it made.
-typedef int (*pick_fn)(const elbo_model *m, const vae_latents *z, const void *arg, elbo_tensor **outputs);
-static elbo_status open_session(elbo_model *m, latent_mode mode, int64_t n, pick_fn pick, const void *arg, session *out) {
-  elbo_graph *g = NULL;
-  *out = (session){0};
-  TRY(elbo_graph_create(m->ctx, "model", &g));
-  latent_request request = {.spec = &m->spec, .graph = g, .batch = batch_for(m, n), .samples = 1, .mode = mode};
-  vae_latents z = vae_latent_pass(&request);
-  elbo_tensor *outputs[4] = {0};
-  int count = pick(m, &z, arg, outputs);
-  return session_create(m->ctx, g, m->store, request.batch, count, outputs, out);
-}
-
-// Runs all rows; output i goes to arrays[i]. `what` and progress may be NULL.
-static elbo_status run_rows(session *s, const session_rows *rows, int64_t n, int n_out, elbo_array *const *arrays,
-                            elbo_progress_fn progress, void *user, const char *what) {
-  for (int64_t at = 0; at < n; at += s->batch) {
-    int64_t count = n - at < s->batch ? n - at : s->batch;
-    TRY(session_run(s, rows, at, count));
-    for (int i = 0; i < n_out; i++) {
-      if (!arrays[i]) continue;
-      size_t row = elbo_array_bytes(arrays[i]) / (size_t)n;
-      memcpy((char *)arrays[i]->data + (size_t)at * row, session_output(s, i), (size_t)count * row);
-    }
-    if (progress && !progress(user, what, at + count, n, "")) return fail(s->ctx, ELBO_ERROR_STOPPED, "%s: stopped", what);
-  }
-  return ELBO_OK;
-}
-
-static elbo_status new_pictures(const elbo_model *m, int64_t n, elbo_array **out) {
-  const picture_shape *s = &m->spec.shape;
-  return elbo_array_create(m->ctx, ELBO_F32, 4, (int64_t[]){n, s->height, s->width, s->channels}, out);
-}
-
-// --- the calls ---
-
-static int pick_picture(const elbo_model *m, const vae_latents *z, const void *draw, elbo_tensor **outputs) {
-  likelihood l = vae_likelihood(&m->spec, false);
-  elbo_graph *g = z->output ? elbo_tensor_graph(z->output) : NULL;
-  if (!g) return 1;
-  elbo_scope_push(g, "decoder");
-  outputs[0] = *(const int *)draw ? likelihood_draw(&l, z->output, "pixels") : likelihood_mean(&l, z->output);
-  elbo_scope_pop(g);
-  return 1;
-}
-
-static int pick_code(const elbo_model *m, const vae_latents *z, const void *arg, elbo_tensor **outputs) {
-  (void)m, (void)arg;
-  outputs[0] = vae_posterior(z, false), outputs[1] = vae_posterior(z, true);
-  return 2;
-}
+void elbo_model_get_info(const elbo_model *m, elbo_model_info *out) { m->kind->info(m, out); }
 
 void elbo_sample_defaults(elbo_sample_config *config) {
   *config = (elbo_sample_config){.size = sizeof *config, .n = 64, .label = -1, .temperature = 1};
-}
-
-// Codes from the fitted mixture, decoded.
-static elbo_status sample_fitted(elbo_model *m, const elbo_sample_config *config, elbo_array **x) {
-  elbo_array *codes = NULL;
-  session s = {0};
-  elbo_status status;
-  int64_t d = vae_code_size(&m->spec);
-  TRY_GOTO(elbo_array_create(m->ctx, ELBO_F32, 2, (int64_t[]){config->n, d}, &codes));
-  for (int64_t i = 0; i < config->n; i++)
-    gaussian_mixture_draw(&m->fitted, config->seed, (uint64_t)i, config->temperature, (float *)codes->data + i * d);
-  TRY_GOTO(open_session(m, LATENT_GIVEN, config->n, pick_picture, &config->draw, &s));
-  TRY_GOTO(new_pictures(m, config->n, x));
-  session_rows rows = {.codes = codes->data, .seed = config->seed};
-  TRY_GOTO(run_rows(&s, &rows, config->n, 1, x, config->progress, config->progress_user, "sample"));
-fail:
-  if (status != ELBO_OK) elbo_array_destroy(x);
-  session_destroy(&s);
-  elbo_array_destroy(&codes);
-  return status;
 }
 
 elbo_status elbo_sample(elbo_model *m, const elbo_sample_config *config, elbo_array **x) {
@@ -243,147 +114,35 @@ elbo_status elbo_sample(elbo_model *m, const elbo_sample_config *config, elbo_ar
   if (!config) config = &defaults;
   if (config->n < 1) return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample: n is %lld; at least 1 was expected", (long long)config->n);
   if (!(config->temperature >= 0)) return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample: temperature: at least 0 was expected");
-  const condition_config *c = &m->spec.model.condition;
-  if (c->type == CONDITION_VECTOR)
-    return fail(m->ctx, ELBO_ERROR_UNSUPPORTED,
-                "sample: this model is conditioned on a vector; use elbo_apply with inputs \"codes\" and \"condition\"");
-  if (config->label >= 0 && c->type == CONDITION_NONE)
-    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample: a class was given, but this model is not conditioned on one");
-  if (config->label >= 0 && config->label >= m->spec.classes)
-    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample: class %d: 0 to %lld was expected", config->label, (long long)m->spec.classes - 1);
-  if (m->fitted.components && !config->prior) return sample_fitted(m, config, x);
-  int32_t *label = NULL;
-  session s = {0};
-  elbo_status status;
-  if (c->type == CONDITION_CLASS) {
-    TRY_GOTO(array_new(m->ctx, (size_t)config->n, sizeof *label, "labels", (void **)&label));
-    for (int64_t i = 0; i < config->n; i++) label[i] = config->label >= 0 ? config->label : (int32_t)(i % m->spec.classes);
-  }
-  TRY_GOTO(open_session(m, LATENT_PRIOR, config->n, pick_picture, &config->draw, &s));
-  TRY_GOTO(new_pictures(m, config->n, x));
-  session_rows rows = {.label = label, .seed = config->seed, .temperature = (float)config->temperature};
-  TRY_GOTO(run_rows(&s, &rows, config->n, 1, x, config->progress, config->progress_user, "sample"));
-  free(label);
-  session_destroy(&s);
-  return ELBO_OK;
-fail:
-  free(label);
-  session_destroy(&s);
-  elbo_array_destroy(x);
-  return status;
+  return m->kind->sample ? m->kind->sample(m, config, x) : cannot(m, "sample");
 }
 
 elbo_status elbo_reconstruct(elbo_model *m, const elbo_array *x, const elbo_array *label, int sample, uint64_t seed, elbo_array **out) {
   *out = NULL;
-  int64_t n;
-  const int32_t *labels;
-  TRY(model_check_pictures(m, "reconstruct", x, &n));
-  TRY(model_check_labels(m, "reconstruct", label, n, &labels));
-  session s = {0};
-  elbo_status status;
-  int draw = 0;
-  TRY_GOTO(open_session(m, sample ? LATENT_POSTERIOR : LATENT_MEAN, n, pick_picture, &draw, &s));
-  TRY_GOTO(new_pictures(m, n, out));
-  session_rows rows = {.x = x->data, .label = labels, .seed = seed};
-  TRY_GOTO(run_rows(&s, &rows, n, 1, out, NULL, NULL, NULL));
-  session_destroy(&s);
-  return ELBO_OK;
-fail:
-  session_destroy(&s);
-  elbo_array_destroy(out);
-  return status;
+  return m->kind->reconstruct ? m->kind->reconstruct(m, x, label, sample, seed, out) : cannot(m, "reconstruct");
 }
 
 elbo_status elbo_encode(elbo_model *m, const elbo_array *x, const elbo_array *label, elbo_array **mean, elbo_array **stddev) {
   *mean = NULL;
   if (stddev) *stddev = NULL;
-  int64_t n;
-  const int32_t *labels;
-  TRY(model_check_pictures(m, "encode", x, &n));
-  TRY(model_check_labels(m, "encode", label, n, &labels));
-  session s = {0};
-  elbo_status status;
-  int64_t dim[2] = {n, vae_code_size(&m->spec)};
-  TRY_GOTO(open_session(m, LATENT_MEAN, n, pick_code, NULL, &s));
-  TRY_GOTO(elbo_array_create(m->ctx, ELBO_F32, 2, dim, mean));
-  if (stddev) TRY_GOTO(elbo_array_create(m->ctx, ELBO_F32, 2, dim, stddev));
-  elbo_array *arrays[2] = {*mean, stddev ? *stddev : NULL};
-  session_rows rows = {.x = x->data, .label = labels};
-  TRY_GOTO(run_rows(&s, &rows, n, 2, arrays, NULL, NULL, NULL));
-  session_destroy(&s);
-  return ELBO_OK;
-fail:
-  session_destroy(&s);
-  elbo_array_destroy(mean);
-  if (stddev) elbo_array_destroy(stddev);
-  return status;
+  return m->kind->encode ? m->kind->encode(m, x, label, mean, stddev) : cannot(m, "encode");
 }
 
 elbo_status elbo_decode(elbo_model *m, const elbo_array *codes, const elbo_array *label, elbo_array **x) {
   *x = NULL;
-  int64_t d = vae_code_size(&m->spec);
-  char given[ARRAY_TEXT_SIZE];
-  if (!codes || codes->dtype != ELBO_F32 || codes->rank != 2 || codes->dim[1] != d)
-    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "decode: float32 codes (n,%lld) were expected, not %s", (long long)d,
-                array_text(codes, given, sizeof given));
-  int64_t n = codes->dim[0];
-  const int32_t *labels;
-  TRY(model_check_labels(m, "decode", label, n, &labels));
-  session s = {0};
-  elbo_status status;
-  int draw = 0;
-  TRY_GOTO(open_session(m, LATENT_GIVEN, n, pick_picture, &draw, &s));
-  TRY_GOTO(new_pictures(m, n, x));
-  session_rows rows = {.codes = codes->data, .label = labels};
-  TRY_GOTO(run_rows(&s, &rows, n, 1, x, NULL, NULL, NULL));
-  session_destroy(&s);
-  return ELBO_OK;
-fail:
-  session_destroy(&s);
-  elbo_array_destroy(x);
-  return status;
+  return m->kind->decode ? m->kind->decode(m, codes, label, x) : cannot(m, "decode");
 }
 
 elbo_status elbo_interpolate(elbo_model *m, const elbo_array *a, const elbo_array *b, int label, int steps, elbo_array **x) {
   *x = NULL;
-  const elbo_array *end[2] = {a, b};
-  const picture_shape *p = &m->spec.shape;
-  int64_t size = p->height * p->width * p->channels;
-  if (steps < 2) return fail(m->ctx, ELBO_ERROR_ARGUMENT, "interpolate: %d steps; at least 2 were expected", steps);
-  const condition_type condition = m->spec.model.condition.type;
-  if (condition == CONDITION_CLASS && label < 0)
-    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "interpolate: this model is conditioned on a class: 0 to %lld was expected as the walk's",
-                (long long)m->spec.classes - 1);
-  if (condition == CONDITION_NONE && label >= 0)
-    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "interpolate: a class was given, but this model is not conditioned on one");
-  for (int i = 0; i < 2; i++)
-    if (!end[i] || end[i]->dtype != ELBO_F32 || elbo_array_count(end[i]) != size)
-      return fail(m->ctx, ELBO_ERROR_ARGUMENT, "interpolate: picture %c: float32 (%lld,%lld,%lld) was expected", "ab"[i],
-                  (long long)p -> height, (long long)p -> width, (long long)p -> channels);
-  elbo_array *both = NULL, *mean = NULL, *codes = NULL, *labels = NULL;
-  elbo_status status;
-  int64_t d = vae_code_size(&m->spec);
-  TRY_GOTO(new_pictures(m, 2, &both));
-  for (int i = 0; i < 2; i++) memcpy((float *)both->data + i * size, end[i]->data, (size_t)size * sizeof(float));
-  if (condition == CONDITION_CLASS) {
-    TRY_GOTO(elbo_array_create(m->ctx, ELBO_I32, 1, (int64_t[]){steps}, &labels)); // at least the two that encoding needs
-    for (int i = 0; i < steps; i++) ((int32_t *)labels->data)[i] = label;
-    labels->dim[0] = 2;
-  }
-  TRY_GOTO(elbo_encode(m, both, labels, &mean, NULL));
-  TRY_GOTO(elbo_array_create(m->ctx, ELBO_F32, 2, (int64_t[]){steps, d}, &codes));
-  const float *from = mean->data, *to = from + d;
-  for (int i = 0; i < steps; i++)
-    for (int64_t j = 0; j < d; j++) {
-      double t = (double)i / (steps - 1);
-      ((float *)codes->data)[i * d + j] = (float)((1 - t) * from[j] + t * to[j]);
-    }
-  if (labels) labels->dim[0] = steps;
-  status = elbo_decode(m, codes, labels, x);
-fail:
-  elbo_array_destroy(&labels);
-  elbo_array_destroy(&both);
-  elbo_array_destroy(&mean);
-  elbo_array_destroy(&codes);
-  return status;
+  return m->kind->interpolate ? m->kind->interpolate(m, a, b, label, steps, x) : cannot(m, "interpolate");
+}
+
+elbo_status elbo_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out) {
+  *out = NULL;
+  elbo_eval_config defaults;
+  elbo_eval_defaults(&defaults);
+  if (!config) config = &defaults;
+  if ((int)config->split < 0 || config->split > ELBO_SPLIT_TEST) return fail(m->ctx, ELBO_ERROR_ARGUMENT, "evaluate: no such split");
+  return m->kind->evaluate ? m->kind->evaluate(m, data, config, out) : cannot(m, "eval");
 }

@@ -7,17 +7,48 @@
 #include "eval/gaussian_mixture.h"
 #include "models/vae_graph.h"
 
+enum { APPLY_OUTPUTS = 8 };
+
+// What a kind of model can do: the calls of elbo/model.h, which check what is common to all kinds. NULL: it cannot, and `why_not` says why.
+typedef struct model_kind {
+  const char *preset;
+  const char *const *class_names; // "_class_name" of the directories that it opens; NULL-terminated
+  const char *why_not;            // "has no encoder"
+  // Reads configuration and weights of `directory` (m->raw: raw weights) into m, whose ctx, arena and batch_size are set.
+  elbo_status (*open)(elbo_model *m, const char *directory);
+  void (*close)(elbo_model *m); // what open made beside the store; may be NULL
+  void (*info)(const elbo_model *m, elbo_model_info *out);
+  elbo_status (*sample)(elbo_model *m, const elbo_sample_config *config, elbo_array **x);
+  elbo_status (*reconstruct)(elbo_model *m, const elbo_array *x, const elbo_array *label, int sample, uint64_t seed, elbo_array **out);
+  elbo_status (*encode)(elbo_model *m, const elbo_array *x, const elbo_array *label, elbo_array **mean, elbo_array **stddev);
+  elbo_status (*decode)(elbo_model *m, const elbo_array *codes, const elbo_array *label, elbo_array **x);
+  elbo_status (*interpolate)(elbo_model *m, const elbo_array *a, const elbo_array *b, int label, int steps, elbo_array **x);
+  elbo_status (*evaluate)(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out);
+  // `component`: the folder of the directory that was named ("unet"), NULL: the directory itself
+  elbo_status (*apply)(elbo_model *m, const char *component, int n_in, const elbo_named_array *in, int n_out, elbo_named_array *out);
+} model_kind;
+
 struct elbo_model {
   elbo_ctx *ctx;
-  arena *arena; // lists and strings of spec
-  vae_spec spec;
+  const model_kind *kind;
+  arena *arena; // lists and strings of what follows
   elbo_store *store;
-  gaussian_mixture fitted; // components 0: none
   bool raw;
   int64_t step; // -1: unknown
   int64_t params;
   int batch_size;
+  vae_spec spec;                            // of a VAE
+  gaussian_mixture fitted;                  // components 0: none
+  struct diffusion_model *diffusion;        // of a diffusion model; owned
+  const struct classifier_spec *classifier; // of a classifier; in the arena
 };
+
+extern const model_kind model_kind_vae, model_kind_classifier;
+elbo_status vae_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out);
+elbo_status vae_apply(elbo_model *m, const char *component, int n_in, const elbo_named_array *in, int n_out, elbo_named_array *out);
+
+// The "_class_name" of a model directory's model_index.json, or of a component's config.json where there is no index; in the arena.
+elbo_status model_directory_class(elbo_ctx *ctx, arena *a, const char *directory, const char **out);
 
 // DIRECTORY/model_index.json, and for encoder, decoder and prior NAME/config.json and NAME/diffusion_pytorch_model.safetensors. `directory`
 // exists. Parameters of a store are named "encoder.…", "decoder.…", "prior.…".
@@ -53,11 +84,10 @@ void session_destroy(session *s);
 // What a run reads; NULL and absent inputs are left alone. Rows [first, first + count) of each array; the rest of the batch repeats its
 // first row.
 typedef struct session_rows {
-  const float *x;         // (n,H,W,C)
-  const float *codes;     // (n,D)
-  const float *condition; // (n,dim)
-  const int32_t *label;   // (n)
-  const int64_t *index;   // (n) sample_index; NULL: the row's own number
+  const float *x;        // (n,H,W,C)
+  const float *codes;    // (n,D)
+  const void *condition; // what the model is told of each example: int32 (n) classes or float (n,dim) vectors
+  const int64_t *index;  // (n) sample_index; NULL: the row's own number
   uint64_t seed;
   float temperature;
 } session_rows;
@@ -66,11 +96,15 @@ const float *session_output(const session *s, int i);
 // elements of one row of input `name`; 0 when the plan does not read it
 int64_t session_row_size(const session *s, const char *name);
 
-// x as (N,H,W,C), or (N,HWC), of the model's shape, finite, float32; label int32 (N) where the model needs one. `what` names the call.
+// x as (N,H,W,C), or (N,HWC), of the model's shape, finite, float32. `what` names the call.
 // "float32 (20,28,28)" of an array, for messages; "nothing" of NULL.
 enum { ARRAY_TEXT_SIZE = 160 };
 const char *array_text(const elbo_array *a, char *text, size_t size);
 elbo_status model_check_pictures(const elbo_model *m, const char *what, const elbo_array *x, int64_t *n);
-elbo_status model_check_labels(const elbo_model *m, const char *what, const elbo_array *label, int64_t n, const int32_t **out);
+// What session_rows.condition is, from labels int32 (n) or vectors float32 (n,dim), whichever the model wants; NULL: it wants none.
+elbo_status model_check_condition(const elbo_model *m, const char *what, const elbo_array *condition, int64_t n, const void **out);
+// Reads examples, and with them what the model is told of each, for model_check_condition (*condition NULL: nothing).
+elbo_status read_conditioned(const vae_spec *spec, elbo_dataset *data, elbo_split split, int64_t first, int64_t count, int shuffle,
+                             uint64_t seed, elbo_array **x, elbo_array **condition);
 
 #endif

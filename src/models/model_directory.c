@@ -5,12 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/config_json.h"
 #include "core/file.h"
 #include "core/json.h"
 #include "core/safetensors.h"
 #include "models/model.h"
-
-#define WEIGHTS "diffusion_pytorch_model.safetensors"
+#include "models/weights.h"
 
 // What belongs to no component: the data that the model is of. "_elbo" in the index; diffusers passes over keys with an underscore.
 typedef struct index_config {
@@ -65,70 +65,11 @@ static config_table component_table(const component *c, config_field fields[MAX_
   return (config_table){c->class_name, sizeof(component_file), fields, n, ""};
 }
 
-static json_t *field_json(const config_field *f, const char *base);
-
-static json_t *table_json(const config_table *table, const void *in) {
-  json_t *out = json_object();
-  for (int i = 0; i < table->n_fields; i++) json_object_set_new(out, table->fields[i].name, field_json(&table->fields[i], in));
-  return out;
-}
-
-static json_t *field_json(const config_field *f, const char *base) {
-  const void *at = base + f->offset;
-  char name[64];
-  json_t *list;
-  switch (f->type) {
-  case CONFIG_TYPE_INT:
-  case CONFIG_TYPE_BYTES: return json_integer(*(const int64_t *)at);
-  case CONFIG_TYPE_FLOAT: return json_number(*(const double *)at);
-  case CONFIG_TYPE_BOOL: return json_boolean(*(const bool *)at);
-  case CONFIG_TYPE_STRING: return json_string(*(const char *const *)at);
-  case CONFIG_TYPE_ENUM: return json_string(config_enum_name(f->names, *(const int *)at, name, sizeof name));
-  case CONFIG_TYPE_INT_LIST: {
-    const config_ints *v = at;
-    list = json_array();
-    for (int64_t i = 0; i < v->count; i++) json_array_append_new(list, json_integer(v->at[i]));
-    return list;
-  }
-  case CONFIG_TYPE_FLOAT_LIST: {
-    const config_floats *v = at;
-    list = json_array();
-    for (int64_t i = 0; i < v->count; i++) json_array_append_new(list, json_number(v->at[i]));
-    return list;
-  }
-  case CONFIG_TYPE_SECTION: return table_json(f->section, at);
-  }
-  return NULL;
-}
-
 static elbo_status write_json_at(elbo_ctx *ctx, const char *directory, const char *name, json_t *json) {
   char path[PATH_MAX];
   elbo_status status = path_join(ctx, path, sizeof path, directory, name);
   if (status == ELBO_OK) status = json ? json_write(ctx, path, json) : fail_memory(ctx, 1024, "JSON");
   json_decref(json);
-  return status;
-}
-
-// The parameters whose names begin with "COMPONENT.", without it.
-static elbo_status write_weights(elbo_ctx *ctx, const char *directory, const char *component_name, elbo_store *store) {
-  int n = elbo_store_count(store);
-  size_t prefix = strlen(component_name) + 1;
-  tensor_view *views = NULL;
-  TRY(array_new(ctx, (size_t)n + 1, sizeof *views, "tensor list", (void **)&views));
-  int64_t count = 0;
-  elbo_status status = ELBO_OK;
-  for (int i = 0; i < n && status == ELBO_OK; i++) {
-    elbo_param_info p;
-    status = elbo_store_get(store, i, &p);
-    if (status != ELBO_OK || strncmp(p.name, component_name, prefix - 1) != 0 || p.name[prefix - 1] != '.') continue;
-    tensor_view *v = &views[count++];
-    *v = (tensor_view){.name = p.name + prefix, .dtype = ELBO_F32, .rank = p.rank, .data = p.data, .bytes = (size_t)p.count * 4};
-    for (int d = 0; d < p.rank; d++) v->dim[d] = p.dim[d];
-  }
-  char path[PATH_MAX];
-  if (status == ELBO_OK) status = path_join(ctx, path, sizeof path, directory, WEIGHTS);
-  if (status == ELBO_OK && count) status = safetensors_write(ctx, path, count, views, 1, (const char *const[]){"format", "pt"});
-  free(views);
   return status;
 }
 
@@ -140,7 +81,7 @@ elbo_status model_directory_write(elbo_ctx *ctx, const char *directory, const va
   index_config of = {"vae",         spec->shape.height, spec->shape.width, spec->shape.channels,
                      spec->classes, spec->bits,         spec->binarize,    spec->dequantize,
                      step};
-  json_object_set_new(index, "_elbo", table_json(&index_table, &of));
+  json_object_set_new(index, "_elbo", config_json(&index_table, &of));
   for (int i = 0; i < N_COMPONENTS; i++)
     json_object_set_new(index, components[i].name, json_pack("[ss]", "elbo", components[i].class_name));
   TRY(write_json_at(ctx, directory, "model_index.json", index));
@@ -151,9 +92,30 @@ elbo_status model_directory_write(elbo_ctx *ctx, const char *directory, const va
     file._class_name = components[i].class_name;
     TRY(path_join(ctx, path, sizeof path, directory, components[i].name));
     TRY(directory_make(ctx, path));
-    TRY(write_json_at(ctx, path, "config.json", table_json(&table, &file)));
-    TRY(write_weights(ctx, path, components[i].name, store));
+    TRY(write_json_at(ctx, path, "config.json", config_json(&table, &file)));
+    TRY(weights_write(ctx, path, components[i].name, store));
   }
+  return ELBO_OK;
+}
+
+// The index of a directory, or the configuration of a component that stands alone. JSON is YAML, and so come file and line into every
+// message.
+static elbo_status read_index(elbo_ctx *ctx, arena *a, const char *directory, char path[PATH_MAX], yaml_node **root) {
+  if (!directory_exists(directory))
+    return fail(ctx, ELBO_ERROR_IO, "%s: no such directory; a model or run directory was expected", directory);
+  TRY(path_join(ctx, path, PATH_MAX, directory, "model_index.json"));
+  if (!file_exists(path)) TRY(path_join(ctx, path, PATH_MAX, directory, "config.json"));
+  if (!file_exists(path)) return fail(ctx, ELBO_ERROR_FORMAT, "%s: not a model directory: it has no model_index.json", directory);
+  return yaml_read(ctx, a, path, root);
+}
+
+elbo_status model_directory_class(elbo_ctx *ctx, arena *a, const char *directory, const char **out) {
+  char path[PATH_MAX];
+  yaml_node *root = NULL;
+  TRY(read_index(ctx, a, directory, path, &root));
+  const yaml_node *name = root && root->kind == YAML_MAP ? yaml_get(root, "_class_name") : NULL;
+  if (!name || name->kind != YAML_SCALAR) return fail(ctx, ELBO_ERROR_FORMAT, "%s: _class_name: missing", path);
+  *out = name->text;
   return ELBO_OK;
 }
 
@@ -161,15 +123,7 @@ elbo_status model_directory_read_spec(elbo_ctx *ctx, arena *a, const char *direc
   char path[PATH_MAX], folder[PATH_MAX];
   yaml_node *root = NULL;
   *spec = (vae_spec){0};
-  if (!directory_exists(directory))
-    return fail(ctx, ELBO_ERROR_IO, "%s: no such directory; a model or run directory was expected", directory);
-  TRY(path_join(ctx, path, sizeof path, directory, "model_index.json"));
-  if (!file_exists(path)) return fail(ctx, ELBO_ERROR_FORMAT, "%s: not a model directory: it has no model_index.json", directory);
-  TRY(yaml_read(ctx, a, path, &root)); // JSON is YAML, and so come file and line into every message
-  const yaml_node *class_name = root && root->kind == YAML_MAP ? yaml_get(root, "_class_name") : NULL;
-  if (!class_name || class_name->kind != YAML_SCALAR || strcmp(class_name->text, "ElboVAE") != 0)
-    return fail(ctx, ELBO_ERROR_UNSUPPORTED, "%s: _class_name: ElboVAE was expected, not %s", path,
-                class_name && class_name->kind == YAML_SCALAR ? class_name->text : "nothing");
+  TRY(read_index(ctx, a, directory, path, &root));
   const yaml_node *of = yaml_get(root, "_elbo");
   if (!of) return fail(ctx, ELBO_ERROR_FORMAT, "%s: _elbo: missing", path);
   index_config index;
@@ -194,64 +148,23 @@ elbo_status model_directory_read_spec(elbo_ctx *ctx, arena *a, const char *direc
   return vae_spec_check(ctx, spec, directory);
 }
 
-static elbo_status read_tensor(elbo_ctx *ctx, const char *path, const tensor_view *v, const elbo_param_info *p) {
-  bool same = v->rank == p->rank;
-  for (int d = 0; same && d < p->rank; d++) same = v->dim[d] == p->dim[d];
-  if (!same) {
-    char have[128] = "", want[128] = "";
-    size_t at = 0;
-    for (int d = 0; d < v->rank && at < sizeof have; d++)
-      at += (size_t)snprintf(have + at, sizeof have - at, "%s%lld", d ? "," : "", (long long)v->dim[d]);
-    at = 0;
-    for (int d = 0; d < p->rank && at < sizeof want; d++)
-      at += (size_t)snprintf(want + at, sizeof want - at, "%s%lld", d ? "," : "", (long long)p->dim[d]);
-    return fail(ctx, ELBO_ERROR_FORMAT, "%s: %s: shape (%s) where (%s) was expected", path, v->name, have, want);
-  }
-  if (v->dtype == ELBO_F32) {
-    memcpy(p->data, v->data, (size_t)p->count * 4);
-    return ELBO_OK;
-  }
-  if (v->dtype != ELBO_F16 && v->dtype != ELBO_BF16 && v->dtype != ELBO_F64)
-    return fail(ctx, ELBO_ERROR_FORMAT, "%s: %s: a float type was expected, not %s", path, v->name, elbo_dtype_name(v->dtype));
-  elbo_array *stored = NULL, *wide = NULL;
-  TRY(elbo_array_create(ctx, v->dtype, v->rank, p->dim, &stored));
-  memcpy(stored->data, v->data, v->bytes);
-  elbo_status status = elbo_array_convert(ctx, stored, ELBO_F32, &wide);
-  if (status == ELBO_OK) memcpy(p->data, wide->data, (size_t)p->count * 4);
-  elbo_array_destroy(&stored);
-  elbo_array_destroy(&wide);
-  return status;
-}
-
+// A component without parameters has no file.
 static elbo_status read_component(elbo_ctx *ctx, const char *directory, const char *name, elbo_store *store) {
   char folder[PATH_MAX], path[PATH_MAX];
-  int n = elbo_store_count(store);
-  size_t prefix = strlen(name) + 1;
-  int64_t wanted = 0;
-  elbo_param_info p;
-  for (int i = 0; i < n; i++) {
+  bool wanted = false, found;
+  size_t prefix = strlen(name);
+  for (int i = 0; i < elbo_store_count(store) && !wanted; i++) {
+    elbo_param_info p;
     TRY(elbo_store_get(store, i, &p));
-    wanted += strncmp(p.name, name, prefix - 1) == 0 && p.name[prefix - 1] == '.';
+    wanted = !strncmp(p.name, name, prefix) && p.name[prefix] == '.';
   }
   TRY(path_join(ctx, folder, sizeof folder, directory, name));
-  TRY(path_join(ctx, path, sizeof path, folder, WEIGHTS));
-  if (!wanted && !file_exists(path)) return ELBO_OK;
-  safetensors *file = NULL;
-  TRY(safetensors_open(ctx, path, &file));
-  elbo_status status = ELBO_OK;
-  for (int i = 0; i < n && status == ELBO_OK; i++) {
-    status = elbo_store_get(store, i, &p);
-    if (status != ELBO_OK || strncmp(p.name, name, prefix - 1) != 0 || p.name[prefix - 1] != '.') continue;
-    const tensor_view *v = safetensors_find(file, p.name + prefix);
-    status = v ? read_tensor(ctx, path, v, &p) : fail(ctx, ELBO_ERROR_FORMAT, "%s: tensor %s is missing", path, p.name + prefix);
-  }
-  for (int64_t i = 0; i < safetensors_count(file) && status == ELBO_OK && safetensors_count(file) != wanted; i++) {
-    char full[512];
-    snprintf(full, sizeof full, "%s.%s", name, safetensors_at(file, i)->name);
-    if (elbo_store_find(store, full, &p) != ELBO_OK)
-      status = fail(ctx, ELBO_ERROR_FORMAT, "%s: tensor %s is not part of this model", path, safetensors_at(file, i)->name);
-  }
-  safetensors_close(&file);
+  TRY(weights_locate(ctx, folder, path, sizeof path, &found));
+  if (!wanted && !found) return ELBO_OK;
+  weights *w;
+  TRY(weights_open(ctx, folder, &w));
+  elbo_status status = weights_load_into_store(ctx, w, name, store);
+  weights_close(&w);
   return status;
 }
 

@@ -9,14 +9,6 @@
 
 #include "core/file.h"
 
-static const config_field recipe_fields[] = {
-    CONFIG_SECTION(recipe_config, model, &model_table),
-    CONFIG_SECTION(recipe_config, objective, &objective_table),
-    CONFIG_SECTION(recipe_config, data, &data_table),
-    CONFIG_SECTION(recipe_config, train, &train_table),
-};
-const config_table recipe_table = CONFIG_TABLE("recipe", recipe_config, recipe_fields, "a model, its objective, its data, its training");
-
 #define NAME_LIMIT 128
 
 // --- where recipes lie ---------------------------------------------------------------------------------------------------------------
@@ -177,6 +169,44 @@ static elbo_status single_stage(elbo_ctx *ctx, yaml_node **root) {
   return ELBO_OK;
 }
 
+// The preset that the recipe names, "vae" where it names none.
+static elbo_status find_preset(elbo_ctx *ctx, const yaml_node *root, const preset_def **out) {
+  const yaml_node *model = yaml_get(root, "model"), *name = model && model->kind == YAML_MAP ? yaml_get(model, "preset") : NULL;
+  *out = preset_find(name && name->kind == YAML_SCALAR ? name->text : "vae");
+  if (*out) return ELBO_OK;
+  char all[512] = "";
+  size_t used = 0;
+  for (int i = 0; preset_at(i) && used < sizeof all; i++)
+    used += (size_t)snprintf(all + used, sizeof all - used, "%s%s", i ? ", " : "", preset_at(i)->name);
+  return yaml_fail(ctx, name, "model.preset", "'%s': one of %s was expected", name->text, all);
+}
+
+// One block of memory: what all stages have, and behind it the preset's own struct; one table over both, so that the order in which a
+// recipe is written out is model, objective, ..., data, train.
+static elbo_status load_stage(elbo_recipe *r, yaml_node *root) {
+  static const config_field common[] = {CONFIG_SECTION(stage_config, data, &data_table), CONFIG_SECTION(stage_config, train, &train_table)};
+  const size_t own = (sizeof(stage_config) + 15) / 16 * 16;
+  TRY(find_preset(r->ctx, root, &r->preset));
+  const config_table *sections = r->preset->sections;
+  int n = 0;
+  for (int i = 0; i < sections->n_fields; i++) {
+    r->field[n] = sections->fields[i];
+    r->field[n++].offset += own;
+  }
+  for (int i = 0; i < 2; i++) r->field[n++] = common[i];
+  r->table = (config_table){"recipe", own + sections->struct_size, r->field, n, "a model, its objective, its data, its training"};
+  char *block = arena_alloc(r->arena, r->table.struct_size);
+  if (!block) return fail_memory(r->ctx, r->table.struct_size, "a recipe");
+  for (const char *const *line = r->preset->defaults; line && *line; line++) {
+    char key[NAME_LIMIT];
+    snprintf(key, sizeof key, "%.*s", (int)strcspn(*line, "="), *line);
+    if (!yaml_has(root, key)) TRY(yaml_set(r->ctx, r->arena, r->preset->name, root, *line));
+  }
+  TRY(config_load(r->ctx, r->arena, &r->table, root, "", block));
+  r->stage = (void *)block, r->config = block + own;
+  return train_config_check(r->ctx, &r->stage->train);
+}
+
 elbo_status elbo_recipe_load(elbo_ctx *ctx, const char *path_or_name, int n_overrides, const char *const *overrides, elbo_recipe **out) {
   *out = NULL;
   char path[PATH_MAX];
@@ -199,8 +229,7 @@ elbo_status elbo_recipe_load(elbo_ctx *ctx, const char *path_or_name, int n_over
   }
   TRY_GOTO(single_stage(ctx, &root));
   for (int i = 0; i < n_overrides; i++) TRY_GOTO(yaml_override(ctx, r->arena, root, overrides[i]));
-  TRY_GOTO(config_load(ctx, r->arena, &recipe_table, root, "", &r->config));
-  TRY_GOTO(train_config_check(ctx, &r->config.train));
+  TRY_GOTO(load_stage(r, root));
   *out = r;
   return ELBO_OK;
 fail:
@@ -222,7 +251,7 @@ static elbo_status take_text(elbo_ctx *ctx, text_buffer *t, char **out) {
 
 elbo_status elbo_recipe_text(const elbo_recipe *recipe, char **out) {
   text_buffer t = {0};
-  config_write(&recipe_table, &recipe->config, 0, false, &t);
+  config_write(&recipe->table, recipe->stage, 0, false, &t);
   return take_text(recipe->ctx, &t, out);
 }
 
@@ -273,6 +302,12 @@ elbo_status elbo_recipe_get(const elbo_recipe *recipe, const char *key, char **o
   return status;
 }
 
+static void add_section(text_buffer *t, const config_table *section, const char *of) {
+  text_add(t, "\n## %s: %s%s%s%s\n\n| key | type | default | range | meaning |\n|---|---|---|---|---|\n", section->name, section->help,
+           of ? " (" : "", of ? of : "", of ? ")" : "");
+  config_markdown(section, section->name, t);
+}
+
 elbo_status elbo_recipe_keys_markdown(elbo_ctx *ctx, char **out) {
   text_buffer t = {0};
   text_add(
@@ -281,10 +316,20 @@ elbo_status elbo_recipe_keys_markdown(elbo_ctx *ctx, char **out) {
           "from (`data`) and how it is trained (`train`). The same blocks as the one entry of a list `stages:` mean the same. Every key\n"
           "has a default; `KEY=VALUE` on the command line (`train.steps=100`) overrides the file. This page is made from the tables that\n"
           "read recipes.\n");
-  for (int i = 0; i < recipe_table.n_fields; i++) {
-    const config_table *section = recipe_table.fields[i].section;
-    text_add(&t, "\n## %s: %s\n\n| key | type | default | range | meaning |\n|---|---|---|---|---|\n", section->name, section->help);
-    config_markdown(section, section->name, &t);
+  const config_table *written[2 * MAX_SECTIONS] = {0};
+  int n = 0;
+  for (int p = 0; preset_at(p); p++) { // presets share tables
+    const config_table *sections = preset_at(p)->sections;
+    for (int i = 0; i < sections->n_fields; i++) {
+      const config_table *section = sections->fields[i].section;
+      bool known = n == 2 * MAX_SECTIONS;
+      for (int k = 0; k < n; k++) known = known || written[k] == section;
+      if (known) continue;
+      written[n++] = section;
+      add_section(&t, section, preset_at(p)->summary);
+    }
   }
+  add_section(&t, &data_table, NULL);
+  add_section(&t, &train_table, NULL);
   return take_text(ctx, &t, out);
 }

@@ -4,24 +4,19 @@
 
 #include <elbo/recipe.h>
 
-#include "data/data_config.h"
-#include "models/vae_config.h"
-#include "train/train_config.h"
+#include "models/preset.h"
 
-typedef struct recipe_config {
-  model_config model;
-  objective_config objective;
-  data_config data;
-  train_config train;
-} recipe_config;
+enum { MAX_SECTIONS = 8 };
 
 struct elbo_recipe {
   elbo_ctx *ctx;
-  arena *arena;     // strings and lists of config
+  arena *arena;     // everything below
   const char *name; // file or bare name, for messages
-  recipe_config config;
+  const preset_def *preset;
+  stage_config *stage; // data and train
+  void *config;        // the preset's own sections
+  config_field field[MAX_SECTIONS];
+  config_table table; // of one block that holds both
 };
-
-extern const config_table recipe_table;
 
 #endif

@@ -32,8 +32,8 @@ static void fill(session *s, const char *name, const void *rows, int64_t first, 
 elbo_status session_run(session *s, const session_rows *rows, int64_t first, int64_t count) {
   fill(s, "x", rows->x, first, count);
   fill(s, "codes", rows->codes, first, count);
-  fill(s, "condition", rows->condition, first, count);
-  fill(s, "label", rows->label, first, count);
+  fill(s, "condition", rows->condition, first, count); // a plan reads one of the two
+  fill(s, "label", rows->condition, first, count);
   int64_t *index = elbo_plan_input(s->plan, "sample_index");
   for (int64_t i = 0; index && i < s->batch; i++) {
     int64_t row = i < count ? first + i : first;

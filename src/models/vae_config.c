@@ -28,7 +28,8 @@ const config_table prior_table = CONFIG_TABLE("prior", prior_config, prior_field
 static const config_field condition_fields[] = {
     CONFIG_ENUM(condition_config, type, "none", "none|class|vector",
                 "what encoder, decoder and a learned prior are told: the example's class, or a vector (input \"condition\")"),
-    CONFIG_INT(condition_config, dim, 1, 65536, "16", "", "numbers in a class's embedding, or in the vector"),
+    CONFIG_INT(condition_config, dim, 0, 65536, "0", "",
+               "numbers in a class's embedding, 0: 16; or in the vector, 0: as many as the data's"),
 };
 const config_table condition_table = CONFIG_TABLE("condition", condition_config, condition_fields, "conditional models (CVAE)");
 
@@ -58,6 +59,12 @@ static const config_field objective_fields[] = {
     CONFIG_INT(objective_config, samples, 1, 10000, "1", "", "draws of z for each example"),
 };
 const config_table objective_table = CONFIG_TABLE("objective", objective_config, objective_fields, "what training raises");
+
+static const config_field section_fields[] = {
+    CONFIG_SECTION(vae_recipe, model, &model_table),
+    CONFIG_SECTION(vae_recipe, objective, &objective_table),
+};
+const config_table vae_sections = CONFIG_TABLE("vae", vae_recipe, section_fields, "a variational autoencoder");
 
 likelihood vae_likelihood(const vae_spec *spec, bool training) {
   const decoder_config *d = &spec->model.decoder;
@@ -102,6 +109,24 @@ static elbo_status check_channels(elbo_ctx *ctx, const char *file, const char *w
   if (channels->count > MAX_LEVELS)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.%s.channels: %lld entries; at most %d", file, which, (long long)channels->count,
                 MAX_LEVELS);
+  return ELBO_OK;
+}
+
+elbo_status vae_spec_fit_condition(elbo_ctx *ctx, vae_spec *spec, int64_t data_dim, const char *file) {
+  condition_config *c = &spec->model.condition;
+  if (c->type != CONDITION_VECTOR) {
+    if (!c->dim) c->dim = 16;
+    return ELBO_OK;
+  }
+  if (!data_dim)
+    return fail(
+        ctx, ELBO_ERROR_ARGUMENT,
+        "%s: model.condition.type: vector, but the data carry none; data.condition names a .npy of them (attributes: those of the shapes)",
+        file);
+  if (!c->dim) c->dim = data_dim;
+  if (c->dim != data_dim)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.condition.dim: %lld, but the data's vectors have %lld numbers", file,
+                (long long)c->dim, (long long)data_dim);
   return ELBO_OK;
 }
 

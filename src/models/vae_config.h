@@ -53,6 +53,13 @@ typedef struct objective_config {
   int64_t samples;
 } objective_config;
 
+// What a recipe says of a VAE.
+typedef struct vae_recipe {
+  model_config model;
+  objective_config objective;
+} vae_recipe;
+
+extern const config_table vae_sections; // of vae_recipe
 extern const config_table model_table, objective_table, latent_table, prior_table, condition_table;
 
 // A model on data of a certain shape: all that its graphs depend on.
@@ -67,6 +74,8 @@ typedef struct vae_spec {
 
 // The checks that tables cannot make: shapes that do not halve, groups without maps, impossible pairs. `file` names the recipe in messages.
 elbo_status vae_spec_check(elbo_ctx *ctx, const vae_spec *spec, const char *file);
+// Settles model.condition.dim; data_dim: numbers in the vectors that the data carry, 0: they carry none. Before the other checks.
+elbo_status vae_spec_fit_condition(elbo_ctx *ctx, vae_spec *spec, int64_t data_dim, const char *file);
 elbo_status objective_check(elbo_ctx *ctx, const objective_config *objective, const vae_spec *spec, const char *file);
 
 likelihood vae_likelihood(const vae_spec *spec, bool training);

@@ -69,7 +69,7 @@ static elbo_status task_validate(void *user, elbo_store *weights, int64_t step, 
   for (int64_t first = 0; first < n; first += part) {
     int64_t count = n - first < part ? n - first : part;
     for (int64_t i = 0; i < count; i++) index[i] = first + i;
-    TRY_GOTO(elbo_dataset_read(t->data, ELBO_SPLIT_VALID, first, count, 0, 0, &x, info.classes ? &label : NULL));
+    TRY_GOTO(read_conditioned(&t->spec, t->data, ELBO_SPLIT_VALID, first, count, 0, 0, &x, &label));
     prepare_pictures(&t->spec, t->seed, first, x);
     TRY_GOTO(estimate_bound(&m, x, label, index, 1, t->seed, NULL, NULL, &estimate));
     for (int64_t i = 0; i < estimate.n; i++) sum += estimate.elbo[i];
@@ -131,7 +131,7 @@ static elbo_status freeze_sigma(vae_task *t, elbo_store *weights) {
   TRY_GOTO(elbo_store_find(weights, "decoder.log_sigma", &p));
   for (int64_t first = 0; first < n; first += part) {
     int64_t count = n - first < part ? n - first : part;
-    TRY_GOTO(elbo_dataset_read(t->data, ELBO_SPLIT_TRAIN, first, count, 1, t->seed, &x, info.classes ? &label : NULL));
+    TRY_GOTO(read_conditioned(&t->spec, t->data, ELBO_SPLIT_TRAIN, first, count, 1, t->seed, &x, &label));
     prepare_pictures(&t->spec, t->seed, first, x);
     TRY_GOTO(elbo_reconstruct(&m, x, label, 1, seed_of_part(t->seed, (uint64_t)first), &y));
     mse += picture_mean_squared_error(x->data, y->data, elbo_array_count(x)) * (double)count / (double)n;
@@ -150,7 +150,7 @@ fail:
 
 static elbo_status task_save(void *user, elbo_store *weights, const char *directory) {
   vae_task *t = user;
-  bool sigma = t->spec.model.decoder.variance == VARIANCE_OPTIMAL && t->data && t->spec.model.condition.type != CONDITION_VECTOR;
+  bool sigma = t->spec.model.decoder.variance == WIDTH_OPTIMAL && t->data;
   elbo_store *copy = NULL;
   elbo_status status;
   if (sigma) { // the running width of the training itself stays as it is
@@ -168,17 +168,21 @@ fail:
 static elbo_status task_preview(void *user, elbo_store *weights, int64_t step, const char *directory) {
   vae_task *t = user;
   elbo_model m = model_of_weights(t->ctx, &t->spec, weights);
-  if (t->spec.model.condition.type == CONDITION_VECTOR || t->spec.shape.height * t->spec.shape.width < 4 || t->spec.shape.channels > 4)
-    return ELBO_OK;
+  if (t->spec.shape.height * t->spec.shape.width < 4 || t->spec.shape.channels > 4) return ELBO_OK;
   elbo_sample_config config;
   elbo_sample_defaults(&config);
   config.n = PREVIEW_COUNT, config.seed = t->seed;
-  elbo_array *x = NULL, *grid = NULL;
+  elbo_array *x = NULL, *grid = NULL, *told = NULL;
   char path[PATH_MAX];
   snprintf(path, sizeof path, "%s/step-%lld.png", directory, (long long)step);
-  elbo_status status = elbo_sample(&m, &config, &x);
+  elbo_status status = ELBO_OK;
+  if (t->spec.model.condition.type == CONDITION_VECTOR && t->data) // those of random training examples
+    status = elbo_dataset_read_condition(t->data, ELBO_SPLIT_TRAIN, 0, PREVIEW_COUNT, 1, t->seed, &told);
+  config.condition = told;
+  if (status == ELBO_OK) status = elbo_sample(&m, &config, &x);
   if (status == ELBO_OK) status = elbo_image_grid(t->ctx, x, 0, 400, &grid);
   if (status == ELBO_OK) status = elbo_image_write(t->ctx, path, grid);
+  elbo_array_destroy(&told);
   elbo_array_destroy(&x);
   elbo_array_destroy(&grid);
   return status;
@@ -221,3 +225,31 @@ void vae_task_destroy(vae_task **task) {
 }
 
 const train_task *vae_task_of(const vae_task *t) { return &t->task; }
+
+static void destroy_of_recipe(void *self) {
+  vae_task *t = self;
+  vae_task_destroy(&t);
+}
+
+// Resolution, channels and classes come from the data.
+static elbo_status create_from_recipe(elbo_ctx *ctx, const preset_request *request, preset_task *out) {
+  const vae_recipe *config = request->config;
+  elbo_dataset_info info;
+  elbo_dataset_get_info(request->data, &info);
+  vae_spec spec = {.model = config->model,
+                   .shape = {info.height, info.width, info.channels},
+                   .classes = info.classes,
+                   .bits = info.bits,
+                   .binarize = request->stage->data.binarize,
+                   .dequantize = request->stage->data.dequantize};
+  TRY(vae_spec_fit_condition(ctx, &spec, info.condition_dim, request->file));
+  TRY(vae_spec_check(ctx, &spec, request->file));
+  TRY(objective_check(ctx, &config->objective, &spec, request->file));
+  vae_task *t;
+  TRY(vae_task_create(ctx, &spec, &config->objective, request->micro_batch, request->data, (uint64_t)request->stage->train.seed, &t));
+  *out = (preset_task){.self = t, .task = vae_task_of(t), .destroy = destroy_of_recipe};
+  return ELBO_OK;
+}
+
+const preset_def preset_vae = {
+    .name = "vae", .summary = "a variational autoencoder", .sections = &vae_sections, .create = create_from_recipe};

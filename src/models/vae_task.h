@@ -3,7 +3,7 @@
 #define MODELS_VAE_TASK_H
 
 #include "models/model.h"
-#include "train/task.h"
+#include "models/preset.h"
 
 typedef struct vae_task vae_task;
 
@@ -13,5 +13,7 @@ elbo_status vae_task_create(elbo_ctx *ctx, const vae_spec *spec, const objective
                             uint64_t seed, vae_task **out);
 void vae_task_destroy(vae_task **t);
 const train_task *vae_task_of(const vae_task *t);
+
+extern const preset_def preset_vae;
 
 #endif

@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "nn/attention_block.h"
+
 static const config_field encoder_fields[] = {
     CONFIG_ENUM(encoder_config, type, "conv", "mlp|conv|resnet", "kind of network"),
     CONFIG_INTS(encoder_config, channels, 1, 4096, "[32, 64]", "",
@@ -12,6 +14,9 @@ static const config_field encoder_fields[] = {
     CONFIG_BOOL(encoder_config, attention, "false", "resnet: attention at the coarsest resolution"),
     CONFIG_INT(encoder_config, norm_groups, 0, 1024, "8", "", "groups of the group norms; 0: no norm"),
     CONFIG_ENUM(encoder_config, activation, "silu", ACTIVATION_NAMES, "activation"),
+    CONFIG_FLOAT(encoder_config, init_gain, 0.01, 100, "1", "",
+                 "mlp and conv: initial weights in front of activations are PyTorch's times this; where there are no norms 2.4 (with relu "
+                 "or leaky_relu) keeps a signal's size from layer to layer [He15]"),
     CONFIG_FLOAT(encoder_config, dropout, 0, 0.95, "0", "", "probability of dropping in residual blocks and behind dense layers"),
 };
 const config_table encoder_table = CONFIG_TABLE("encoder", encoder_config, encoder_fields, "the network of q(z|x)");
@@ -26,9 +31,10 @@ static const config_field decoder_fields[] = {
     CONFIG_BOOL(decoder_config, attention, "false", "resnet: attention at the coarsest resolution"),
     CONFIG_INT(decoder_config, norm_groups, 0, 1024, "8", "", "groups of the group norms; 0: no norm"),
     CONFIG_ENUM(decoder_config, activation, "silu", ACTIVATION_NAMES, "activation"),
+    CONFIG_FLOAT(decoder_config, init_gain, 0.01, 100, "1", "", "as the encoder's"),
     CONFIG_FLOAT(decoder_config, dropout, 0, 0.95, "0", "", "probability of dropping in residual blocks and behind dense layers"),
     CONFIG_ENUM(decoder_config, likelihood, "bernoulli", LIKELIHOOD_NAMES, "p(x|z)"),
-    CONFIG_ENUM(decoder_config, variance, "auto", VARIANCE_NAMES, "width of gaussian, laplace, discretized_logistic"),
+    CONFIG_ENUM(decoder_config, variance, "auto", WIDTH_NAMES, "width of gaussian, laplace, discretized_logistic"),
     CONFIG_FLOAT(decoder_config, sigma, 1e-4, 1e4, "1", "units of x", "the fixed width, or where a learned one begins"),
     CONFIG_INT(decoder_config, mixtures, 1, 100, "5", "", "components of logistic_mixture"),
 };
@@ -84,12 +90,12 @@ static void push_index(elbo_graph *g, const char *name, int i) {
   elbo_scope_push(g, text);
 }
 
-static elbo_tensor *dense(elbo_tensor *h, const config_ints *hidden, int activation, double dropout) {
+static elbo_tensor *dense(elbo_tensor *h, const config_ints *hidden, int activation, double gain, double dropout) {
   for (int i = 0; i < (int)hidden->count && h; i++) {
     char name[32], drop[32];
     snprintf(name, sizeof name, "fc.%d", i);
     snprintf(drop, sizeof drop, "fc.%d.dropout", i);
-    h = activate(linear_layer(h, name, hidden->at[i], 1), activation);
+    h = activate(linear_layer(h, name, hidden->at[i], gain), activation);
     if (dropout > 0) h = elbo_dropout(h, drop, dropout);
   }
   return h;
@@ -107,7 +113,7 @@ static void conv_encoder(const encoder_config *c, elbo_tensor *h, encoder_featur
     char name[32], norm[32];
     snprintf(name, sizeof name, "conv.%d", i);
     snprintf(norm, sizeof norm, "norm.%d", i);
-    h = activate(norm_layer(conv_layer(h, name, c->channels.at[i], 4, 2, 1, 1), norm, (int)c->norm_groups), c->activation);
+    h = activate(norm_layer(conv_layer(h, name, c->channels.at[i], 4, 2, 1, c->init_gain), norm, (int)c->norm_groups), c->activation);
     out->map[n - 1 - i] = h;
   }
   out->n_maps = n;
@@ -118,7 +124,7 @@ static elbo_tensor *middle(elbo_tensor *h, const block_config *block, int groups
   if (!g) return NULL;
   elbo_scope_push(g, "mid_block");
   h = residual_block(h, "resnets.0", block);
-  h = attention_block(h, "attentions.0", groups, 0);
+  h = attention_block(h, "attentions.0", &(attention_block_config){.groups = groups});
   h = residual_block(h, "resnets.1", block);
   elbo_scope_pop(g);
   return h;
@@ -159,7 +165,7 @@ encoder_features encoder_network(const encoder_config *c, elbo_tensor *x, elbo_t
   if (c->type == NETWORK_CONV) conv_encoder(c, x, &f);
   if (c->type == NETWORK_RESNET) resnet_encoder(c, x, condition, training, &f);
   if (c->type != NETWORK_MLP) h = f.map[0];
-  f.vector = dense(join(flatten_rows(h), condition), &c->hidden, c->activation, dropout);
+  f.vector = dense(join(flatten_rows(h), condition), &c->hidden, c->activation, c->init_gain, dropout);
   return f;
 }
 
@@ -168,7 +174,7 @@ int decoder_levels(const decoder_config *c) { return c->type == NETWORK_MLP ? 0 
 elbo_tensor *decoder_first_map(const decoder_config *c, const picture_shape *s, elbo_tensor *vector) {
   int halvings = decoder_halvings(c);
   int64_t h = s->height >> halvings, w = s->width >> halvings, channels = c->channels.at[0];
-  return as_map(linear_layer(vector, "fc_map", h * w * channels, 1), h, w, channels);
+  return as_map(linear_layer(vector, "fc_map", h * w * channels, c->init_gain), h, w, channels);
 }
 
 elbo_tensor *decoder_level(const decoder_config *c, int level, elbo_tensor *h, elbo_tensor *condition, bool training) {
@@ -193,7 +199,8 @@ elbo_tensor *decoder_step_up(const decoder_config *c, int level, elbo_tensor *h)
   if (c->type == NETWORK_CONV) {
     snprintf(name, sizeof name, "conv.%d", level);
     snprintf(norm, sizeof norm, "norm.%d", level);
-    return activate(norm_layer(conv_transpose_layer(h, name, c->channels.at[next], 1), norm, (int)c->norm_groups), c->activation);
+    return activate(norm_layer(conv_transpose_layer(h, name, c->channels.at[next], c->init_gain), norm, (int)c->norm_groups),
+                    c->activation);
   }
   if (level + 1 == n) return h;
   snprintf(name, sizeof name, "up_blocks.%d.upsamplers.0.conv", level);
@@ -208,7 +215,7 @@ elbo_tensor *decoder_last(const decoder_config *c, elbo_tensor *h, int64_t width
 
 elbo_tensor *decoder_network(const decoder_config *c, const picture_shape *s, int64_t width, elbo_tensor *code, elbo_tensor *condition,
                              bool training) {
-  elbo_tensor *h = dense(join(code, condition), &c->hidden, c->activation, training ? c->dropout : 0);
+  elbo_tensor *h = dense(join(code, condition), &c->hidden, c->activation, c->init_gain, training ? c->dropout : 0);
   if (c->type == NETWORK_MLP) return as_map(linear_layer(h, "fc_out", s->height * s->width * width, 1), s->height, s->width, width);
   h = decoder_first_map(c, s, h);
   for (int level = 0; level < decoder_levels(c); level++) {

@@ -5,6 +5,7 @@
 #include "core/config.h"
 #include "nn/layers.h"
 #include "nn/likelihood.h"
+#include "nn/residual_block.h"
 
 typedef enum network_type { NETWORK_MLP, NETWORK_CONV, NETWORK_RESNET } network_type;
 
@@ -17,6 +18,7 @@ typedef struct encoder_config {
   bool attention;       // resnet: at the coarsest resolution
   int64_t norm_groups;
   int activation;
+  double init_gain; // of the layers in front of activations, beside residual blocks
   double dropout;
 } encoder_config;
 
@@ -29,6 +31,7 @@ typedef struct decoder_config {
   bool attention;
   int64_t norm_groups;
   int activation;
+  double init_gain; // of the layers in front of activations, beside residual blocks
   double dropout;
   int likelihood;
   int variance;

@@ -1,6 +1,6 @@
 #include "nn/layers.h"
 
-#include <stdio.h>
+#include <math.h>
 
 elbo_tensor *activate(elbo_tensor *x, int kind) {
   switch ((activation_kind)kind) {
@@ -10,6 +10,7 @@ elbo_tensor *activate(elbo_tensor *x, int kind) {
   case ACTIVATION_LEAKY_RELU: return elbo_leaky_relu(x, 0.2);
   case ACTIVATION_TANH: return elbo_tanh(x);
   case ACTIVATION_SOFTPLUS: return elbo_softplus(x);
+  case ACTIVATION_MISH: return elbo_mul(x, elbo_tanh(elbo_softplus(x)));
   }
   return NULL;
 }
@@ -26,22 +27,59 @@ static elbo_tensor *scoped_parameter(elbo_graph *g, const char *scope, const cha
   return p;
 }
 
-elbo_tensor *linear_layer(elbo_tensor *x, const char *name, int64_t out, double gain) {
+layer_init scheme_init(int scheme, double gain, int64_t fan_in, int64_t fan_out) {
+  if (gain == 0) return (layer_init){ELBO_INIT_ZEROS, ELBO_INIT_ZEROS};
+  if (scheme == INIT_TORCH) return (layer_init){init_of(gain, fan_in), init_of(gain, fan_in)};
+  elbo_init weight = {ELBO_INIT_KIND_UNIFORM, gain * sqrt(6.0 / (double)(fan_in + fan_out)), 0};
+  return (layer_init){weight, ELBO_INIT_ZEROS};
+}
+
+elbo_tensor *linear_layer_from(elbo_tensor *x, const char *name, int64_t out, const layer_init *init) {
   if (!x) return NULL;
   elbo_graph *g = elbo_tensor_graph(x);
   int64_t in = elbo_tensor_dim(x, -1);
-  elbo_tensor *w = scoped_parameter(g, name, "weight", 2, (int64_t[]){out, in}, init_of(gain, in));
-  elbo_tensor *b = scoped_parameter(g, name, "bias", 1, (int64_t[]){out}, init_of(gain, in));
+  elbo_tensor *w = scoped_parameter(g, name, "weight", 2, (int64_t[]){out, in}, init->weight);
+  elbo_tensor *b = scoped_parameter(g, name, "bias", 1, (int64_t[]){out}, init->bias);
   return elbo_linear(x, w, b);
 }
 
+elbo_tensor *linear_layer(elbo_tensor *x, const char *name, int64_t out, double gain) {
+  if (!x) return NULL;
+  layer_init init = scheme_init(INIT_TORCH, gain, elbo_tensor_dim(x, -1), out);
+  return linear_layer_from(x, name, out, &init);
+}
+
+elbo_tensor *linear_layer_unbiased_from(elbo_tensor *x, const char *name, int64_t out, const layer_init *init) {
+  if (!x) return NULL;
+  int64_t in = elbo_tensor_dim(x, -1);
+  elbo_tensor *w = scoped_parameter(elbo_tensor_graph(x), name, "weight", 2, (int64_t[]){out, in}, init->weight);
+  return elbo_linear(x, w, NULL);
+}
+
+elbo_tensor *linear_layer_unbiased(elbo_tensor *x, const char *name, int64_t out) {
+  if (!x) return NULL;
+  layer_init init = scheme_init(INIT_TORCH, 1, elbo_tensor_dim(x, -1), out);
+  return linear_layer_unbiased_from(x, name, out, &init);
+}
+
 elbo_tensor *conv_layer(elbo_tensor *x, const char *name, int64_t out, int kernel, int stride, int pad, double gain) {
+  return conv_layer_padded(x, name, out, kernel, stride, (int[]){pad, pad, pad, pad}, gain);
+}
+
+elbo_tensor *conv_layer_padded(elbo_tensor *x, const char *name, int64_t out, int kernel, int stride, const int pad[4], double gain) {
+  if (!x) return NULL;
+  int64_t taps = (int64_t)kernel * kernel;
+  layer_init init = scheme_init(INIT_TORCH, gain, elbo_tensor_dim(x, -1) * taps, out * taps);
+  return conv_layer_from(x, name, out, kernel, stride, pad, &init);
+}
+
+elbo_tensor *conv_layer_from(elbo_tensor *x, const char *name, int64_t out, int kernel, int stride, const int pad[4],
+                             const layer_init *init) {
   if (!x) return NULL;
   elbo_graph *g = elbo_tensor_graph(x);
-  int64_t in = elbo_tensor_dim(x, -1), fan_in = in * kernel * kernel;
-  elbo_tensor *w = scoped_parameter(g, name, "weight", 4, (int64_t[]){out, in, kernel, kernel}, init_of(gain, fan_in));
-  elbo_tensor *b = scoped_parameter(g, name, "bias", 1, (int64_t[]){out}, init_of(gain, fan_in));
-  elbo_conv2d_config c = {.stride = {stride, stride}, .pad = {pad, pad, pad, pad}};
+  elbo_tensor *w = scoped_parameter(g, name, "weight", 4, (int64_t[]){out, elbo_tensor_dim(x, -1), kernel, kernel}, init->weight);
+  elbo_tensor *b = scoped_parameter(g, name, "bias", 1, (int64_t[]){out}, init->bias);
+  elbo_conv2d_config c = {.stride = {stride, stride}, .pad = {pad[0], pad[1], pad[2], pad[3]}};
   return elbo_conv2d(x, w, b, &c);
 }
 
@@ -56,7 +94,9 @@ elbo_tensor *conv_transpose_layer(elbo_tensor *x, const char *name, int64_t out,
   return elbo_conv_transpose2d(x, w, b, &c, (int[]){0, 0});
 }
 
-elbo_tensor *norm_layer(elbo_tensor *x, const char *name, int groups) {
+elbo_tensor *norm_layer(elbo_tensor *x, const char *name, int groups) { return norm_layer_eps(x, name, groups, 1e-5); }
+
+elbo_tensor *norm_layer_eps(elbo_tensor *x, const char *name, int groups, double eps) {
   if (!x || groups <= 0) return x;
   elbo_graph *g = elbo_tensor_graph(x);
   int64_t c = elbo_tensor_dim(x, -1);
@@ -64,41 +104,22 @@ elbo_tensor *norm_layer(elbo_tensor *x, const char *name, int groups) {
   while (c % groups) groups--;
   elbo_tensor *w = scoped_parameter(g, name, "weight", 1, &c, ELBO_INIT_ONES);
   elbo_tensor *b = scoped_parameter(g, name, "bias", 1, &c, ELBO_INIT_ZEROS);
-  return elbo_group_norm(x, w, b, groups, 1e-5);
+  return elbo_group_norm(x, w, b, groups, eps);
 }
 
-elbo_tensor *residual_block(elbo_tensor *x, const char *name, const block_config *c) {
+elbo_tensor *layer_norm_layer(elbo_tensor *x, const char *name, double eps) {
   if (!x) return NULL;
   elbo_graph *g = elbo_tensor_graph(x);
-  int64_t in = elbo_tensor_dim(x, -1), out = c->out ? c->out : in;
-  int pad = c->kernel / 2;
-  elbo_scope_push(g, name);
-  elbo_tensor *h = activate(norm_layer(x, "norm1", c->groups), c->activation);
-  h = conv_layer(h, "conv1", out, c->kernel, 1, pad, 1);
-  if (c->embedding && h) {
-    elbo_tensor *e = linear_layer(activate(c->embedding, c->activation), "time_emb_proj", out, 1);
-    if (e) h = elbo_add(h, elbo_reshape(e, 4, (int64_t[]){elbo_tensor_dim(e, 0), 1, 1, out}));
-  }
-  h = activate(norm_layer(h, "norm2", c->groups), c->activation);
-  if (c->dropout > 0) h = elbo_dropout(h, "dropout", c->dropout);
-  h = conv_layer(h, "conv2", out, c->kernel, 1, pad, c->gain);
-  elbo_tensor *skip = in == out ? x : conv_layer(x, "conv_shortcut", out, 1, 1, 0, 1);
-  elbo_scope_pop(g);
-  return elbo_add(skip, h);
+  int64_t c = elbo_tensor_dim(x, -1);
+  elbo_tensor *w = scoped_parameter(g, name, "weight", 1, &c, ELBO_INIT_ONES);
+  elbo_tensor *b = scoped_parameter(g, name, "bias", 1, &c, ELBO_INIT_ZEROS);
+  return elbo_layer_norm(x, w, b, eps);
 }
 
-elbo_tensor *attention_block(elbo_tensor *x, const char *name, int groups, int head_dim) {
-  if (!x) return NULL;
-  elbo_graph *g = elbo_tensor_graph(x);
-  int64_t b = elbo_tensor_dim(x, 0), h = elbo_tensor_dim(x, 1), w = elbo_tensor_dim(x, 2), c = elbo_tensor_dim(x, 3);
-  int heads = head_dim > 0 && c % head_dim == 0 ? (int)(c / head_dim) : 1;
-  elbo_scope_push(g, name);
-  elbo_tensor *n = norm_layer(x, "group_norm", groups);
-  n = elbo_reshape(n, 3, (int64_t[]){b, h * w, c});
-  elbo_tensor *q = linear_layer(n, "to_q", c, 1), *k = linear_layer(n, "to_k", c, 1), *v = linear_layer(n, "to_v", c, 1);
-  elbo_tensor *y = linear_layer(elbo_attention(q, k, v, NULL, heads, 0, 0), "to_out.0", c, 1);
-  elbo_scope_pop(g);
-  return elbo_add(x, elbo_reshape(y, 4, (int64_t[]){b, h, w, c}));
+elbo_tensor *embedding_layer(elbo_tensor *index, const char *name, int64_t rows, int64_t width) {
+  if (!index) return NULL;
+  elbo_init normal = {ELBO_INIT_KIND_NORMAL, 1, 0};
+  return elbo_embedding(index, scoped_parameter(elbo_tensor_graph(index), name, "weight", 2, (int64_t[]){rows, width}, normal));
 }
 
 elbo_tensor *repeat_rows(elbo_tensor *x, int64_t times) {

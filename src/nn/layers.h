@@ -1,4 +1,4 @@
-// Layers and blocks: small functions that add operations and parameters to a graph. Parameters are named as PyTorch and diffusers name
+// Layers: small functions that add operations and parameters to a graph. Parameters are named as PyTorch and diffusers name
 // them ("conv1.weight", "to_out.0.bias"), weights are in PyTorch's order. Like all builders they return NULL after an error.
 #ifndef NN_LAYERS_H
 #define NN_LAYERS_H
@@ -13,37 +13,47 @@ typedef enum activation_kind {
   ACTIVATION_GELU,
   ACTIVATION_LEAKY_RELU,
   ACTIVATION_TANH,
-  ACTIVATION_SOFTPLUS
+  ACTIVATION_SOFTPLUS,
+  ACTIVATION_MISH // x tanh(softplus(x)) [Misra20]
 } activation_kind;
-#define ACTIVATION_NAMES "relu|silu|gelu|leaky_relu|tanh|softplus"
+#define ACTIVATION_NAMES "relu|silu|gelu|leaky_relu|tanh|softplus|mish"
 
 elbo_tensor *activate(elbo_tensor *x, int kind);
+
+// Where training starts from. Parameters may also come from a file; then nothing of this matters.
+typedef enum init_scheme {
+  INIT_TORCH, // weight and bias U(+-gain / sqrt(fan_in)), PyTorch's default at gain 1
+  INIT_XAVIER // weight U(+-gain sqrt(6 / (fan_in + fan_out))), bias 0 [Glorot10 eq. 16]
+} init_scheme;
+typedef struct layer_init {
+  elbo_init weight, bias;
+} layer_init;
+layer_init scheme_init(int scheme, double gain, int64_t fan_in, int64_t fan_out); // gain 0: zeros
 
 // `gain` multiplies PyTorch's default initialisation U(+-1/sqrt(fan_in)) of the weight; 0: zeros. The bias is drawn likewise (gain 0:
 // zeros).
 // (...,I) -> (...,out)
 elbo_tensor *linear_layer(elbo_tensor *x, const char *name, int64_t out, double gain);
+elbo_tensor *linear_layer_from(elbo_tensor *x, const char *name, int64_t out, const layer_init *init);
+// The same without a bias, at gain 1
+elbo_tensor *linear_layer_unbiased(elbo_tensor *x, const char *name, int64_t out);
+elbo_tensor *linear_layer_unbiased_from(elbo_tensor *x, const char *name, int64_t out, const layer_init *init);
 // (B,H,W,I) -> (B,OH,OW,out), the same padding on every side
 elbo_tensor *conv_layer(elbo_tensor *x, const char *name, int64_t out, int kernel, int stride, int pad, double gain);
+// The same with `pad` at top, left, bottom, right
+elbo_tensor *conv_layer_padded(elbo_tensor *x, const char *name, int64_t out, int kernel, int stride, const int pad[4], double gain);
+elbo_tensor *conv_layer_from(elbo_tensor *x, const char *name, int64_t out, int kernel, int stride, const int pad[4],
+                             const layer_init *init);
 // 4x4 with stride 2 and padding 1: doubles height and width
 elbo_tensor *conv_transpose_layer(elbo_tensor *x, const char *name, int64_t out, double gain);
 // Group norm with weight and bias; `groups` is lowered to the largest divisor of the channels; 0 groups: x itself.
 elbo_tensor *norm_layer(elbo_tensor *x, const char *name, int groups);
-
-typedef struct block_config {
-  int64_t out;            // channels; 0: as many as come in
-  int kernel;             // 3, or 1 for vectors as (B,1,1,C)
-  int groups;             // of the norms; 0: no norm
-  int activation;         // activation_kind
-  double dropout;         // before the second convolution; 0 when not training
-  double gain;            // of the last convolution
-  elbo_tensor *embedding; // (B,E) or NULL: projected and added after the first convolution
-} block_config;
-
-// norm, activation, convolution, (+ projected embedding), norm, activation, dropout, convolution; + x, through a 1x1 when widths differ
-elbo_tensor *residual_block(elbo_tensor *x, const char *name, const block_config *c);
-// Self-attention over the positions of (B,H,W,C), one head a `head_dim` channels (0: one head), with its residual
-elbo_tensor *attention_block(elbo_tensor *x, const char *name, int groups, int head_dim);
+// The same with an eps of the caller's
+elbo_tensor *norm_layer_eps(elbo_tensor *x, const char *name, int groups, double eps);
+// Over the last axis, with weight and bias
+elbo_tensor *layer_norm_layer(elbo_tensor *x, const char *name, double eps);
+// int32 (...) -> (...,width), from a table of `rows` rows drawn from N(0,1)
+elbo_tensor *embedding_layer(elbo_tensor *index, const char *name, int64_t rows, int64_t width);
 
 // (B,F) repeated: (B,...) -> (B*times,...), row b*times + i is row b of x
 elbo_tensor *repeat_rows(elbo_tensor *x, int64_t times);

@@ -8,15 +8,15 @@
 #define HALF_LOG_2PI 0.91893853320467274178
 
 int likelihood_variance(int kind, int variance) {
-  if (variance != VARIANCE_AUTO) return variance;
-  if (kind == LIKELIHOOD_LAPLACE) return VARIANCE_LEARNED;
-  if (kind == LIKELIHOOD_DISCRETIZED_LOGISTIC) return VARIANCE_PIXEL;
-  return VARIANCE_FIXED;
+  if (variance != WIDTH_AUTO) return variance;
+  if (kind == LIKELIHOOD_LAPLACE) return WIDTH_LEARNED;
+  if (kind == LIKELIHOOD_DISCRETIZED_LOGISTIC) return WIDTH_PIXEL;
+  return WIDTH_FIXED;
 }
 
 bool likelihood_valid(int kind, int variance) {
-  if (variance == VARIANCE_AUTO) return true;
-  if (variance == VARIANCE_OPTIMAL) return kind == LIKELIHOOD_GAUSSIAN;
+  if (variance == WIDTH_AUTO) return true;
+  if (variance == WIDTH_OPTIMAL) return kind == LIKELIHOOD_GAUSSIAN;
   return kind == LIKELIHOOD_GAUSSIAN || kind == LIKELIHOOD_LAPLACE || kind == LIKELIHOOD_DISCRETIZED_LOGISTIC;
 }
 
@@ -27,7 +27,7 @@ int64_t likelihood_width(const likelihood *l) {
   case LIKELIHOOD_CONTINUOUS_BERNOULLI: return c;
   case LIKELIHOOD_GAUSSIAN:
   case LIKELIHOOD_LAPLACE:
-  case LIKELIHOOD_DISCRETIZED_LOGISTIC: return likelihood_variance(l->kind, l->variance) == VARIANCE_PIXEL ? 2 * c : c;
+  case LIKELIHOOD_DISCRETIZED_LOGISTIC: return likelihood_variance(l->kind, l->variance) == WIDTH_PIXEL ? 2 * c : c;
   case LIKELIHOOD_LOGISTIC_MIXTURE: return l->mixtures * (1 + 2 * c + c * (c - 1) / 2);
   case LIKELIHOOD_CATEGORICAL: return 256 * c;
   }
@@ -54,12 +54,12 @@ static elbo_tensor *log_width(const likelihood *l, elbo_tensor *p) {
   elbo_graph *g = elbo_tensor_graph(p);
   int axis = elbo_tensor_rank(p) - 1;
   switch (likelihood_variance(l->kind, l->variance)) {
-  case VARIANCE_FIXED: return elbo_constant(g, log(l->sigma));
-  case VARIANCE_LEARNED: {
+  case WIDTH_FIXED: return elbo_constant(g, log(l->sigma));
+  case WIDTH_LEARNED: {
     elbo_init at = {ELBO_INIT_KIND_CONSTANT, log(l->sigma), 0};
     return elbo_clamp(elbo_parameter(g, "log_sigma", 1, (int64_t[]){1}, ELBO_PARAM_TRAINED, at), -7, 7);
   }
-  case VARIANCE_OPTIMAL: {
+  case WIDTH_OPTIMAL: {
     elbo_init at = {ELBO_INIT_KIND_CONSTANT, log(l->sigma), 0};
     return elbo_parameter(g, "log_sigma", 1, (int64_t[]){1}, ELBO_PARAM_STATE, at);
   }
@@ -104,7 +104,7 @@ elbo_tensor *likelihood_log_prob(const likelihood *l, elbo_tensor *p, elbo_tenso
   case LIKELIHOOD_CONTINUOUS_BERNOULLI:
     return elbo_sum_per_example(elbo_add(elbo_sub(elbo_mul(x, p), elbo_softplus(p)), continuous_bernoulli_normaliser(p)));
   case LIKELIHOOD_GAUSSIAN:
-    if (l->variance == VARIANCE_OPTIMAL) return optimal_log_prob(l, p, x, weight);
+    if (l->variance == WIDTH_OPTIMAL) return optimal_log_prob(l, p, x, weight);
     return elbo_sum_per_example(gaussian_log_density(x, location(l, p), log_width(l, p)));
   case LIKELIHOOD_LAPLACE: {
     elbo_tensor *w = log_width(l, p), *d = elbo_abs(elbo_sub(x, location(l, p)));

@@ -21,13 +21,13 @@ typedef enum likelihood_kind {
 
 // Where the width of Gaussian, Laplace and discretised logistic comes from.
 typedef enum variance_kind {
-  VARIANCE_AUTO,    // gaussian: fixed; laplace: learned; discretized_logistic: pixel
-  VARIANCE_FIXED,   // `sigma`
-  VARIANCE_LEARNED, // one number, a parameter
-  VARIANCE_PIXEL,   // a decoder output per number of x
-  VARIANCE_OPTIMAL  // gaussian: the batch's mean squared error while training [Rybkin21], a frozen width afterwards
+  WIDTH_AUTO,    // gaussian: fixed; laplace: learned; discretized_logistic: pixel
+  WIDTH_FIXED,   // `sigma`
+  WIDTH_LEARNED, // one number, a parameter
+  WIDTH_PIXEL,   // a decoder output per number of x
+  WIDTH_OPTIMAL  // gaussian: the batch's mean squared error while training [Rybkin21], a frozen width afterwards
 } variance_kind;
-#define VARIANCE_NAMES "auto|fixed|learned|pixel|optimal"
+#define WIDTH_NAMES "auto|fixed|learned|pixel|optimal"
 
 typedef struct likelihood {
   int kind, variance;
@@ -37,7 +37,7 @@ typedef struct likelihood {
   bool training;    // optimal: measure and update the running sigma
 } likelihood;
 
-// Makes VARIANCE_AUTO definite.
+// Makes WIDTH_AUTO definite.
 int likelihood_variance(int kind, int variance);
 // Whether the pair makes sense ("bernoulli" has no variance).
 bool likelihood_valid(int kind, int variance);

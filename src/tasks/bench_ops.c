@@ -131,7 +131,7 @@ static elbo_tensor *build_dropout(elbo_graph *g, const void *arg) { return (void
 // log p(x|z) as training raises it; x is "target".
 static elbo_tensor *build_likelihood(elbo_graph *g, const void *arg) {
   likelihood l = {.kind = *(const int *)arg, .sigma = 1, .mixtures = 5, .channels = 3};
-  l.variance = likelihood_variance(l.kind, VARIANCE_AUTO);
+  l.variance = likelihood_variance(l.kind, WIDTH_AUTO);
   return likelihood_log_prob(&l, image(g, "x", (int)likelihood_width(&l)), image(g, "target", 3), NULL);
 }
 // z = mean + std noise, and log q(z) - log p(z) of it.

@@ -29,6 +29,7 @@ typedef struct report {
   text_buffer page;
   json_t *lines;         // of metrics.jsonl
   elbo_array *x, *label; // some examples of the split, in the model's range
+  elbo_array *condition; // their vectors, for a model that is conditioned on one
 } report;
 
 static void add_note(report *r, const char *what) {
@@ -126,7 +127,7 @@ static elbo_status add_samples(report *r) {
   elbo_sample_config config;
   elbo_array *x = NULL;
   elbo_sample_defaults(&config);
-  config.n = 80, config.seed = r->seed;
+  config.n = 80, config.seed = r->seed, config.condition = r->condition;
   elbo_status status = elbo_sample(r->model, &config, &x);
   if (status == ELBO_OK) status = add_grid(r, x, 16, "samples from the prior");
   elbo_array_destroy(&x);
@@ -141,14 +142,16 @@ static elbo_array example(const report *r, int64_t i, int64_t n) {
   return one;
 }
 
+// What the model is told of the examples; NULL: nothing.
+static const elbo_array *told_of(const report *r) { return r->condition ? r->condition : r->info.classes ? r->label : NULL; }
+
 static elbo_status add_reconstructions(report *r) {
   elbo_array *y = NULL, *both = NULL;
   int64_t n = r->x->dim[0] < 32 ? r->x->dim[0] : 32, columns = n < 16 ? n : 16;
   n -= n % columns;
-  elbo_array x = example(r, 0, n), label = {0};
-  bool conditional = r->info.classes && r->label;
-  if (conditional) label = *r->label, label.dim[0] = n;
-  TRY(elbo_reconstruct(r->model, &x, conditional ? &label : NULL, 0, r->seed, &y));
+  elbo_array x = example(r, 0, n), told = {0};
+  if (told_of(r)) told = *told_of(r), told.dim[0] = n;
+  TRY(elbo_reconstruct(r->model, &x, told_of(r) ? &told : NULL, 0, r->seed, &y));
   int64_t row = columns * (elbo_array_count(&x) / n), dim[4] = {2 * n, x.dim[1], x.dim[2], x.dim[3]};
   elbo_status status = elbo_array_create(r->ctx, ELBO_F32, 4, dim, &both);
   for (int64_t i = 0; status == ELBO_OK && i < n / columns; i++) {
@@ -175,7 +178,17 @@ static elbo_status add_walk(report *r) {
   else if (r->label && from == to)
     to = r->x->dim[0] - 1;
   elbo_array a = example(r, from, 1), b = example(r, to, 1);
-  elbo_status status = elbo_interpolate(r->model, &a, &b, label, 16, &x);
+  elbo_status status;
+  if (r->condition) { // from the one's vector to the other's
+    elbo_array *ends = NULL;
+    status = elbo_array_create(r->ctx, ELBO_F32, 2, (int64_t[]){2, r->condition->dim[1]}, &ends);
+    size_t row = (size_t)r->condition->dim[1] * sizeof(float);
+    for (int i = 0; status == ELBO_OK && i < 2; i++)
+      memcpy((char *)ends->data + (size_t)i * row, (const char *)r->condition->data + (size_t)(i ? to : from) * row, row);
+    if (status == ELBO_OK) status = elbo_interpolate_conditioned(r->model, &a, &b, ends, 16, &x);
+    elbo_array_destroy(&ends);
+  } else
+    status = elbo_interpolate(r->model, &a, &b, label, 16, &x);
   if (status == ELBO_OK) status = add_grid(r, x, 16, "a walk between two codes");
   elbo_array_destroy(&x);
   return status;
@@ -188,6 +201,7 @@ static elbo_status read_examples(report *r) {
   int64_t n = about.count[r->split] < SEEN ? about.count[r->split] : SEEN;
   if (!n) return fail(r->ctx, ELBO_ERROR_ARGUMENT, "the data hold no examples");
   TRY(elbo_dataset_read(r->data, r->split, 0, n, 1, r->seed, &r->x, about.classes ? &r->label : NULL));
+  if (r->info.condition_dim) TRY(elbo_dataset_read_condition(r->data, r->split, 0, n, 1, r->seed, &r->condition));
   if (r->x->dim[1] != r->info.height || r->x->dim[2] != r->info.width || r->x->dim[3] != r->info.channels)
     return fail(r->ctx, ELBO_ERROR_ARGUMENT, "examples are %lld x %lld x %lld, the model's are %d x %d x %d", (long long)r->x->dim[1],
                 (long long)r->x->dim[2], (long long)r->x->dim[3], r->info.height, r->info.width, r->info.channels);
@@ -267,7 +281,7 @@ static elbo_status add_latents(report *r) {
   }
   if (!n && r->x) {
     elbo_array *mean = NULL, *deviation = NULL;
-    TRY(elbo_encode(r->model, r->x, r->info.classes ? r->label : NULL, &mean, &deviation));
+    TRY(elbo_encode(r->model, r->x, told_of(r), &mean, &deviation));
     elbo_status status = array_new(r->ctx, (size_t)mean->dim[1], sizeof *kl, "the KL of every dimension", &memory);
     if (status == ELBO_OK) {
       kl = memory, n = mean->dim[1], from = "over the examples above, against N(0, 1)";
@@ -359,7 +373,7 @@ elbo_status elbo_report(elbo_ctx *ctx, const char *run, elbo_dataset *data, uint
 fail:
   json_decref(r.lines);
   free(text_take(&r.page));
-  elbo_array_destroy(&r.x), elbo_array_destroy(&r.label);
+  elbo_array_destroy(&r.x), elbo_array_destroy(&r.label), elbo_array_destroy(&r.condition);
   elbo_model_destroy(&r.model);
   elbo_dataset_destroy(&own);
   return status;

@@ -147,14 +147,14 @@ static elbo_status add_store(tensor_list *list, const char *prefix, const elbo_s
   return ELBO_OK;
 }
 
-static elbo_status add_moments(tensor_list *list, const trainer *t, const phase_state *p) {
-  for (int m = 0; m < optimizer_moments(p->optimizer); m++)
+static elbo_status add_moments(tensor_list *list, const trainer *t, const train_phase *phase, optimizer *o) {
+  for (int m = 0; m < optimizer_moments(o); m++)
     for (int i = 0; i < t->weights->n; i++) {
       const store_entry *e = &t->weights->entries[i];
-      int64_t packed = e->kind == ELBO_PARAM_TRAINED ? optimizer_packed_offset(p->optimizer, e->offset) : -1;
+      int64_t packed = e->kind == ELBO_PARAM_TRAINED ? optimizer_packed_offset(o, e->offset) : -1;
       if (packed < 0) continue;
-      const char *name = arena_printf(list->names, "optimizer/%s/%s/%s", p->def->name, optimizer_moment_name(p->optimizer, m), e->name);
-      TRY(add_tensor(list, name, ELBO_F32, e->shape.rank, e->shape.dim, optimizer_moment(p->optimizer, m) + packed));
+      const char *name = arena_printf(list->names, "optimizer/%s/%s/%s", phase->name, optimizer_moment_name(o, m), e->name);
+      TRY(add_tensor(list, name, ELBO_F32, e->shape.rank, e->shape.dim, optimizer_moment(o, m) + packed));
     }
   return ELBO_OK;
 }
@@ -163,7 +163,8 @@ static elbo_status add_moments(tensor_list *list, const trainer *t, const phase_
 static elbo_status list_state(tensor_list *list, trainer *t, run_log *log) {
   TRY(add_store(list, "raw", t->weights, true));
   if (t->averages) TRY(add_store(list, "ema", t->averages, false));
-  for (int i = 0; i < t->n_phases; i++) TRY(add_moments(list, t, &t->phases[i]));
+  for (int i = 0; i < t->n_phases; i++)
+    for (int k = 0; k < t->phases[i].groups.n; k++) TRY(add_moments(list, t, t->phases[i].def, t->phases[i].groups.at[k].optimizer));
   TRY(add_tensor(list, "log/sums", ELBO_F64, 1, &t->n_numbers, log->sum));
   TRY(add_tensor(list, "log/steps", ELBO_I64, 0, NULL, &log->steps));
   return add_tensor(list, "log/last_loss", ELBO_F64, 0, NULL, &log->last_loss);
@@ -173,7 +174,7 @@ static json_t *state_json(const trainer *t, const run_log *log, const run_record
   json_t *phases = json_array();
   for (int i = 0; i < t->n_phases; i++)
     json_array_append_new(
-        phases, json_pack("{s:s, s:I}", "name", t->phases[i].def->name, "updates", (json_int_t)optimizer_updates(t->phases[i].optimizer)));
+        phases, json_pack("{s:s, s:I}", "name", t->phases[i].def->name, "updates", (json_int_t)groups_updates(&t->phases[i].groups)));
   json_t *best = json_null();
   if (record->best_step >= 0)
     best = json_pack("{s:I, s:o}", "step", (json_int_t)record->best_step, "score", json_number(record->best_score));
@@ -353,7 +354,7 @@ static elbo_status read_phases(elbo_ctx *ctx, const char *directory, const json_
       return fail(ctx, ELBO_ERROR_FORMAT, "%s: training phase %d is not '%s'", directory, i, t->phases[i].def->name);
     int64_t updates;
     TRY(get_integer(ctx, directory, phase, "updates", 0, &updates));
-    optimizer_set_updates(t->phases[i].optimizer, updates);
+    groups_set_updates(&t->phases[i].groups, updates);
   }
   return ELBO_OK;
 }

@@ -83,31 +83,37 @@ static elbo_status list_trained(trainer *t, const train_phase *def, trained_list
   return elbo_gradient(def->loss, (int)list->n, list->wrt, list->gradient);
 }
 
-// Parameters that the loss does not depend on are left alone, weight decay included. The padding between parameters belongs to the
-// range before it: it is zero and stays so.
-static elbo_status make_optimizer(trainer *t, phase_state *p, const trained_list *list) {
+// Parameters that the loss does not depend on are left alone, weight decay included.
+static elbo_status make_groups(trainer *t, phase_state *p, const trained_list *list) {
   void *memory;
-  TRY(array_new(t->ctx, (size_t)list->n, sizeof(flat_range), "a phase's ranges", &memory));
-  flat_range *ranges = memory;
+  TRY(array_new(t->ctx, (size_t)list->n, sizeof(store_entry *), "a phase's parameters", &memory));
+  const store_entry **entries = memory;
   int64_t n = 0;
-  for (int64_t k = 0; k < list->n; k++) {
-    if (!list->gradient[k]) continue;
-    int64_t begin = list->entry[k]->offset, end = begin + (list->entry[k]->count + 15) / 16 * 16;
-    if (n && ranges[n - 1].end == begin)
-      ranges[n - 1].end = end;
-    else
-      ranges[n++] = (flat_range){begin, end};
-  }
+  for (int64_t k = 0; k < list->n; k++)
+    if (list->gradient[k]) entries[n++] = list->entry[k];
   elbo_status status =
-      n ? optimizer_create(t->ctx, &p->config, n, ranges, &p->optimizer)
+      n ? parameter_groups_create(t->ctx, t->config, &p->config, n, entries, &p->groups)
         : fail(t->ctx, ELBO_ERROR_ARGUMENT, "phase %s: its loss depends on none of the parameters that it trains", p->def->name);
-  free(ranges);
+  free(entries);
   return status;
+}
+
+// A group that nothing belongs to is a slip of the pen.
+static elbo_status check_groups(trainer *t) {
+  for (int of = 0; of < (int)t->config->groups.count; of++) {
+    bool met = false;
+    for (int i = 0; i < t->n_phases; i++)
+      for (int k = 0; k < t->phases[i].groups.n; k++) met = met || t->phases[i].groups.at[k].of == of;
+    if (!met)
+      return fail(t->ctx, ELBO_ERROR_ARGUMENT, "train.groups.%s: no trained parameter's name begins so (the first is '%s')",
+                  t->config->groups.name[of], t->weights->n ? t->weights->entries[0].name : "");
+  }
+  return ELBO_OK;
 }
 
 static elbo_status make_plan(trainer *t, phase_state *p, const trained_list *list) {
   const train_phase *def = p->def;
-  size_t most = (size_t)(2 + def->n_metrics + list->n);
+  size_t most = (size_t)(3 + def->n_metrics + list->n);
   void *memory;
   TRY(array_new(t->ctx, most, sizeof(elbo_tensor *), "a phase's outputs", &memory));
   elbo_tensor **outputs = memory;
@@ -116,6 +122,7 @@ static elbo_status make_plan(trainer *t, phase_state *p, const trained_list *lis
   int n = 0;
   outputs[n++] = def->loss;
   if (def->enable) outputs[n++] = def->enable;
+  if (def->observed) outputs[n++] = def->observed;
   for (int i = 0; i < def->n_metrics; i++) outputs[n++] = def->metrics[i].value;
   int first_gradient = n;
   for (int64_t k = 0; status == ELBO_OK && k < list->n; k++)
@@ -146,7 +153,7 @@ static elbo_status make_phase(trainer *t, phase_state *p) {
   p->config = def->optimizer ? *def->optimizer : train_optimizer(t->config);
   trained_list list = {0};
   elbo_status status = list_trained(t, def, &list);
-  if (status == ELBO_OK) status = make_optimizer(t, p, &list);
+  if (status == ELBO_OK) status = make_groups(t, p, &list);
   if (status == ELBO_OK) status = make_plan(t, p, &list);
   free(list.wrt);
   free(list.gradient);
@@ -218,6 +225,7 @@ static elbo_status build_trainer(trainer *t, elbo_store *weights) {
     t->phases[i].def = &t->task->phases[i];
     TRY(make_phase(t, &t->phases[i]));
   }
+  TRY(check_groups(t));
   if (t->config->accumulate > 1 && t->n_phases > 1) {
     TRY(array_new(t->ctx, (size_t)t->config->accumulate, sizeof(data_batch), "staged batches", &memory));
     t->staged = memory;
@@ -248,7 +256,7 @@ void trainer_destroy(trainer **address) {
   step_batches_destroy(t);
   for (int i = 0; i < t->n_phases; i++) {
     if (t->phases[i].plan) elbo_plan_destroy(&t->phases[i].plan);
-    optimizer_destroy(&t->phases[i].optimizer);
+    parameter_groups_destroy(&t->phases[i].groups);
     free(t->phases[i].inputs);
   }
   free(t->phases);
@@ -296,6 +304,7 @@ static double gather_values(trainer *t, phase_state *p, double share) {
   int output = 0;
   v->at[0] += share * (double)*(const float *)elbo_plan_output(p->plan, output++);
   double enable = def->enable ? share * (double)*(const float *)elbo_plan_output(p->plan, output++) : share;
+  if (def->observed) output++;
   for (int i = 0; i < def->n_metrics; i++) {
     const float *from = elbo_plan_output(p->plan, output++);
     v++;
@@ -318,14 +327,18 @@ static elbo_status run_part(trainer *t, phase_state *p, int64_t part, double *en
     return not_finite(t, p, batch, "loss", loss);
   }
   *enable += gather_values(t, p, 1.0 / (double)parts);
-  double norm = optimizer_norm(p->optimizer, t->micro ? t->micro : t->gradient, 1.0);
+  double norm = groups_norm(&p->groups, t->micro ? t->micro : t->gradient, 1.0);
   if (!isfinite(norm)) {
     *finite = false;
     return not_finite(t, p, batch, "gradient norm", norm);
   }
+  if (p->def->observed && t->task->observe) {
+    train_rows rows = rows_of_batch(t, batch);
+    t->task->observe(t->task->user, &rows, elbo_plan_output(p->plan, p->def->enable ? 2 : 1));
+  }
   if (t->micro) {
-    optimizer_accumulate(p->optimizer, t->gradient, t->micro, part == 0);
-    if (part + 1 == parts) norm = optimizer_norm(p->optimizer, t->gradient, 1.0 / (double)parts);
+    groups_accumulate(&p->groups, t->gradient, t->micro, part == 0);
+    if (part + 1 == parts) norm = groups_norm(&p->groups, t->gradient, 1.0 / (double)parts);
   }
   t->values[p->first_value + p->def->n_metrics + 2].at[0] = norm;
   return ELBO_OK;
@@ -345,9 +358,9 @@ static elbo_status run_phase(trainer *t, phase_state *p, bool *finite) {
   t->values[p->first_value + p->def->n_metrics + 1].at[0] = rate;
   if (!*finite || !(enable > 0.5)) return ELBO_OK;
   double norm = t->values[p->first_value + p->def->n_metrics + 2].at[0];
-  double decay = ema_decay_at(t->config, optimizer_updates(p->optimizer));
-  optimizer_apply(p->optimizer, rate, 1.0 / (double)parts, norm, t->weights->data[ELBO_PARAM_TRAINED], t->gradient,
-                  t->averages ? t->averages->data[ELBO_PARAM_TRAINED] : NULL, decay);
+  double decay = ema_decay_at(t->config, groups_updates(&p->groups));
+  groups_apply(&p->groups, t->config, t->step, 1.0 / (double)parts, norm, t->weights->data[ELBO_PARAM_TRAINED], t->gradient,
+               t->averages ? t->averages->data[ELBO_PARAM_TRAINED] : NULL, decay);
   elbo_store_touch(t->weights);
   if (t->averages) {
     average_states(t, decay);
@@ -394,7 +407,7 @@ void trainer_get_cost(const trainer *t, elbo_train_cost *out) {
     out->flops_per_step += info.flops * t->config->accumulate;
     out->arena_bytes += info.arena_bytes;
     out->library_bytes += info.packed_bytes;
-    out->optimizer_bytes += optimizer_bytes(t->phases[i].optimizer);
+    out->optimizer_bytes += groups_bytes(&t->phases[i].groups);
   }
   if (t->source && t->source->bytes) out->loader_bytes = t->source->bytes(t->source->user);
   out->planned_bytes = out->arena_bytes + out->weight_bytes + out->optimizer_bytes + out->library_bytes + out->loader_bytes;

@@ -55,6 +55,22 @@ static elbo_status unknown_input(trainer *t, const phase_state *p, const phase_i
               p->def->name, input->name, fields);
 }
 
+train_rows rows_of_batch(trainer *t, const data_batch *batch) {
+  const batch_field *index = find_field(batch, "sample_index"), *weight = find_field(batch, "weight");
+  return (train_rows){.step = t->step,
+                      .steps = t->config->steps,
+                      .n = batch->n_fields && batch->field[0].rank ? batch->field[0].dim[0] : 0,
+                      .sample_index = index && index->dtype == ELBO_I64 ? index->data : NULL,
+                      .weight = weight && weight->dtype == ELBO_F32 ? weight->data : NULL,
+                      .weights = t->weights};
+}
+
+static bool fill_from_task(trainer *t, const phase_input *input, const data_batch *batch) {
+  train_rows rows = rows_of_batch(t, batch);
+  if (!t->task->fill || input->dtype != ELBO_F32 || input->shape.rank < 1 || rows.n < 1 || input->shape.dim[0] != rows.n) return false;
+  return t->task->fill(t->task->user, &rows, input->name, shape_count(&input->shape) / rows.n, input->memory);
+}
+
 static elbo_status resolve(trainer *t, const phase_state *p, phase_input *input, const data_batch *batch) {
   float value;
   if (find_field(batch, input->name))
@@ -64,6 +80,8 @@ static elbo_status resolve(trainer *t, const phase_state *p, phase_input *input,
   else if (input->dtype == ELBO_F32 && shape_count(&input->shape) == 1 && t->task->schedule &&
            t->task->schedule(t->task->user, t->step, t->config->steps, input->name, &value))
     input->source = INPUT_FROM_SCHEDULE;
+  else if (fill_from_task(t, input, batch))
+    input->source = INPUT_FROM_TASK;
   else
     return unknown_input(t, p, input, batch);
   return ELBO_OK;
@@ -80,6 +98,9 @@ elbo_status phase_inputs_fill(trainer *t, phase_state *p, const data_batch *batc
       TRY(fill_from_field(t, p, input, field));
       break;
     }
+    case INPUT_FROM_TASK:
+      if (!fill_from_task(t, input, batch)) return unknown_input(t, p, input, batch);
+      break;
     case INPUT_FROM_SEED: memcpy(input->memory, &t->config->seed, sizeof(int64_t)); break;
     default:
       if (!t->task->schedule(t->task->user, t->step, t->config->steps, input->name, input->memory))

@@ -24,9 +24,19 @@ typedef struct train_phase {
   const char *prefix;                // trains the TRAINED parameters whose names begin so; "": all
   const optimizer_config *optimizer; // borrowed; NULL: the train section's (train_optimizer)
   elbo_tensor *enable;               // scalar: the update is applied when above 0.5; NULL: always
+  elbo_tensor *observed;             // (B) handed to train_task.observe after every run; NULL: nothing
   int n_metrics;
   const train_metric *metrics;
 } train_phase;
+
+// The examples of one run of a phase.
+typedef struct train_rows {
+  int64_t step, steps;         // 0-based, of so many
+  int64_t n;                   // examples, padding included
+  const int64_t *sample_index; // (n) position in the training stream; NULL where the data do not say
+  const float *weight;         // (n) 0: padding; NULL likewise
+  elbo_store *weights;
+} train_rows;
 
 typedef struct train_task {
   void *user;
@@ -37,6 +47,11 @@ typedef struct train_task {
   elbo_status (*initialize)(void *user, elbo_store *weights);
   // Fills scalar input `input` of a graph for `step` (0-based): "beta", "capacity". false: not known (an error that names it).
   bool (*schedule)(void *user, int64_t step, int64_t steps, const char *input, float *value);
+  // Fills float32 input `input` (n,...) of a graph, `count` numbers a row, for these examples: times, weights of the loss. What it gives
+  // must be a function of sample_index, step and the state parameters of the store alone. false: not known. May be NULL.
+  bool (*fill)(void *user, const train_rows *rows, const char *input, int64_t count, float *values);
+  // Receives phase->observed of these examples; may change state parameters of the store (a history of losses). May be NULL.
+  void (*observe)(void *user, const train_rows *rows, const float *values);
   // Called with every logging interval's averages (values[i] has counts[i] numbers); may log warnings (posterior collapse).
   void (*watch)(void *user, elbo_ctx *ctx, int64_t step, int n, const char *const *names, const int *counts, const double *const *values);
   // Validation score of the given weights, lower is better (negative ELBO per example); called before each checkpoint (and every

@@ -1,6 +1,17 @@
 #include "train/train_config.h"
 
 #include <math.h>
+#include <string.h>
+
+static const config_field group_fields[] = {
+    CONFIG_ENUM(group_config, optimizer, "same", "same|sgd|adam|adamw|rmsprop", "update rule; same: train.optimizer"),
+    CONFIG_FLOAT(group_config, learning_rate, -1, 100, "-1", "", "peak learning rate, 0: frozen; -1: train.learning_rate"),
+    CONFIG_FLOAT(group_config, beta1, -1, 0.9999999, "-1", "", "-1: train.beta1"),
+    CONFIG_FLOAT(group_config, beta2, -1, 0.9999999, "-1", "", "-1: train.beta2"),
+    CONFIG_FLOAT(group_config, epsilon, -1, 1, "-1", "", "-1: train.epsilon"),
+    CONFIG_FLOAT(group_config, weight_decay, -1, 10, "-1", "", "-1: train.weight_decay"),
+};
+static const config_table group_table = CONFIG_TABLE("group", group_config, group_fields, "an optimiser of its own");
 
 static const config_field train_fields[] = {
     CONFIG_INT(train_config, steps, 1, 1e12, "3000", "steps", "optimiser updates"),
@@ -29,6 +40,10 @@ static const config_field train_fields[] = {
     CONFIG_INT(train_config, seed, 0, 9e15, "0", "", "of initial weights, order of the data and every random draw"),
     CONFIG_BYTES(train_config, memory_limit, "0", "for the intermediate tensors of a step: activations are recomputed to keep it; 0: none"),
     CONFIG_BOOL(train_config, stop_on_nan, "true", "a loss or gradient that is not finite ends the run; false: that update is skipped"),
+    CONFIG_MAP(
+        train_config, groups, &group_table,
+        "an optimiser of its own for the parameters whose names begin so, as in {encoder: {learning_rate: 1e-4}, decoder.fc: {...}}; the "
+        "longest beginning counts"),
 };
 const config_table train_table = CONFIG_TABLE("train", train_config, train_fields, "how it is trained");
 
@@ -50,6 +65,29 @@ int64_t train_micro_batch(const train_config *c) { return c->batch_size / c->acc
 
 optimizer_config train_optimizer(const train_config *c) {
   return (optimizer_config){c->optimizer, c->learning_rate, c->beta1, c->beta2, c->epsilon, c->weight_decay, c->clip_norm};
+}
+
+int train_group_of(const train_config *c, const char *parameter) {
+  int best = -1;
+  size_t longest = 0;
+  for (int64_t i = 0; i < c->groups.count; i++) {
+    size_t n = strlen(c->groups.name[i]);
+    bool whole = strncmp(parameter, c->groups.name[i], n) == 0 && (parameter[n] == 0 || parameter[n] == '.');
+    if (whole && (best < 0 || n > longest)) best = (int)i, longest = n;
+  }
+  return best;
+}
+
+optimizer_config train_group_optimizer(const train_config *c, int i, const optimizer_config *phase) {
+  const group_config *g = (const group_config *)c->groups.at + i;
+  optimizer_config own = *phase;
+  if (g->optimizer) own.kind = g->optimizer - 1;
+  if (g->learning_rate >= 0) own.learning_rate = g->learning_rate;
+  if (g->beta1 >= 0) own.beta1 = g->beta1;
+  if (g->beta2 >= 0) own.beta2 = g->beta2;
+  if (g->epsilon >= 0) own.epsilon = g->epsilon;
+  if (g->weight_decay >= 0) own.weight_decay = g->weight_decay;
+  return own;
 }
 
 // warm-up: peak (step + 1) / warmup. After it, with t in [0, 1) the part of the remaining steps that is done:

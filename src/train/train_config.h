@@ -7,6 +7,12 @@
 
 enum { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE, SCHEDULE_STEP };
 
+// What a group of parameters has of its own; what it does not name is the section's.
+typedef struct group_config {
+  int optimizer;                                             // 0: the section's; else optimizer_kind + 1
+  double learning_rate, beta1, beta2, epsilon, weight_decay; // below 0: the section's
+} group_config;
+
 typedef struct train_config {
   int64_t steps;        // optimiser updates
   int64_t batch_size;   // examples of one update
@@ -29,6 +35,7 @@ typedef struct train_config {
   int64_t seed;
   int64_t memory_limit; // bytes of a step's intermediate tensors; 0: none
   bool stop_on_nan;     // false: such an update is skipped and counted
+  config_map groups;    // group_config by the beginning of parameter names
 } train_config;
 
 extern const config_table train_table;
@@ -39,6 +46,11 @@ elbo_status train_config_check(elbo_ctx *ctx, const train_config *config);
 int64_t train_micro_batch(const train_config *config);
 // The optimiser of the section, for phases that have none of their own.
 optimizer_config train_optimizer(const train_config *config);
+// The group that a parameter belongs to: the one whose name is the longest that it begins with ("encoder" of "encoder.fc.weight"); -1:
+// none.
+int train_group_of(const train_config *config, const char *parameter);
+// `phase` with what group i has of its own in place.
+optimizer_config train_group_optimizer(const train_config *config, int i, const optimizer_config *phase);
 // Learning rate of update `step` (0-based) for a group whose peak is `peak`.
 double learning_rate_at(const train_config *config, double peak, int64_t step);
 // EMA decay of an update that comes after `n` updates.

@@ -4,9 +4,10 @@
 
 #include "graph/store.h"
 #include "train/loop.h"
+#include "train/parameter_group.h"
 
 // One input of a phase's plan and where its values come from.
-typedef enum input_source { INPUT_UNRESOLVED, INPUT_FROM_BATCH, INPUT_FROM_SEED, INPUT_FROM_SCHEDULE } input_source;
+typedef enum input_source { INPUT_UNRESOLVED, INPUT_FROM_BATCH, INPUT_FROM_SEED, INPUT_FROM_SCHEDULE, INPUT_FROM_TASK } input_source;
 typedef struct phase_input {
   const char *name;
   elbo_dtype dtype;
@@ -18,9 +19,9 @@ typedef struct phase_input {
 
 typedef struct phase_state {
   const train_phase *def;
-  optimizer_config config;
-  optimizer *optimizer;
-  elbo_plan *plan; // outputs: loss, enable if there is one, metrics, gradients
+  optimizer_config config; // of parameters that are in no group of their own
+  parameter_groups groups;
+  elbo_plan *plan; // outputs: loss, enable and observed if there are such, metrics, gradients
   int n_inputs;
   phase_input *inputs;
   int first_value; // of its values: loss, metrics, learning_rate, grad_norm
@@ -64,6 +65,7 @@ struct trainer {
 // step_inputs.c: finds the inputs of a phase's plan and fills them.
 elbo_status phase_inputs_create(trainer *t, phase_state *p);
 elbo_status phase_inputs_fill(trainer *t, phase_state *p, const data_batch *batch);
+train_rows rows_of_batch(trainer *t, const data_batch *batch);
 // Micro-batch `part` of the present step for phase `phase`.
 elbo_status step_batch(trainer *t, int phase, int64_t part, const data_batch **out);
 void step_batches_destroy(trainer *t);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/config.h"
+#include "core/config_json.h"
 #include "core/number.h"
 
 typedef struct inner_config {
@@ -266,6 +267,151 @@ static void test_written_form(void **state) {
   assert_null(config_enum_name("a|bb|c", -1, name, sizeof name));
 }
 
+typedef struct list_config {
+  int64_t groups;
+  config_ints size, heads;
+  config_bools flags;
+  config_strings kinds;
+  config_int_lists depth;
+  int middle;
+} list_config;
+static const config_field list_fields[] = {
+    CONFIG_INT_OR_NULL(list_config, groups, 1, 64, "", "of a norm"),
+    CONFIG_INTS_AS(list_config, size, 1, 4096, "null", "pixels", CONFIG_SINGLE | CONFIG_NULL, "height and width"),
+    CONFIG_INTS_AS(list_config, heads, 1, 64, "8", "", CONFIG_SINGLE, "of each level"),
+    CONFIG_BOOLS_AS(list_config, flags, "false", CONFIG_SINGLE, "of each level"),
+    CONFIG_STRINGS(list_config, kinds, "[a, b]", "of each level"),
+    CONFIG_INT_LISTS_AS(list_config, depth, 0, 100, "1", "", CONFIG_SINGLE | CONFIG_NULL, "of each level and layer"),
+    CONFIG_ENUM(list_config, middle, "auto", "auto|null|block|true", "the block between"),
+};
+static const config_table list_table = CONFIG_TABLE("lists", list_config, list_fields, "");
+
+static elbo_status load_lists(const char *text, list_config *out) {
+  yaml_node *root;
+  TRY(yaml_parse(ctx, memory, "l.yaml", text, strlen(text), &root));
+  return config_load(ctx, memory, &list_table, root, "", out);
+}
+
+// Lists that may be single values, null, and lists of lists: read, written as YAML and as JSON, read again.
+static void test_lists(void **state) {
+  (void)state;
+  static const char *const texts[][2] = {
+      {"{}", "groups: null\nsize: null\nheads: 8\nflags: false\nkinds: [a, b]\ndepth: 1\nmiddle: auto\n"},
+      {"{groups: 4, size: 32, heads: [1, 2], flags: [true, false], kinds: [\"a b\", null], depth: [1, [2, 3], [4]], middle: null}",
+       "groups: 4\nsize: 32\nheads: [1, 2]\nflags: [true, false]\nkinds: [\"a b\", \"\"]\ndepth: [1, [2, 3], 4]\nmiddle: null\n"},
+      {"{size: [32, 16], heads: [5], flags: [true], kinds: [], depth: [[2, 3]], middle: true}",
+       "groups: null\nsize: [32, 16]\nheads: 5\nflags: true\nkinds: []\ndepth: [[2, 3]]\nmiddle: true\n"},
+      {"{groups: ~, size: , depth: null, middle: ~}",
+       "groups: null\nsize: null\nheads: 8\nflags: false\nkinds: [a, b]\ndepth: null\nmiddle: null\n"},
+  };
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+    list_config c;
+    assert_ok(ctx, load_lists(texts[i][0], &c));
+    for (int way = 0; way < 2; way++) { // what was written as YAML, then as JSON, is the same struct
+      text_buffer t = {0};
+      config_write(&list_table, &c, 0, false, &t);
+      char *text = text_take(&t);
+      assert_string_equal(text, texts[i][1]);
+      json_t *json = config_json(&list_table, &c);
+      char *dumped = json_dumps(json, 0);
+      assert_ok(ctx, load_lists(way ? dumped : text, &c));
+      free(text);
+      free(dumped);
+      json_decref(json);
+    }
+  }
+  list_config c;
+  assert_ok(ctx, load_lists("{middle: true, size: 3}", &c));
+  json_t *json = config_json(&list_table, &c);
+  assert_true(json_is_null(json_object_get(json, "groups")) && json_is_true(json_object_get(json, "middle")) &&
+              json_is_integer(json_object_get(json, "size")));
+  json_decref(json);
+  static const char *const bad[][2] = {
+      {"heads: null", "l.yaml:1: heads: has no value; expected a whole number or a list of them, from 1 to 64"},
+      {"heads: x", "l.yaml:1: heads: 'x'; expected a whole number from 1 to 64"},
+      {"groups: 0", "groups: '0'; expected a whole number from 1 to 64, or null"},
+      {"size: {a: 1}", "size: is a map; expected a whole number or a list of them, from 1 to 4096, or null"},
+      {"flags: [yes]", "flags[0]: 'yes'; expected true or false"},
+      {"flags: 1", "flags: '1'; expected true or false"},
+      {"kinds: a", "kinds: 'a'; expected a list of texts"},
+      {"kinds: [[a]]", "kinds[0]: is a list; expected text"},
+      {"depth: [1, [2, 101]]", "depth[1][1]: '101'; expected a whole number from 0 to 100"},
+      {"depth: [1, [[2]]]", "depth[1][0]: is a list; expected a whole number"},
+      {"middle: bloc", "middle: 'bloc'; did you mean 'block'? expected one of auto, null, block, true"},
+  };
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) assert_status(ctx, load_lists(bad[i][0], &c), ELBO_ERROR_ARGUMENT, bad[i][1]);
+  text_buffer t = {0};
+  config_markdown(&list_table, "m", &t);
+  char *text = text_take(&t);
+  assert_non_null(strstr(text, "| `m.heads` | single or list of whole numbers | `8` | 1 to 64 | of each level |\n"));
+  assert_non_null(strstr(text, "| `m.groups` | whole number, or null | `null` | 1 to 64 | of a norm |\n"));
+  free(text);
+}
+
+// Structs by names of the user's choosing.
+typedef struct map_config {
+  int64_t n;
+  config_map parts;
+} map_config;
+static const config_field map_fields[] = {
+    CONFIG_INT(map_config, n, 0, 9, "1", "", ""),
+    CONFIG_MAP(map_config, parts, &inner_table, "what each part has"),
+};
+static const config_table map_table = CONFIG_TABLE("m", map_config, map_fields, "");
+
+static elbo_status load_map(const char *text, map_config *out) {
+  yaml_node *root;
+  TRY(yaml_parse(ctx, memory, "m.yaml", text, strlen(text), &root));
+  return config_load(ctx, memory, &map_table, root, "", out);
+}
+
+static void test_maps(void **state) {
+  (void)state;
+  static const char *const texts[][2] = {
+      {"{}", "n: 1\nparts: {}\n"},
+      {"{parts: }", "n: 1\nparts: {}\n"},
+      {"{parts: {up.x: {dim: 5}, \"a b\": , two: {label: t}}}",
+       "n: 1\nparts:\n  up.x:\n    dim: 5\n    label: \"\"\n  \"a b\":\n    dim: 20\n    label: \"\"\n  two:\n    dim: 20\n    label: t\n"},
+  };
+  map_config c;
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+    assert_ok(ctx, load_map(texts[i][0], &c));
+    for (int way = 0; way < 2; way++) { // what was written as YAML, then as JSON, is the same struct
+      text_buffer t = {0};
+      config_write(&map_table, &c, 0, false, &t);
+      char *text = text_take(&t);
+      assert_string_equal(text, texts[i][1]);
+      json_t *json = config_json(&map_table, &c);
+      char *dumped = json_dumps(json, 0);
+      assert_ok(ctx, load_map(way ? dumped : text, &c));
+      free(text);
+      free(dumped);
+      json_decref(json);
+    }
+  }
+  assert_int_equal(c.parts.count, 3);
+  assert_string_equal(c.parts.name[1], "a b");
+  assert_int_equal(((inner_config *)c.parts.at)[0].dim, 5);
+  static const char *const bad[][2] = {
+      {"parts: [a]", "m.yaml:1: parts: is a list; expected a map from names to maps of keys"},
+      {"parts: 3", "parts: '3'; expected a map from names to maps of keys"},
+      {"parts: {up: 3}", "parts.up: is a single value; expected a map of keys"},
+      {"parts: {up: {dmi: 3}}", "parts.up.dmi: unknown key; did you mean 'dim'?"},
+      {"parts: {up: {dim: 0}}", "parts.up.dim: '0'; expected a whole number from 1 to 4096"},
+  };
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) assert_status(ctx, load_map(bad[i][0], &c), ELBO_ERROR_ARGUMENT, bad[i][1]);
+  yaml_node *root;
+  assert_ok(ctx, yaml_parse(ctx, memory, "m.yaml", "{n: 2}", 6, &root));
+  assert_ok(ctx, yaml_override(ctx, memory, root, "parts.up.dim=7"));
+  assert_ok(ctx, config_load(ctx, memory, &map_table, root, "", &c));
+  assert_int_equal(((inner_config *)c.parts.at)[0].dim, 7);
+  text_buffer t = {0};
+  config_markdown(&map_table, "m", &t);
+  char *text = text_take(&t);
+  assert_non_null(strstr(text, "| `m.parts` | map | `{}` | names | what each part has |\n| `m.parts.NAME.dim` |"));
+  free(text);
+}
+
 static void test_numbers(void **state) {
   (void)state;
   double x;
@@ -299,8 +445,9 @@ static void test_numbers(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_values), cmocka_unit_test(test_mistakes),     cmocka_unit_test(test_overrides_and_options),
-      cmocka_unit_test(test_reload), cmocka_unit_test(test_written_form), cmocka_unit_test(test_numbers),
+      cmocka_unit_test(test_values),  cmocka_unit_test(test_mistakes),     cmocka_unit_test(test_overrides_and_options),
+      cmocka_unit_test(test_reload),  cmocka_unit_test(test_written_form), cmocka_unit_test(test_maps),
+      cmocka_unit_test(test_numbers), cmocka_unit_test(test_lists),
   };
   ctx = test_ctx(1);
   memory = arena_create(1 << 16);

@@ -120,7 +120,7 @@ static void test_kinds(void **state) {
     assert_ok(ctx, session_create(ctx, g, store, B, 5, outputs, &s));
     elbo_array *x = pictures(ctx, B, &spec.shape, 1, true);
     int32_t label[B] = {0, 1, 2, 3};
-    session_rows rows = {.x = x->data, .label = label, .seed = test_seed()};
+    session_rows rows = {.x = x->data, .condition = label, .seed = test_seed()};
     assert_ok(ctx, session_run(&s, &rows, 0, B));
     const float *kl = session_output(&s, 0), *log_q = session_output(&s, 1), *log_p = session_output(&s, 2);
     for (int b = 0; b < B; b++) {

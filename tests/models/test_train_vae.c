@@ -225,12 +225,48 @@ static void test_optimal_sigma(void **state) {
   elbo_ctx_destroy(&ctx);
 }
 
+// A decoder that is told a vector draws what it says: the ground's colour is in the attributes of the shapes, and grounds of samples follow
+// it.
+static void test_vector_condition(void **state) {
+  (void)state;
+  enum { N = 12, DIM = 21, GROUND = 14 }; // numbers GROUND to GROUND + 2: white, grey, black
+  static const char text[] = "model: {latent: {dim: 4}, encoder: {type: mlp, hidden: [32]}, condition: {type: vector},\n"
+                             "  decoder: {type: mlp, hidden: [64], likelihood: gaussian, variance: optimal}, prior: {type: learned}}\n"
+                             "objective: {beta: 20}\n" // the code keeps what the vector does not say
+                             "data: {path: 'shapes:size=16,train=2000,valid=50,test=50', condition: attributes}\n"
+                             "train: {steps: 300, batch_size: 64, checkpoint_every: 0, learning_rate: 3e-3, ema: 0.9}\n";
+  messages log;
+  elbo_ctx *ctx = listening(&log);
+  const char *recipe = test_path("vector.yaml");
+  test_write_file(recipe, text, sizeof text - 1);
+  train(ctx, recipe, test_path("vector"), 0, NULL);
+  elbo_model *m;
+  elbo_model_info info;
+  elbo_array *told, *x;
+  assert_ok(ctx, elbo_model_load(ctx, test_path("vector"), NULL, &m));
+  elbo_model_get_info(m, &info);
+  assert_int_equal(info.condition_dim, DIM);
+  assert_ok(ctx, elbo_array_create(ctx, ELBO_F32, 2, (int64_t[]){3, DIM}, &told));
+  for (int g = 0; g < 3; g++) { // a small red circle in the middle
+    float *at = (float *)told->data + g * DIM;
+    at[0] = at[6] = at[GROUND + g] = 1, at[GROUND + 5] = -0.85f;
+  }
+  elbo_sample_config sample;
+  elbo_sample_defaults(&sample);
+  sample.n = N;
+  assert_status(ctx, elbo_sample(m, &sample, &x), ELBO_ERROR_ARGUMENT, "(rows,21)");
+  sample.condition = told;
+  assert_ok(ctx, elbo_sample(m, &sample, &x));
+  for (int i = 0; i < N; i++) assert_near(((float *)x->data)[i * 16 * 16 * 3], 1 - 0.5 * (i % 3), 0.1);
+  elbo_array_destroy(&x), elbo_array_destroy(&told);
+  elbo_model_destroy(&m);
+  elbo_ctx_destroy(&ctx);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_digits),
-      cmocka_unit_test(test_protocol),
-      cmocka_unit_test(test_collapse),
-      cmocka_unit_test(test_optimal_sigma),
+      cmocka_unit_test(test_digits),   cmocka_unit_test(test_protocol),      cmocka_unit_test(test_vector_condition),
+      cmocka_unit_test(test_collapse), cmocka_unit_test(test_optimal_sigma),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

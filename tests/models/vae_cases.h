@@ -17,6 +17,7 @@ static inline vae_spec spec_of(elbo_ctx *ctx, arena *a, const char *text, int64_
   vae_spec spec = {.shape = {h, w, c}, .classes = classes, .bits = 8};
   assert_ok(ctx, yaml_parse(ctx, a, "test", text, strlen(text), &root));
   assert_ok(ctx, config_load(ctx, a, &model_table, root, "model", &spec.model));
+  assert_ok(ctx, vae_spec_fit_condition(ctx, &spec, spec.model.condition.dim, "test"));
   assert_ok(ctx, vae_spec_check(ctx, &spec, "test"));
   return spec;
 }

@@ -88,7 +88,7 @@ static double pixel_log_prob(const likelihood *l, const float *p, const float *x
   }
   for (int a = 0; a < c; a++) {
     double m = p[a] + 0.5, s = l->sigma;
-    if (l->variance == VARIANCE_PIXEL) s = exp(clamp(p[c + a] - 1.0, -7, 7));
+    if (l->variance == WIDTH_PIXEL) s = exp(clamp(p[c + a] - 1.0, -7, 7));
     switch (l->kind) {
     case LIKELIHOOD_BERNOULLI: total += x[a] * log(sigmoid(p[a])) + (1 - x[a]) * log(1 - sigmoid(p[a])); break;
     case LIKELIHOOD_CONTINUOUS_BERNOULLI: {
@@ -119,16 +119,14 @@ static const likelihood_case cases[] = {
     {"bernoulli", {.kind = LIKELIHOOD_BERNOULLI, .channels = 1}, 2},
     {"continuous_bernoulli", {.kind = LIKELIHOOD_CONTINUOUS_BERNOULLI, .channels = 3}, 2},
     {"continuous_bernoulli near one half", {.kind = LIKELIHOOD_CONTINUOUS_BERNOULLI, .channels = 1}, 0.15},
-    {"gaussian fixed", {.kind = LIKELIHOOD_GAUSSIAN, .variance = VARIANCE_FIXED, .sigma = 0.7, .channels = 3}, 1},
-    {"gaussian learned", {.kind = LIKELIHOOD_GAUSSIAN, .variance = VARIANCE_LEARNED, .sigma = 0.2, .channels = 1}, 1},
-    {"gaussian pixel", {.kind = LIKELIHOOD_GAUSSIAN, .variance = VARIANCE_PIXEL, .channels = 2}, 1},
-    {"gaussian optimal, frozen", {.kind = LIKELIHOOD_GAUSSIAN, .variance = VARIANCE_OPTIMAL, .sigma = 0.4, .channels = 2}, 1},
-    {"laplace learned", {.kind = LIKELIHOOD_LAPLACE, .variance = VARIANCE_LEARNED, .sigma = 0.3, .channels = 3}, 1},
-    {"laplace pixel", {.kind = LIKELIHOOD_LAPLACE, .variance = VARIANCE_PIXEL, .channels = 1}, 1},
-    {"discretized logistic fixed",
-     {.kind = LIKELIHOOD_DISCRETIZED_LOGISTIC, .variance = VARIANCE_FIXED, .sigma = 0.02, .channels = 1},
-     0.3},
-    {"discretized logistic pixel", {.kind = LIKELIHOOD_DISCRETIZED_LOGISTIC, .variance = VARIANCE_PIXEL, .channels = 3}, 0.3},
+    {"gaussian fixed", {.kind = LIKELIHOOD_GAUSSIAN, .variance = WIDTH_FIXED, .sigma = 0.7, .channels = 3}, 1},
+    {"gaussian learned", {.kind = LIKELIHOOD_GAUSSIAN, .variance = WIDTH_LEARNED, .sigma = 0.2, .channels = 1}, 1},
+    {"gaussian pixel", {.kind = LIKELIHOOD_GAUSSIAN, .variance = WIDTH_PIXEL, .channels = 2}, 1},
+    {"gaussian optimal, frozen", {.kind = LIKELIHOOD_GAUSSIAN, .variance = WIDTH_OPTIMAL, .sigma = 0.4, .channels = 2}, 1},
+    {"laplace learned", {.kind = LIKELIHOOD_LAPLACE, .variance = WIDTH_LEARNED, .sigma = 0.3, .channels = 3}, 1},
+    {"laplace pixel", {.kind = LIKELIHOOD_LAPLACE, .variance = WIDTH_PIXEL, .channels = 1}, 1},
+    {"discretized logistic fixed", {.kind = LIKELIHOOD_DISCRETIZED_LOGISTIC, .variance = WIDTH_FIXED, .sigma = 0.02, .channels = 1}, 0.3},
+    {"discretized logistic pixel", {.kind = LIKELIHOOD_DISCRETIZED_LOGISTIC, .variance = WIDTH_PIXEL, .channels = 3}, 0.3},
     {"mixture, grey", {.kind = LIKELIHOOD_LOGISTIC_MIXTURE, .mixtures = 3, .channels = 1}, 0.7},
     {"mixture, colour", {.kind = LIKELIHOOD_LOGISTIC_MIXTURE, .mixtures = 4, .channels = 3}, 0.7},
     {"mixture, four channels", {.kind = LIKELIHOOD_LOGISTIC_MIXTURE, .mixtures = 2, .channels = 4}, 0.7},
@@ -195,8 +193,8 @@ static void test_normalisation(void **state) {
       float one[256];
       test_fill_normal(&r, one, w, trial == 3 ? 4 * cases[i].scale : cases[i].scale);
       if (trial == 2 && l.kind == LIKELIHOOD_LOGISTIC_MIXTURE)
-        for (int k = 0; k < l.mixtures; k++) one[2 * l.mixtures + k] = -9;    // narrower than the floor
-      if (everywhere && trial == 3 && l.variance == VARIANCE_PIXEL) continue; // too wide or too narrow for the sum
+        for (int k = 0; k < l.mixtures; k++) one[2 * l.mixtures + k] = -9; // narrower than the floor
+      if (everywhere && trial == 3 && l.variance == WIDTH_PIXEL) continue; // too wide or too narrow for the sum
       if (everywhere) one[0] *= 0.2f;
       for (int64_t k = 0; k < n; k++) {
         memcpy(p + k * w, one, (size_t)w * sizeof *p);
@@ -267,7 +265,7 @@ static void test_draws(void **state) {
 static void test_planted(void **state) {
   (void)state;
   elbo_ctx *ctx = test_ctx(1);
-  likelihood l = {.kind = LIKELIHOOD_GAUSSIAN, .variance = VARIANCE_FIXED, .sigma = 0.7, .channels = 1}, wrong = l;
+  likelihood l = {.kind = LIKELIHOOD_GAUSSIAN, .variance = WIDTH_FIXED, .sigma = 0.7, .channels = 1}, wrong = l;
   wrong.sigma = 0.71;
   float p[1] = {0.3f}, x[1] = {0.1f};
   run_result r = evaluate(ctx, &l, LOG_PROB, p, x, 1, 1, ELBO_BACKEND_REFERENCE, 0);

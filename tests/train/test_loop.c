@@ -151,6 +151,62 @@ static void averages_follow_their_formula(void **state) {
   elbo_ctx_destroy(&ctx);
 }
 
+// Groups: parameters move as their own optimiser says, the others as without groups; a rate of 0 freezes.
+static void groups_have_optimisers_of_their_own(void **state) {
+  (void)state;
+  train_config c = tiny_config();
+  c.clip_norm = 0, c.weight_decay = 0;
+  static const char *const names[] = {"net.b", "net"}; // the longest beginning counts, not the first
+  group_config groups[2] = {{0, 0, -1, -1, -1, -1}, {OPTIMIZER_SGD + 1, 0.25, 0, -1, -1, -1}};
+  float plain[30], start[30], moved[30], half[30];
+  run_for(&c, 1, false, plain, 1);
+  c.learning_rate = 0;
+  run_for(&c, 1, false, start, 1);
+  c.learning_rate = 0.05;
+  c.groups = (config_map){2, names, groups};
+  run_for(&c, 1, false, moved, 1);
+  assert_memory_equal(moved + 12, start + 12, 3 * sizeof(float));
+  // what SGD moves by grows with its rate; Adam's first step is the rate itself in every element
+  groups[1].learning_rate = 0.125;
+  run_for(&c, 1, false, half, 1);
+  for (int i = 0; i < 12; i++) {
+    assert_near(fabsf(plain[i] - start[i]), 0.05, 1e-4);
+    assert_near(moved[i] - start[i], 2 * (half[i] - start[i]), 1e-6);
+    assert_true(moved[i] != start[i] && fabsf(moved[i] - plain[i]) > 1e-4f);
+  }
+  // one group that is as the section is changes nothing, to the bit; nor does one for half of the parameters, without clipping
+  groups[0] = groups[1] = (group_config){0, -1, -1, -1, -1, -1};
+  run_for(&c, 20, false, moved, 1);
+  c.groups.count = 1;
+  run_for(&c, 20, false, half, 1);
+  c.groups.count = 0;
+  run_for(&c, 20, false, plain, 1);
+  assert_memory_equal(moved, plain, 15 * sizeof(float));
+  assert_memory_equal(half, plain, 15 * sizeof(float));
+  // clipping is by the norm over all groups
+  c.clip_norm = 0.3;
+  run_for(&c, 20, false, plain, 1);
+  c.groups.count = 1;
+  run_for(&c, 20, false, half, 1);
+  assert_close(half, plain, 15, 1e-5);
+}
+
+static void a_group_of_nothing_is_refused(void **state) {
+  (void)state;
+  elbo_ctx *ctx = test_ctx(1);
+  train_config c = tiny_config();
+  static const char *const names[] = {"net.bb"};
+  group_config group = {0, 0, -1, -1, -1, -1};
+  c.groups = (config_map){1, names, &group};
+  tiny task;
+  trainer *t;
+  tiny_create(&task, ctx, &c);
+  assert_status(ctx, trainer_create(ctx, &c, &task.task, &task.source, NULL, &t), ELBO_ERROR_ARGUMENT, "train.groups.net.bb");
+  assert_null(t);
+  tiny_destroy(&task);
+  elbo_ctx_destroy(&ctx);
+}
+
 static void a_switched_phase_rests(void **state) {
   (void)state;
   elbo_ctx *ctx = test_ctx(1);
@@ -173,7 +229,7 @@ static void a_switched_phase_rests(void **state) {
     on += moved, off += !moved;
   }
   assert_true(on > 2 && off > 2);
-  assert_int_equal(optimizer_updates(t->phases[1].optimizer), on);
+  assert_int_equal(groups_updates(&t->phases[1].groups), on);
   assert_string_equal(t->values[t->phases[1].first_value].name, "critic.loss");
   trainer_destroy(&t);
   tiny_destroy(&task);
@@ -278,7 +334,7 @@ static void a_bad_step_can_be_skipped(void **state) {
     assert_int_equal(t->last_was_finite, i != 4);
   }
   assert_int_equal(t->skipped, 1);
-  assert_int_equal(optimizer_updates(t->phases[0].optimizer), 9);
+  assert_int_equal(groups_updates(&t->phases[0].groups), 9);
   assert_true(isfinite(mean[0]) && isfinite(trainer_last_loss(t)));
   trainer_destroy(&t);
   tiny_destroy(&task);
@@ -325,6 +381,8 @@ int main(void) {
       cmocka_unit_test(accumulation_is_the_big_batch),
       cmocka_unit_test(the_same_bytes_every_time),
       cmocka_unit_test(averages_follow_their_formula),
+      cmocka_unit_test(groups_have_optimisers_of_their_own),
+      cmocka_unit_test(a_group_of_nothing_is_refused),
       cmocka_unit_test(a_switched_phase_rests),
       cmocka_unit_test(a_step_allocates_nothing),
       cmocka_unit_test(what_is_not_finite_is_named),

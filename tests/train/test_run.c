@@ -168,6 +168,25 @@ static void several_phases_and_stops_continue_to_the_bit(void **state) {
   assert_same_run(reference(true), out);
 }
 
+// Moments of several optimisers in one phase, of different rules, come back.
+static void groups_continue_to_the_bit(void **state) {
+  (void)state;
+  static const char *const names[] = {"net.b"};
+  static group_config group = {OPTIMIZER_RMSPROP + 1, 0.01, 0.5, 0.9, -1, 0};
+  char whole[4096], parts[4096];
+  snprintf(whole, sizeof whole, "%s", test_path("groups"));
+  snprintf(parts, sizeof parts, "%s", test_path("groups-stopped"));
+  job j = new_job(whole);
+  j.config.groups = (config_map){1, names, &group};
+  assert_runs(&j);
+  job k = new_job(parts);
+  k.config.groups = j.config.groups, k.stop_at = 17, k.resume = true;
+  assert_fails(&k, ELBO_ERROR_STOPPED, "");
+  k.stop_at = -1;
+  assert_runs(&k);
+  assert_same_run(whole, parts);
+}
+
 // --- kills ---
 
 static const char *self;
@@ -499,6 +518,7 @@ int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(stopped_runs_continue_to_the_bit),
       cmocka_unit_test(several_phases_and_stops_continue_to_the_bit),
+      cmocka_unit_test(groups_continue_to_the_bit),
       cmocka_unit_test(killed_runs_continue_to_the_bit),
       cmocka_unit_test(a_kill_before_the_first_checkpoint_starts_anew),
       cmocka_unit_test(a_finished_run_says_so),

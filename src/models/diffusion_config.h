@@ -1,0 +1,100 @@
+// The sections of a diffusion model's recipe, and what they come to on given data. Process, network, prediction, weighting and sampler are
+// five independent choices [Karras22].
+#ifndef MODELS_DIFFUSION_CONFIG_H
+#define MODELS_DIFFUSION_CONFIG_H
+
+#include <elbo/dataset.h>
+
+#include "diffusion/guidance.h"
+#include "diffusion/scheduler.h"
+#include "diffusion/time_sampling.h"
+#include "nn/denoiser_config.h"
+
+// What the network is told of the time.
+typedef enum time_input {
+  TIME_INPUT_AUTO,      // logsnr for the network vdm; log_sigma for prediction edm; else as diffusers tells it, or scaled
+  TIME_INPUT_INDEX,     // 0 .. T-1
+  TIME_INPUT_SCALED,    // 1000 t
+  TIME_INPUT_LOGSNR,    // log-SNR
+  TIME_INPUT_LOG_SIGMA, // log(sigma / alpha) / 4 [Karras22 table 1]
+  TIME_INPUT_SIGMA      // sigma / alpha
+} time_input;
+#define TIME_INPUT_NAMES "auto|index|scaled|logsnr|log_sigma|sigma"
+
+typedef enum diffusion_condition_type {
+  DIFFUSION_UNCONDITIONAL,
+  DIFFUSION_CLASS,  // the example's class
+  DIFFUSION_VECTOR, // input "condition" (B,dim)
+  DIFFUSION_LOWRES, // the picture reduced and enlarged again, concatenated: super-resolution [Ho22a]
+  DIFFUSION_MASKED, // the picture with a box cut out, and the box, concatenated: inpainting
+  DIFFUSION_CONTEXT // a sequence of embeddings (B,N,dim), input "encoder_hidden_states"
+} diffusion_condition_type;
+#define DIFFUSION_CONDITION_NAMES "none|class|vector|lowres|masked|context"
+
+typedef struct diffusion_condition_config {
+  int type;
+  int64_t dim;    // of vector and context
+  int64_t tokens; // of context
+  int64_t factor; // of lowres
+  double dropout; // probability of "no condition" in training, for guidance
+} diffusion_condition_config;
+
+typedef enum reverse_variance { REVERSE_FIXED_SMALL, REVERSE_FIXED_LARGE, REVERSE_LEARNED_RANGE } reverse_variance;
+
+#define REVERSE_VARIANCE_NAMES "fixed_small|fixed_large|learned_range"
+
+typedef struct diffusion_config {
+  int preset;
+  denoiser_config denoiser;
+  process_config process;
+  int prediction;    // prediction_type
+  int variance;      // reverse_variance
+  double sigma_data; // of prediction edm and weighting edm
+  int time_input;
+  diffusion_condition_config condition;
+} diffusion_config;
+
+typedef struct diffusion_objective {
+  int weighting; // loss_weighting
+  double gamma;  // of min_snr and p2
+  double p2_k;   // of p2
+  double bias;   // of sigmoid
+  int time;      // time_sampling
+  double time_mean, time_std;
+  double variance_weight; // of the bound in L_hybrid [Nichol21 eq. 16]
+} diffusion_objective;
+
+// What a recipe says of a diffusion model.
+typedef struct diffusion_recipe {
+  diffusion_config model;
+  diffusion_objective objective;
+  sampling_config sample;
+} diffusion_recipe;
+extern const config_table diffusion_sections;
+extern const config_table diffusion_condition_table;
+
+// A model on data of a certain shape: all that its graphs depend on.
+typedef struct diffusion_spec {
+  diffusion_config model;
+  sampling_config sample;
+  int64_t height, width, channels;
+  int64_t classes;       // of the data
+  int64_t condition_dim; // of the data's vectors
+  int bits;              // of a pixel of the training data: 8, 16: values are -1..1 inside; 0: float, taken as they are
+} diffusion_spec;
+
+// Fits the config to the data: fills what is left open, refuses what does not go together, by key. `file` names the recipe in messages.
+elbo_status diffusion_spec_make(elbo_ctx *ctx, arena *a, const diffusion_recipe *recipe, const elbo_dataset_info *info, const char *file,
+                                diffusion_spec *out);
+elbo_status diffusion_objective_check(elbo_ctx *ctx, const diffusion_objective *objective, const diffusion_spec *spec, const char *file);
+
+// Channels that are concatenated to the state.
+int64_t diffusion_extra_channels(const diffusion_spec *spec);
+bool diffusion_learned_variance(const diffusion_spec *spec);
+// The class that stands for "no class": the last row of the table; -1: there is none.
+int64_t diffusion_null_class(const diffusion_spec *spec);
+// What the network is told, and the time in [0,1], of a timestep as samplers pass it (process_network_time).
+double diffusion_time_told(const diffusion_spec *spec, const process *p, double timestep);
+double diffusion_time_of_step(const process *p, double timestep);
+
+#endif

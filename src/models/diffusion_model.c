@@ -1,0 +1,85 @@
+#include "models/diffusion_model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "train/run.h"
+
+elbo_status diffusion_store_create(elbo_ctx *ctx, const diffusion_spec *spec, uint64_t seed, elbo_store **out) {
+  *out = NULL;
+  elbo_graph *g = NULL;
+  TRY(elbo_graph_create(ctx, "model", &g));
+  diffusion_call_graph(spec, g, 1);
+  if (spec->model.process.type == PROCESS_LEARNED) learned_process_parameters(spec, g);
+  elbo_status status = elbo_graph_check(g);
+  if (status == ELBO_OK) status = elbo_store_create(ctx, 1, &g, seed, out);
+  elbo_graph_destroy(&g);
+  return status;
+}
+
+elbo_status diffusion_process_create(elbo_ctx *ctx, const diffusion_spec *spec, elbo_store *store, const char *where, process **out) {
+  if (spec->model.process.type == PROCESS_LEARNED) return process_create_custom(ctx, learned_process_logsnr, store, out);
+  return process_create(ctx, &spec->model.process, where, out);
+}
+
+elbo_status diffusion_view(elbo_ctx *ctx, const diffusion_spec *spec, elbo_store *store, elbo_model *out) {
+  int64_t size = spec->height * spec->width * spec->channels, batch = 64 * 1024 / (size > 1024 ? size : 1024);
+  *out = (elbo_model){.ctx = ctx, .kind = &model_kind_diffusion, .store = store, .step = -1, .batch_size = batch < 4 ? 4 : (int)batch};
+  out->diffusion = calloc(1, sizeof *out->diffusion);
+  if (!out->diffusion) return fail_memory(ctx, sizeof *out->diffusion, "a model");
+  out->diffusion->spec = *spec;
+  elbo_status status = diffusion_process_create(ctx, spec, store, "model.process", &out->diffusion->process);
+  if (status != ELBO_OK) diffusion_view_close(out);
+  return status;
+}
+
+void diffusion_view_close(elbo_model *m) {
+  if (!m->diffusion) return;
+  process_destroy(&m->diffusion->process);
+  free(m->diffusion);
+  m->diffusion = NULL;
+}
+
+static elbo_status open_diffusion(elbo_model *m, const char *directory) {
+  m->diffusion = calloc(1, sizeof *m->diffusion);
+  if (!m->diffusion) return fail_memory(m->ctx, sizeof *m->diffusion, "a model");
+  diffusion_model *d = m->diffusion;
+  TRY(diffusion_directory_read(m->ctx, m->arena, directory, d, &m->step));
+  TRY(diffusion_store_create(m->ctx, &d->spec, 0, &m->store));
+  if (m->raw)
+    TRY(run_read_raw_weights(m->ctx, directory, m->store));
+  else
+    TRY(diffusion_directory_weights(m->ctx, directory, d, m->store));
+  return diffusion_process_create(m->ctx, &d->spec, m->store, directory, &d->process);
+}
+
+static void info(const elbo_model *m, elbo_model_info *out) {
+  const diffusion_spec *s = &m->diffusion->spec;
+  *out = (elbo_model_info){.preset = s->model.preset ? "vdm" : "ddpm",
+                           .weights = m->raw ? "raw" : "ema",
+                           .likelihood = s->bits == 8 ? "discretized_gaussian" : "none",
+                           .height = (int)s->height,
+                           .width = (int)s->width,
+                           .channels = (int)s->channels,
+                           .low = s->bits ? -1 : 0,
+                           .high = 1,
+                           .bits = s->bits,
+                           .latent_dim = 0,
+                           .latent_groups = 0,
+                           .classes = s->model.condition.type == DIFFUSION_CLASS ? (int)s->classes : 0,
+                           .params = m->params,
+                           .step = m->step};
+}
+
+static const char *const class_names[] = {
+    "DDPMPipeline",  "DDIMPipeline", "PNDMPipeline",         "ScoreSdeVePipeline",    "KarrasVePipeline",        "DiTPipeline",
+    "ElboDiffusion", "UNet2DModel",  "UNet2DConditionModel", "DiTTransformer2DModel", "StableDiffusionPipeline", NULL};
+const model_kind model_kind_diffusion = {.preset = "diffusion",
+                                         .class_names = class_names,
+                                         .why_not = "has no encoder: it draws samples and scores data",
+                                         .open = open_diffusion,
+                                         .close = diffusion_view_close,
+                                         .info = info,
+                                         .sample = diffusion_sample,
+                                         .evaluate = diffusion_evaluate,
+                                         .apply = diffusion_apply};

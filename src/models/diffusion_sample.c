@@ -1,0 +1,232 @@
+// Drawing from a diffusion model: noise, the sampler's loop, guidance around the network.
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/philox.h"
+#include "diffusion/sampler.h"
+#include "models/diffusion_model.h"
+
+elbo_status sampling_options(elbo_ctx *ctx, arena *a, const sampling_config *base, int n, const char *const *options,
+                             sampling_config *out) {
+  text_buffer t = {0};
+  yaml_node *root = NULL;
+  config_write(&sampling_table, base, 0, false, &t);
+  char *text = text_take(&t);
+  if (!text) return fail_memory(ctx, 4096, "sampling options");
+  elbo_status status = yaml_parse(ctx, a, "sample", text, strlen(text), &root);
+  for (int i = 0; status == ELBO_OK && i < n; i++) status = yaml_override(ctx, a, root, options[i]);
+  if (status == ELBO_OK) status = config_load(ctx, a, &sampling_table, root, "sample", out);
+  free(text);
+  return status;
+}
+
+// --- one batch ---
+
+typedef struct guided {
+  denoiser_session strong, weak; // weak: of autoguidance; else its plan is NULL
+  guidance_config guidance;
+  const process *process;
+  condition_rows rows; // of the batch at hand
+  int64_t count;
+  bool conditional;
+  double *other; // (batch,out_size)
+} guided;
+
+// The sampler's network: the conditional output, led away from the unconditional one or from a worse model's.
+static elbo_status guided_network(void *user, const double *x, double timestep, double *output) {
+  guided *g = user;
+  denoiser_session *s = &g->strong;
+  TRY(denoiser_session_run(s, x, timestep, g->conditional ? &g->rows : NULL, g->count, output));
+  if (!g->other || !guidance_acts(&g->guidance, process_at(g->process, diffusion_time_of_step(g->process, timestep)).logsnr))
+    return ELBO_OK;
+  if (g->weak.plan.plan)
+    TRY(denoiser_session_run(&g->weak, x, timestep, g->conditional ? &g->rows : NULL, g->count, g->other));
+  else
+    TRY(denoiser_session_run(s, x, timestep, NULL, g->count, g->other));
+  if (s->out_size == s->size) {
+    guidance_combine(&g->guidance, s->plan.batch, s->size, output, g->other);
+    return ELBO_OK;
+  }
+  for (int64_t i = 0; i < s->plan.batch; i++) // the variance stays the conditional one
+    guidance_combine(&g->guidance, 1, s->size, output + i * s->out_size, g->other + i * s->out_size);
+  return ELBO_OK;
+}
+
+// Unit-variance noise of samples first .. first + batch - 1: a function of (seed, index).
+static void draw_noise(uint64_t seed, int64_t first, int64_t batch, int64_t size, double *x) {
+  const uint32_t stream = philox_stream("sample.noise");
+  for (int64_t i = 0; i < batch; i++)
+    for (int64_t k = 0; k < size; k += 4) {
+      uint32_t bits[4];
+      double z[4];
+      philox_draw(seed, stream, (uint64_t)(first + i), (uint32_t)(k / 4), bits);
+      philox_normal2(bits[0], bits[1], z), philox_normal2(bits[2], bits[3], z + 2);
+      for (int64_t j = 0; j < 4 && k + j < size; j++) x[i * size + k + j] = z[j];
+    }
+}
+
+// --- what is asked ---
+
+typedef struct sampling {
+  elbo_model *m;
+  const elbo_sample_config *config;
+  sampling_config options;
+  scheduler_config scheduler;
+  elbo_model *guide;
+  guided net;
+  int32_t *label; // (n)
+  arena *arena;
+} sampling;
+
+static bool names_solver(const char *option) { return !strncmp(option, "solver.", 7) && strncmp(option, "solver.steps=", 13) != 0; }
+
+static elbo_status choose_scheduler(sampling *s) {
+  const diffusion_model *d = s->m->diffusion;
+  bool own = !d->has_scheduler;
+  for (int i = 0; i < s->config->n_options; i++) own = own || names_solver(s->config->options[i]);
+  if (!own) {
+    s->scheduler = d->scheduler;
+    return ELBO_OK;
+  }
+  return scheduler_from_sampler(s->m->ctx, s->arena, &d->spec.model.process, d->spec.model.prediction, d->spec.model.sigma_data,
+                                &s->options.solver, d->has_scheduler ? &d->scheduler : NULL, "sample.solver", &s->scheduler);
+}
+
+static elbo_status check_rows(const sampling *s, const char *what, const elbo_array *a, int rank, const int64_t *dim) {
+  bool same = a->dtype == ELBO_F32 && a->rank == rank;
+  char given[ARRAY_TEXT_SIZE], wanted[ARRAY_TEXT_SIZE];
+  elbo_array want = {.dtype = ELBO_F32, .rank = rank};
+  for (int i = 0; i < rank; i++) {
+    want.dim[i] = dim[i];
+    same = same && a->dim[i] == dim[i];
+  }
+  if (same) return ELBO_OK;
+  return fail(s->m->ctx, ELBO_ERROR_ARGUMENT, "sample: %s: %s was expected, not %s", what, array_text(&want, wanted, sizeof wanted),
+              array_text(a, given, sizeof given));
+}
+
+static elbo_status check_conditions(sampling *s) {
+  const diffusion_spec *p = &s->m->diffusion->spec;
+  const diffusion_condition_config *c = &p->model.condition;
+  const elbo_sample_config *config = s->config;
+  elbo_ctx *ctx = s->m->ctx;
+  if (config->label >= 0 && c->type != DIFFUSION_CLASS)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "sample: a class was given, but this model is not conditioned on one");
+  if (config->label >= 0 && config->label >= p->classes)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "sample: class %d: 0 to %lld was expected", config->label, (long long)p->classes - 1);
+  if (c->type == DIFFUSION_CLASS) {
+    TRY(array_new(ctx, (size_t)config->n, sizeof(int32_t), "labels", (void **)&s->label));
+    for (int64_t i = 0; i < config->n; i++) s->label[i] = config->label >= 0 ? config->label : (int32_t)(i % p->classes);
+  }
+  bool wants = c->type == DIFFUSION_VECTOR || c->type == DIFFUSION_LOWRES || c->type == DIFFUSION_MASKED || c->type == DIFFUSION_CONTEXT;
+  if (wants && !config->condition && c->dropout <= 0)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "sample: this model is conditioned: --condition FILE.npy (n rows) is needed");
+  if (!wants && config->condition) return fail(ctx, ELBO_ERROR_ARGUMENT, "sample: a condition was given, but this model takes none");
+  if (wants && config->condition) {
+    int64_t n = config->n;
+    if (c->type == DIFFUSION_VECTOR) return check_rows(s, "condition", config->condition, 2, (int64_t[]){n, c->dim});
+    if (c->type == DIFFUSION_CONTEXT) return check_rows(s, "condition", config->condition, 3, (int64_t[]){n, c->tokens, c->dim});
+    return check_rows(s, "condition", config->condition, 4, (int64_t[]){n, p->height, p->width, diffusion_extra_channels(p)});
+  }
+  return ELBO_OK;
+}
+
+static elbo_status open_guidance(sampling *s, int64_t batch) {
+  const diffusion_spec *p = &s->m->diffusion->spec;
+  const guidance_config *g = &s->options.guidance;
+  elbo_ctx *ctx = s->m->ctx;
+  s->net.guidance = *g, s->net.process = s->m->diffusion->process, s->net.conditional = s->label || s->config->condition;
+  TRY(denoiser_session_open(s->m, batch, &s->net.strong));
+  if (g->scale == 1) return ELBO_OK;
+  if (*g->model) {
+    elbo_model_config config;
+    elbo_model_defaults(&config);
+    TRY(elbo_model_load(ctx, g->model, &config, &s->guide));
+    if (s->guide->kind != &model_kind_diffusion || s->guide->diffusion->spec.height != p->height ||
+        s->guide->diffusion->spec.width != p->width || s->guide->diffusion->spec.channels != p->channels ||
+        s->guide->diffusion->spec.model.prediction != p->model.prediction)
+      return fail(ctx, ELBO_ERROR_ARGUMENT, "sample.guidance.model: %s is no diffusion model of the same pictures and prediction",
+                  g->model);
+    TRY(denoiser_session_open(s->guide, batch, &s->net.weak));
+  } else if (p->model.condition.type == DIFFUSION_UNCONDITIONAL) {
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "sample: guidance %g: this model takes no condition to be guided by", g->scale);
+  } else if (p->model.condition.type == DIFFUSION_CLASS && diffusion_null_class(p) < 0) {
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "sample: guidance %g: this model was trained without a null condition (model.condition.dropout)",
+                g->scale);
+  }
+  return array_new(ctx, (size_t)(batch * s->net.strong.out_size), sizeof(double), "guidance", (void **)&s->net.other);
+}
+
+static elbo_status run_batches(sampling *s, int64_t batch, elbo_array *x) {
+  const elbo_sample_config *config = s->config;
+  int64_t size = s->net.strong.size, n = config->n, calls = 0;
+  double *state = NULL;
+  int64_t *index = NULL;
+  elbo_status status;
+  const diffusion_spec *p = &s->m->diffusion->spec;
+  int64_t row = config->condition ? elbo_array_count(config->condition) / n : 0;
+  TRY_GOTO(array_new(s->m->ctx, (size_t)(batch * size), sizeof(double), "samples", (void **)&state));
+  TRY_GOTO(array_new(s->m->ctx, (size_t)batch, sizeof(int64_t), "samples", (void **)&index));
+  for (int64_t first = 0; first < n; first += batch) {
+    int64_t count = n - first < batch ? n - first : batch;
+    for (int64_t i = 0; i < batch; i++) index[i] = first + i;
+    draw_noise(config->seed, first, batch, size, state);
+    const float *given = config->noise ? (const float *)config->noise->data + first * size : NULL;
+    for (int64_t i = 0; given && i < count * size; i++) state[i] = (double)given[i];
+    for (int64_t i = 0; config->temperature != 1 && i < batch * size; i++) state[i] *= config->temperature;
+    const float *condition = config->condition ? (const float *)config->condition->data + first * row : NULL;
+    s->net.count = count;
+    s->net.rows = (condition_rows){.label = s->label ? s->label + first : NULL,
+                                   .vector = p->model.condition.type == DIFFUSION_VECTOR ? condition : NULL,
+                                   .context = p->model.condition.type == DIFFUSION_CONTEXT ? condition : NULL,
+                                   .picture = diffusion_extra_channels(p) ? condition : NULL};
+    sampler_request request = {.scheduler = &s->scheduler,
+                               .process = s->m->diffusion->process,
+                               .rows = batch,
+                               .size = size,
+                               .steps = (int)s->options.solver.steps,
+                               .seed = config->seed,
+                               .sample_index = index,
+                               .network = guided_network,
+                               .user = &s->net,
+                               .progress = n <= batch ? config->progress : NULL,
+                               .progress_user = config->progress_user};
+    TRY_GOTO(sampler_run(s->m->ctx, &request, state, &calls));
+    float *to = (float *)x->data + first * size;
+    for (int64_t i = 0; i < count * size; i++) to[i] = (float)state[i];
+    if (n > batch && config->progress && !config->progress(config->progress_user, "sample", first + count, n, ""))
+      TRY_GOTO(fail(s->m->ctx, ELBO_ERROR_STOPPED, "sample: stopped"));
+  }
+  if (config->network_calls) *config->network_calls = calls;
+fail:
+  free(state);
+  free(index);
+  return status;
+}
+
+elbo_status diffusion_sample(elbo_model *m, const elbo_sample_config *config, elbo_array **x) {
+  sampling s = {.m = m, .config = config};
+  const diffusion_spec *p = &m->diffusion->spec;
+  elbo_status status;
+  s.arena = arena_create(1 << 14);
+  if (!s.arena) return fail_memory(m->ctx, 1 << 14, "sampling");
+  TRY_GOTO(sampling_options(m->ctx, s.arena, &p->sample, config->n_options, config->options, &s.options));
+  TRY_GOTO(choose_scheduler(&s));
+  TRY_GOTO(check_conditions(&s));
+  if (config->noise) TRY_GOTO(check_rows(&s, "noise", config->noise, 4, (int64_t[]){config->n, p->height, p->width, p->channels}));
+  int64_t batch = s.options.batch_size;
+  TRY_GOTO(open_guidance(&s, batch));
+  TRY_GOTO(elbo_array_create(m->ctx, ELBO_F32, 4, (int64_t[]){config->n, p->height, p->width, p->channels}, x));
+  TRY_GOTO(run_batches(&s, batch, *x));
+fail:
+  if (status != ELBO_OK) elbo_array_destroy(x);
+  denoiser_session_close(&s.net.strong);
+  denoiser_session_close(&s.net.weak);
+  elbo_model_destroy(&s.guide);
+  free(s.net.other);
+  free(s.label);
+  arena_destroy(&s.arena);
+  return status;
+}

@@ -1,0 +1,213 @@
+#include "models/diffusion_task.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <elbo/image.h>
+
+enum { VALID_LIMIT = 1000, PREVIEW_COUNT = 64, PREVIEW_STEPS = 50 };
+
+typedef struct diffusion_task {
+  elbo_ctx *ctx;
+  arena *arena; // lists of spec
+  diffusion_spec spec;
+  diffusion_objective objective;
+  process *process; // NULL: learned
+  elbo_dataset *data;
+  uint64_t seed;
+  int64_t last_step; // that `fill` saw
+  time_config time;
+  double *drawn; // (micro batch) times of the rows at hand, kept for `observe`: the history changes what would be drawn
+  diffusion_training_graph graph;
+  train_metric metric[8];
+  train_phase phase;
+  train_task task;
+} diffusion_task;
+
+// --- times ---
+
+static time_history history_of(const diffusion_task *t, elbo_store *weights) {
+  elbo_param_info p;
+  if (t->objective.time != TIME_IMPORTANCE || elbo_store_find(weights, TIME_HISTORY, &p) != ELBO_OK) return (time_history){0};
+  return time_history_of(t->process, p.data);
+}
+
+// The time of row i: a function of seed, sample and, under importance, of the losses before this step.
+static double time_of_row(const diffusion_task *t, const train_rows *rows, const time_history *h, int64_t i, double *weight) {
+  uint64_t sample = rows->sample_index ? (uint64_t)rows->sample_index[i] : (uint64_t)(rows->step * rows->n + i);
+  return time_draw(&t->time, t->process, t->seed, sample, h->seen ? h : NULL, weight);
+}
+
+static bool fill(void *user, const train_rows *rows, const char *input, int64_t count, float *values) {
+  diffusion_task *t = user;
+  t->last_step = rows->step;
+  if (count != 1) return false;
+  time_history h = history_of(t, rows->weights);
+  for (int64_t i = 0; i < rows->n; i++) {
+    double weight, at = time_of_row(t, rows, &h, i, &weight);
+    if (!strcmp(input, "importance"))
+      values[i] = (float)weight, t->drawn[i] = at;
+    else if (!strcmp(input, "t"))
+      values[i] = (float)at;
+    else if (!t->process || !diffusion_fill(&t->spec, &t->objective, t->process, at, input, &values[i]))
+      return false;
+  }
+  return true;
+}
+
+static void observe(void *user, const train_rows *rows, const float *values) {
+  diffusion_task *t = user;
+  time_history h = history_of(t, rows->weights);
+  if (!h.seen) return;
+  for (int64_t i = 0; i < rows->n; i++)
+    if (!rows->weight || rows->weight[i] > 0) time_history_add(&h, t->drawn[i], (double)values[i]);
+}
+
+// --- around the steps ---
+
+static elbo_status validate(void *user, elbo_store *weights, int64_t step, double *score) {
+  (void)step;
+  diffusion_task *t = user;
+  elbo_dataset_info info;
+  elbo_dataset_get_info(t->data, &info);
+  elbo_model m;
+  elbo_array *x = NULL, *label = NULL;
+  elbo_status status;
+  int64_t n = info.count[ELBO_SPLIT_VALID] < VALID_LIMIT ? info.count[ELBO_SPLIT_VALID] : VALID_LIMIT;
+  double sum = 0;
+  TRY(diffusion_view(t->ctx, &t->spec, weights, &m));
+  int64_t part = 16 * m.batch_size;
+  for (int64_t first = 0; first < n; first += part) {
+    int64_t count = n - first < part ? n - first : part;
+    TRY_GOTO(diffusion_read(&t->spec, t->data, ELBO_SPLIT_VALID, first, count, &x, &label));
+    TRY_GOTO(diffusion_validation_loss(&m, &t->objective, x, label, first, t->seed, &sum));
+    elbo_array_destroy(&x);
+    elbo_array_destroy(&label);
+  }
+  *score = sum / (double)n;
+  status = ELBO_OK;
+fail:
+  elbo_array_destroy(&x);
+  elbo_array_destroy(&label);
+  diffusion_view_close(&m);
+  return status;
+}
+
+static elbo_status save(void *user, elbo_store *weights, const char *directory) {
+  diffusion_task *t = user;
+  return diffusion_directory_write(t->ctx, directory, &t->spec, weights, t->last_step + 1);
+}
+
+// Samplers that take every step of the process are replaced by a quick one: one sees the same pictures grow up, not wait for them.
+static void preview_options(const diffusion_task *t, elbo_sample_config *config, const char *options[3]) {
+  const sampler_config *solver = &t->spec.sample.solver;
+  if (solver->steps > 0 && solver->steps <= PREVIEW_STEPS) return;
+  bool slow = solver->sampler == SAMPLER_DDPM;
+  config->options = options;
+  options[config->n_options++] = "solver.steps=50";
+  if (slow && t->spec.model.process.type != PROCESS_FLOW) options[config->n_options++] = "solver.sampler=ddim";
+}
+
+static elbo_status preview(void *user, elbo_store *weights, int64_t step, const char *directory) {
+  diffusion_task *t = user;
+  const int condition = t->spec.model.condition.type;
+  if (t->spec.height * t->spec.width < 4 || t->spec.channels > 4 || (condition != DIFFUSION_UNCONDITIONAL && condition != DIFFUSION_CLASS))
+    return ELBO_OK;
+  elbo_model m;
+  elbo_array *x = NULL, *grid = NULL;
+  elbo_sample_config config;
+  const char *options[3];
+  char path[PATH_MAX];
+  TRY(diffusion_view(t->ctx, &t->spec, weights, &m));
+  elbo_sample_defaults(&config);
+  config.n = PREVIEW_COUNT, config.seed = t->seed;
+  preview_options(t, &config, options);
+  snprintf(path, sizeof path, "%s/step-%lld.png", directory, (long long)step);
+  elbo_status status = elbo_sample(&m, &config, &x);
+  if (status == ELBO_OK) { // -1..1 to 0..1
+    float *v = x->data;
+    for (int64_t i = 0, n = elbo_array_count(x); t->spec.bits && i < n; i++) v[i] = 0.5f * v[i] + 0.5f;
+    status = elbo_image_grid(t->ctx, x, 0, 400, &grid);
+  }
+  if (status == ELBO_OK) status = elbo_image_write(t->ctx, path, grid);
+  elbo_array_destroy(&x);
+  elbo_array_destroy(&grid);
+  diffusion_view_close(&m);
+  return status;
+}
+
+// --- from a recipe ---
+
+static void destroy_task(void *self) {
+  diffusion_task *t = self;
+  if (!t) return;
+  elbo_graph_destroy(&t->graph.graph);
+  process_destroy(&t->process);
+  arena_destroy(&t->arena);
+  free(t->drawn);
+  free(t);
+}
+
+static elbo_status make_task(diffusion_task *t, const preset_request *request) {
+  const diffusion_recipe *recipe = request->config;
+  const train_config *train = &request->stage->train;
+  elbo_ctx *ctx = t->ctx;
+  elbo_dataset_info info;
+  char where[512];
+  elbo_dataset_get_info(request->data, &info);
+  TRY(diffusion_spec_make(ctx, t->arena, recipe, &info, request->file, &t->spec));
+  TRY(diffusion_objective_check(ctx, &recipe->objective, &t->spec, request->file));
+  t->objective = recipe->objective;
+  TRY(array_new(ctx, (size_t)request->micro_batch, sizeof(double), "times", (void **)&t->drawn));
+  t->time = (time_config){recipe->objective.time, recipe->objective.time_mean, recipe->objective.time_std, train->batch_size};
+  snprintf(where, sizeof where, "%s: model.process", request->file);
+  if (t->spec.model.process.type != PROCESS_LEARNED) TRY(process_create(ctx, &t->spec.model.process, where, &t->process));
+  TRY(diffusion_training_build(ctx, &t->spec, &t->objective, t->process, request->micro_batch, true, &t->graph));
+  for (int i = 0; i < t->graph.n_metrics; i++)
+    t->metric[i] = (train_metric){t->graph.metric_name[i], t->graph.metric_unit[i], t->graph.metric[i], false};
+  t->phase = (train_phase){.name = "diffusion",
+                           .graph = t->graph.graph,
+                           .loss = t->graph.loss,
+                           .prefix = "",
+                           .observed = t->graph.observed,
+                           .n_metrics = t->graph.n_metrics,
+                           .metrics = t->metric};
+  t->task = (train_task){.user = t,
+                         .n_phases = 1,
+                         .phases = &t->phase,
+                         .fill = fill,
+                         .observe = observe,
+                         .validate = info.count[ELBO_SPLIT_VALID] > 0 ? validate : NULL,
+                         .save = save,
+                         .preview = preview};
+  return ELBO_OK;
+}
+
+static elbo_status create(elbo_ctx *ctx, const preset_request *request, preset_task *out) {
+  diffusion_task *t = calloc(1, sizeof *t);
+  if (!t) return fail_memory(ctx, sizeof *t, "a task");
+  t->ctx = ctx, t->data = request->data, t->seed = (uint64_t)request->stage->train.seed, t->last_step = -1;
+  t->arena = arena_create(1 << 12);
+  elbo_status status = t->arena ? make_task(t, request) : fail_memory(ctx, 1 << 12, "a task");
+  if (status != ELBO_OK) {
+    destroy_task(t);
+    return status;
+  }
+  *out = (preset_task){.self = t, .task = &t->task, .destroy = destroy_task};
+  return ELBO_OK;
+}
+
+const preset_def preset_ddpm = {.name = "ddpm", .summary = "a diffusion model", .sections = &diffusion_sections, .create = create};
+
+static const char *const vdm_defaults[] = {"model.network=vdm",
+                                           "model.process.type=learned",
+                                           "objective.weighting=bound",
+                                           "objective.time=low_discrepancy",
+                                           "sample.solver.sampler=ddpm",
+                                           "sample.solver.steps=250",
+                                           NULL};
+const preset_def preset_vdm = {
+    .name = "vdm", .summary = "a diffusion model", .sections = &diffusion_sections, .defaults = vdm_defaults, .create = create};

@@ -1,0 +1,18 @@
+#include "models/preset.h"
+
+#include <string.h>
+
+#include "models/classifier_task.h"
+#include "models/diffusion_task.h"
+#include "models/vae_task.h"
+
+static const preset_def *const presets[] = {&preset_vae, &preset_ddpm, &preset_vdm, &preset_classifier};
+enum { N_PRESETS = sizeof presets / sizeof *presets };
+
+const preset_def *preset_find(const char *name) {
+  for (int i = 0; i < N_PRESETS; i++)
+    if (strcmp(presets[i]->name, name) == 0) return presets[i];
+  return NULL;
+}
+
+const preset_def *preset_at(int i) { return i >= 0 && i < N_PRESETS ? presets[i] : NULL; }

@@ -1,0 +1,45 @@
+// Kinds of models by their names in recipes: what a preset reads from a recipe, and how it becomes something that trains.
+#ifndef MODELS_PRESET_H
+#define MODELS_PRESET_H
+
+#include <elbo/dataset.h>
+
+#include "data/data_config.h"
+#include "train/task.h"
+#include "train/train_config.h"
+
+// What the stages of all presets have.
+typedef struct stage_config {
+  data_config data;
+  train_config train;
+} stage_config;
+
+// A task with its owner.
+typedef struct preset_task {
+  void *self;
+  const train_task *task;
+  void (*destroy)(void *self);
+} preset_task;
+
+// What a task is made from. `config` is the preset's own struct, filled from the recipe.
+typedef struct preset_request {
+  const char *file; // recipe, for messages
+  const stage_config *stage;
+  const void *config;
+  elbo_dataset *data;  // borrowed for the task's life
+  int64_t micro_batch; // examples of one run of its graphs
+} preset_request;
+
+typedef struct preset_def {
+  const char *name;
+  const char *summary;          // one line
+  const config_table *sections; // of the recipe, but data and train: model, objective, ...
+  const char *const *defaults;  // "model.process.type=learned", where the recipe does not say; NULL-terminated; NULL: none
+  elbo_status (*create)(elbo_ctx *ctx, const preset_request *request, preset_task *out);
+} preset_def;
+
+// NULL when there is none.
+const preset_def *preset_find(const char *name);
+const preset_def *preset_at(int i); // NULL past the last
+
+#endif
