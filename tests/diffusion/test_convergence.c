@@ -318,6 +318,72 @@ static void test_stochastic(void **state) {
   if (bad) fail_msg("%d slopes are too small", bad);
 }
 
+// On a mixture itself, with many paths from the exact marginal: the error of mean and variance against the data's own. First-order solvers,
+// so that the errors stand out of the sampling noise; of the others the error at 32 steps must be within it.
+enum { PATHS = 30000 };
+
+static void mixture_moments(const char *text, int steps, double *mean_error, double *variance_error) {
+  static double x[PATHS];
+  static int64_t index[PATHS];
+  process *p = make_process(PROCESS_LINEAR);
+  scheduler_config c = make_scheduler(text, PREDICT_V);
+  schedule plan;
+  test_random random = {3, 0};
+  mixture data = three;
+  data.deviation = 0.3;
+  assert_ok(ctx, schedule_make(ctx, &c, p, steps, &plan));
+  solver_node first = plan.node[0], last = plan.target[plan.steps - 1];
+  double to_first = plan.space == STATE_RATIO ? first.alpha : 1, to_last = plan.space == STATE_RATIO ? last.alpha : 1;
+  for (int i = 0; i < PATHS; i++) { // pairs of opposite noise: the start's mean is exact
+    double z = i % 2 ? -x[i - 1] : test_normal(&random);
+    index[i] = i;
+    x[i] = z;
+  }
+  for (int i = 0; i < PATHS; i++)
+    x[i] = (first.alpha * (data.centre[i / 2 % 3][0] + data.deviation * x[i]) + first.sigma * test_normal(&random)) / plan.first_scale /
+           to_first;
+  problem q = {.data = &data, .process = p, .prediction = PREDICT_V, .rows = PATHS, .dim = 1};
+  sampler_request r = {.scheduler = &c,
+                       .process = p,
+                       .rows = PATHS,
+                       .size = 1,
+                       .steps = steps,
+                       .seed = 9,
+                       .sample_index = index,
+                       .network = network,
+                       .user = &q};
+  assert_ok(ctx, sampler_run(ctx, &r, x, NULL));
+  double mean = 0, square = 0, exact_mean = 0, exact_square = 0;
+  for (int i = 0; i < PATHS; i++) mean += x[i] * to_last / PATHS, square += x[i] * x[i] * to_last * to_last / PATHS;
+  for (int k = 0; k < 3; k++) exact_mean += last.alpha * data.centre[k][0] / 3, exact_square += pow(last.alpha * data.centre[k][0], 2) / 3;
+  exact_square += pow(last.alpha * data.deviation, 2) + last.sigma * last.sigma;
+  *mean_error = mean - exact_mean;
+  *variance_error = square - mean * mean - (exact_square - exact_mean * exact_mean);
+  schedule_free(&plan);
+  process_destroy(&p);
+}
+
+static void test_mixture(void **state) {
+  (void)state;
+  static const struct {
+    const char *text;
+    bool first_order;
+  } cases[] = {{"sampler: ddpm", true},          {"sampler: ddim, eta: 1", true}, {"sampler: euler_a", true},
+               {"sampler: dpmpp_2m_sde", false}, {"sampler: dpmpp_sde", false},   {"sampler: sa_solver, eta: 1", false}};
+  int bad = 0;
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    double m[3] = {0}, v[3] = {0};
+    for (int run = cases[i].first_order ? 0 : 2; run < 3; run++) mixture_moments(cases[i].text, 8 << run, &m[run], &v[run]);
+    double slope = cases[i].first_order ? log2(fabs(v[0] / v[2])) / 2 : NAN; // standard errors: 0.005 of the mean, 0.004 of the variance
+    bool good = fabs(m[2]) <= 0.02 && (cases[i].first_order ? slope >= 0.7 : fabs(v[2]) <= 0.015);
+    bad += !good;
+    if (!good || benching)
+      print_message("mixture, %-28s slope of the variance %5.2f; mean %.4f %.4f %.4f variance %.4f %.4f %.4f%s\n", cases[i].text, slope,
+                    m[0], m[1], m[2], v[0], v[1], v[2], good ? "" : "  <<<");
+  }
+  assert_int_equal(bad, 0);
+}
+
 // RK45 has no steps to count: the error must follow the tolerance.
 static void test_adaptive(void **state) {
   (void)state;
@@ -335,7 +401,7 @@ static void test_adaptive(void **state) {
 
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_deterministic), cmocka_unit_test(test_stochastic),
-                                     cmocka_unit_test(test_adaptive)};
+                                     cmocka_unit_test(test_mixture), cmocka_unit_test(test_adaptive)};
   benching = argc > 1 && strcmp(argv[1], "--bench") == 0;
   ctx = test_ctx(1);
   int failed = cmocka_run_group_tests(tests, NULL, NULL);
