@@ -10,6 +10,7 @@ extern "C" {
 
 typedef enum elbo_convert_names {
   ELBO_NAMES_AS_THEY_ARE,
+  ELBO_NAMES_ORIGINAL, // the way back: from diffusers' to input_blocks, middle_block and output_blocks (guided and Stable Diffusion)
   ELBO_NAMES_DIFFUSERS // those of diffusers' UNets, from those of the code that the weights were trained with
 } elbo_convert_names;
 
@@ -20,9 +21,9 @@ typedef enum elbo_qkv_order {
 } elbo_qkv_order;
 
 typedef struct elbo_convert_config {
-  size_t size;     // sizeof, set by elbo_convert_defaults
-  int dtype;       // ELBO_F32, ELBO_F16 or ELBO_BF16: what tensors of a float type become; -1: what they are
-  const char *key; // only the tensors below it ("state_dict.model"), named without it; NULL: all, of a pickle with a "state_dict" that
+  size_t size;              // sizeof, set by elbo_convert_defaults
+  int dtype;                // ELBO_F32, ELBO_F16 or ELBO_BF16: what tensors of a float type become; -1: what they are
+  const char *key;          // only the tensors below it ("state_dict.model"), named without it; NULL: all, or a pickle's "state_dict"
   int64_t max_shard_bytes;  // the most that one file holds of tensors; 0: all in one
   elbo_convert_names names; // files only
   elbo_qkv_order qkv;
@@ -36,7 +37,7 @@ typedef struct elbo_convert_result {
   int64_t left_out;                   // tensors that are not below the key
   int files;                          // of weights
   char from[48];                      // "pickle", "sharded safetensors", ...; "directory"
-  char names[48];                     // where they were turned into diffusers': what they had been; else ""
+  char names[48];                     // where config.names changed them: what they had been; else ""
 } elbo_convert_result;
 
 // `in`: a file of weights (safetensors, an index of shards, torch.save's .pth, .ckpt, .bin, read without executing anything), or a

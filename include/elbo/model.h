@@ -95,18 +95,28 @@ typedef struct elbo_metric {
 } elbo_metric;
 typedef struct elbo_eval_config {
   size_t size;         // sizeof, set by elbo_eval_defaults
-  const char *metrics; // "elbo,iwae,recon,kl,active_units,mutual_information,psnr,..."; NULL: the model's usual ones
+  const char *metrics; // "elbo,iwae,recon,kl,active_units,mutual_information,psnr,fid,..."; NULL: the model's usual ones
   elbo_split split;
-  int samples;   // k of iwae
+  int samples;   // k of iwae (0: 100); times drawn for each picture of a diffusion model's bound (0: 20)
   int64_t limit; // a random subset of so many examples (seeded); 0: all
   uint64_t seed;
   elbo_progress_fn progress;
   void *progress_user;
+  // Of fid, kid, precision and recall:
+  const char *features; // run of a classifier, or file of Inception-v3 weights (.safetensors, .pth)
+  int64_t n;            // pictures of each set; 0: 5,000, or half of the split where that is less. Figures compare only at equal n
+  int force;            // 1: n may be below ten times the number of features; the result then says so
+  int draw;             // 1: draws from a pixel likelihood are judged, 0: its means
+  int n_options;        // how a diffusion model draws them, as in elbo_sample_config
+  const char *const *options;
 } elbo_eval_config;
 typedef struct elbo_eval_result elbo_eval_result;
 ELBO_API void elbo_eval_defaults(elbo_eval_config *config);
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_evaluate(elbo_model *model, elbo_dataset *data, const elbo_eval_config *config,
                                                    elbo_eval_result **out);
+// fid, kid, precision and recall of pictures made elsewhere: x (n,H,W,C) float32 in 0..1.
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_evaluate_pictures(elbo_ctx *ctx, const elbo_array *x, elbo_dataset *data,
+                                                            const elbo_eval_config *config, elbo_eval_result **out);
 ELBO_API void elbo_eval_destroy(elbo_eval_result **result);
 ELBO_API int elbo_eval_count(const elbo_eval_result *result);
 ELBO_API const elbo_metric *elbo_eval_metric(const elbo_eval_result *result, int i);

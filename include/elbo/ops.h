@@ -97,7 +97,11 @@ ELBO_API elbo_tensor *elbo_attention(elbo_tensor *q, elbo_tensor *k, elbo_tensor
                                      int causal);
 
 // --- resampling of (B,H,W,C) ---
-ELBO_API elbo_tensor *elbo_avg_pool2d(elbo_tensor *x, int kh, int kw);            // stride = window; H, W divisible
+ELBO_API elbo_tensor *elbo_avg_pool2d(elbo_tensor *x, int kh, int kw); // stride = window; H, W divisible
+// The largest of each window of window[0] x window[1]; stride 0 or NULL counts as 1; padding (NULL: none; top, left, bottom, right, less
+// than the window) never wins. (B,H,W,C) -> (B,OH,OW,C), OH = floor((H + top + bottom - window) / stride) + 1. Gradient to the first
+// largest; refuses d2.
+ELBO_API elbo_tensor *elbo_max_pool2d(elbo_tensor *x, const int window[2], const int stride[2], const int pad[4]);
 ELBO_API elbo_tensor *elbo_upsample_nearest(elbo_tensor *x, int fh, int fw);      // whole factors
 ELBO_API elbo_tensor *elbo_resize_bilinear(elbo_tensor *x, int64_t h, int64_t w); // align_corners = False, no antialiasing
 

@@ -28,7 +28,7 @@ static void print_result(const char *in, const char *out, const elbo_convert_res
   if (!json) {
     printf("%s (%s): %lld tensors, %lld parameters, %lld bytes in %d file%s: %s\n", in, r->from, (long long)r->tensors,
            (long long)r->parameters, (long long)r->bytes, r->files, r->files == 1 ? "" : "s", out);
-    if (r->names[0]) printf("names        of diffusers, from those of the layout '%s'\n", r->names);
+    if (r->names[0]) printf("names        were those of the layout '%s'\n", r->names);
     if (r->left_out) printf("left out     %lld tensors that are not below the key\n", (long long)r->left_out);
     return;
   }
@@ -61,7 +61,7 @@ static int run(const command *self, int argc, char **argv) {
       {"dtype", 0, OPTION_CHOICE, &dtype, 0, 0, "float32|float16|bfloat16", "what tensors of a float type become (default: as they are)"},
       {"key", 0, OPTION_TEXT, &config.key, 0, 0, "PREFIX", "only the tensors below it, named without it: state_dict.model"},
       {"max-shard-size", 0, OPTION_TEXT, &shard, 0, 0, "SIZE", "split into files of at most so much, with an index: 2GB"},
-      {"to", 0, OPTION_CHOICE, &to, 0, 0, "diffusers", "give a UNet the tensor names of diffusers"},
+      {"to", 0, OPTION_CHOICE, &to, 0, 0, "original|diffusers", "give a UNet the tensor names of diffusers, or of input_blocks, ... again"},
       {"heads", 0, OPTION_INT, &config.heads, 1, 65536, "N", "attention heads, where query, key and value are one tensor"},
       {"head-dim", 0, OPTION_INT, &config.head_dim, 1, 65536, "D", "the same, by the channels of one head"},
       {"qkv", 0, OPTION_CHOICE, &order, 0, 0, "by-head|by-kind", "the order of such a tensor's rows (default: by-head)"},
@@ -74,9 +74,12 @@ static int run(const command *self, int argc, char **argv) {
     return usage_error(self, "--max-shard-size '%s': expected a size such as 2GB or 500MiB", shard);
   if (config.heads && config.head_dim) return usage_error(self, "--heads and --head-dim: expected one of them");
   config.dtype = dtype < 0 ? -1 : dtypes[dtype];
-  config.names = to < 0 ? ELBO_NAMES_AS_THEY_ARE : ELBO_NAMES_DIFFUSERS;
+  config.names = to < 0 ? ELBO_NAMES_AS_THEY_ARE : to ? ELBO_NAMES_DIFFUSERS : ELBO_NAMES_ORIGINAL;
   config.qkv = order ? ELBO_QKV_BY_KIND : ELBO_QKV_BY_HEAD;
-  status = check_folder(out);
+  char bare[4096]; // a directory may be given with its slash
+  snprintf(bare, sizeof bare, "%s", out);
+  for (size_t n = strlen(bare); n > 1 && bare[n - 1] == '/'; n--) bare[n - 1] = 0;
+  status = check_folder(bare);
   if (status != ARGS_GO) return status;
   elbo_ctx *ctx = NULL;
   status = open_context(&common, &ctx);

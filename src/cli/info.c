@@ -25,9 +25,11 @@ static int run(const command *self, int argc, char **argv) {
   return status;
 }
 
-const command command_info = {"info",
-                              "FILE|DIR [--json]   or   elbo info --build",
-                              "say what a file or a directory is",
-                              "Knows safetensors, model and run directories, .npy, pictures, data sets and recipes.",
-                              "elbo info run --json",
-                              run};
+const command command_info = {
+    "info",
+    "FILE|DIR [--json]   or   elbo info --build",
+    "say what a file or a directory is",
+    "Knows safetensors, PyTorch's .pth, .ckpt and .bin (read without executing anything), indices of shards, model and run\n"
+    "directories, .npy, pictures, data sets and recipes.",
+    "elbo info run --json",
+    run};

@@ -16,10 +16,15 @@ const char *pickle_show(pickle_text text, char buffer[PICKLE_SHOWN]) {
   return buffer;
 }
 
+// Objects and items of containers alike: a short pickle could have a long list copied again and again.
+static elbo_status count_value(pickle_machine *m) {
+  if (++m->values <= PICKLE_VALUES_MAX) return ELBO_OK;
+  return fail(m->ctx, ELBO_ERROR_FORMAT, "%s: a pickle of more than %lld objects", m->path, (long long)PICKLE_VALUES_MAX);
+}
+
 elbo_status pickle_new(pickle_machine *m, pickle_kind kind, pickle_value **out) {
   *out = NULL;
-  if (++m->values > PICKLE_VALUES_MAX)
-    return fail(m->ctx, ELBO_ERROR_FORMAT, "%s: a pickle of more than %lld objects", m->path, (long long)PICKLE_VALUES_MAX);
+  TRY(count_value(m));
   *out = arena_alloc(m->arena, sizeof **out);
   if (!*out) return fail_memory(m->ctx, sizeof **out, m->path);
   (*out)->kind = kind;
@@ -27,6 +32,7 @@ elbo_status pickle_new(pickle_machine *m, pickle_kind kind, pickle_value **out) 
 }
 
 elbo_status pickle_append(pickle_machine *m, pickle_list *list, pickle_value *value) {
+  TRY(count_value(m));
   if (list->count == list->capacity) {
     int64_t capacity = list->capacity ? 2 * list->capacity : 4;
     pickle_value **grown = arena_alloc(m->arena, (size_t)capacity * sizeof *grown);

@@ -10,7 +10,7 @@
 
 enum { PICKLE_RANK_MAX = 8 };
 #define PICKLE_BYTES_MAX ((size_t)16 << 20)  // of one pickle; storages lie outside of it
-#define PICKLE_VALUES_MAX ((int64_t)4 << 20) // objects made while it runs
+#define PICKLE_VALUES_MAX ((int64_t)8 << 20) // objects, and items put into containers, while it runs
 
 typedef enum pickle_kind {
   PICKLE_NONE,

@@ -162,6 +162,20 @@ process_point process_at(const process *p, double t) {
   return preserving(c->logsnr_max + t * (c->logsnr_min - c->logsnr_max), c->logsnr_min - c->logsnr_max);
 }
 
+double process_network_time(const process *p, double t) {
+  switch ((process_type)p->config.type) {
+  case PROCESS_DISCRETE: return fmax(0, t * (double)p->steps - 1);
+  case PROCESS_EDM: return log(process_at(p, t).sigma) / 4;
+  case PROCESS_FLOW: return 1000 * process_at(p, t).sigma;
+  case PROCESS_VE: return process_at(p, t).sigma;
+  case PROCESS_LINEAR:
+  case PROCESS_COSINE:
+  case PROCESS_SIGMOID:
+  case PROCESS_LEARNED: break;
+  }
+  return t;
+}
+
 // Bisection to the last bit: log-SNR falls.
 static double search_time(const process *p, double logsnr) {
   double low = 0, high = 1;

@@ -56,10 +56,13 @@ typedef void (*logsnr_fn)(void *user, double t, double *logsnr, double *dlogsnr)
 elbo_status process_create_custom(elbo_ctx *ctx, logsnr_fn fn, void *user, process **out);
 void process_destroy(process **p);
 
-int64_t process_steps(const process *p);                        // T; 0: continuous
-const double *process_alpha_bar(const process *p);              // (T) cumulative products of 1 - beta; NULL: continuous
-process_type process_kind(const process *p);                    // PROCESS_LEARNED: made by process_create_custom
-process_point process_at(const process *p, double t);           // t in [0,1]
+int64_t process_steps(const process *p);              // T; 0: continuous
+const double *process_alpha_bar(const process *p);    // (T) cumulative products of 1 - beta; NULL: continuous
+process_type process_kind(const process *p);          // PROCESS_LEARNED: made by process_create_custom
+process_point process_at(const process *p, double t); // t in [0,1]
+// What a network is told at time t, in diffusers' manner: the index t T - 1 of a discrete process, possibly fractional; log(sigma) / 4 of
+// edm (c_noise of [Karras22 table 1]); 1000 sigma of flow; sigma of ve; t itself of the others.
+double process_network_time(const process *p, double t);
 double process_time_of_logsnr(const process *p, double logsnr); // cut to [0,1]
 
 #endif

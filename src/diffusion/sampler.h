@@ -17,9 +17,10 @@
 typedef elbo_status (*network_fn)(void *user, const double *x, double timestep, double *output);
 // Replaces the noise, for comparisons with other implementations: the draw-th (from 0) standard normals of the run, (rows,size).
 typedef void (*noise_fn)(void *user, int64_t draw, double *out);
-// Replaces the state after a step, for tests of multistep solvers with an exact start, and shows it: x (rows,size) at node `step` + 1, in
-// the solver's own space, of which alpha and sigma are given.
-typedef void (*state_fn)(void *user, int step, double alpha, double sigma, double *x);
+// Sees the state x (rows,size) after a step, for tests: alpha x0 + sigma epsilon, the solver's alpha and sigma being given (1 and the ratio
+// where it works on x / alpha). It may replace the state by the exact one, so that a multistep solver starts from exact values, and then
+// returns true: a corrector leaves that state alone.
+typedef bool (*state_fn)(void *user, int step, double alpha, double sigma, double *x);
 
 typedef struct sampler_request {
   const scheduler_config *scheduler; // sampler, its options, prediction, step spacing, thresholding

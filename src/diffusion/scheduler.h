@@ -53,27 +53,34 @@ typedef enum step_spacing {
   SPACING_BETA,
   SPACING_LOGSNR,    // uniform in log-SNR
   SPACING_TIMESTEPS, // a table of times (indices of a discrete process, t in [0,1] of a continuous one), falling
-  SPACING_SIGMAS     // a table of sigma / alpha, falling, the last node included
+  SPACING_SIGMAS     // a table of sigma / alpha, falling, the end included
 } step_spacing;
+
+typedef enum step_final {
+  FINAL_AUTO, // zero for solvers that can step there
+  FINAL_ZERO, // the last step goes to sigma = 0
+  FINAL_END   // it ends at the last noise level of the process (or of the table)
+} step_final;
+typedef enum step_clip { STEP_CLIP_AUTO, STEP_CLIP_NONE, STEP_CLIP_STATIC, STEP_CLIP_DYNAMIC } step_clip;
 
 typedef struct sampler_config {
   int sampler;         // sampler_kind
   int64_t steps;       // 0: as many as the table has, or 50
   int spacing;         // step_spacing
   config_floats table; // of timesteps and sigmas
-  int64_t order;       // of unipc, deis, lms, ipndm, sa_solver; 0: its customary one
-  double eta;          // of ddim; and of dpmpp_2m_sde's and sa_solver's noise
-  bool clip;           // x0 is cut to +-clip_range
-  double clip_range;
-  int threshold; // 0 none, 1 static, 2 dynamic [Saharia22]
-  double threshold_ratio, threshold_max;
+  int final;           // step_final
+  double t_end;        // a continuous process is left at this time; 0: at its own end
+  int64_t order;       // of lms, ipndm, unipc, deis, sa_solver; 0: the customary one
+  double eta;          // noise of ddim (0 none, 1 as ddpm) and of sa_solver
+  int clip;            // step_clip: of x0; dynamic [Saharia22]
+  double clip_range;   // static: x0 is cut to +- this; dynamic: the most that it is divided by
+  double clip_quantile;
   int variance;                            // of ddpm: scheduler_variance
   bool lower_order_final;                  // multistep solvers end with lower orders
-  double s_churn, s_tmin, s_tmax, s_noise; // of edm [Karras22 alg. 2]
+  double s_churn, s_tmin, s_tmax, s_noise; // of edm [Karras22 algorithm 2]
   double snr;                              // of pc
   int64_t corrector_steps;                 // of pc
   double rtol, atol;                       // of rk45
-  double t_end;                            // time at which a continuous process is left; 0: the process' own end
 } sampler_config;
 extern const config_table sampler_table;
 
@@ -119,7 +126,7 @@ typedef struct scheduler_config {
   int class_;         // scheduler_class
   int prediction;     // prediction_type of the network
   double sigma_data;  // of PREDICT_EDM
-  sampler_config own; // of SCHEDULER_OWN
+  sampler_config own; // of SCHEDULER_OWN; and eta of DDIM
 
   int64_t num_train_timesteps;
   double beta_start, beta_end;
@@ -149,6 +156,7 @@ typedef struct scheduler_config {
   int time_shift_type;
   double snr, sampling_eps;
   int64_t correct_steps;
+  const char *solver_p, *tau_func, *noise_sampler_seed; // null alone is possible
 } scheduler_config;
 
 // diffusers' scheduler_config.json. Lists live in the arena. A class that is not known is named, and the known ones listed; a key that no
@@ -166,12 +174,13 @@ elbo_status scheduler_defaults(elbo_ctx *ctx, arena *a, int class_, scheduler_co
 // The process that a class runs on, for process_create. Refers to the lists of `config`.
 void scheduler_process(const scheduler_config *config, process_config *out);
 
-// The scheduler of a recipe, or of a directory under another sampler: `sampler` on the process, for a network with that prediction. A
-// diffusers class where there is one that does exactly this; SCHEDULER_OWN otherwise. What does not go together (a flow sampler on a
-// discrete process, a predictor-corrector without a score) is refused with the reason, by key under `where` ("FILE: sample"). Lists are
-// shared with the arguments.
+// The scheduler of a recipe: `sampler` on the process, for a network with that prediction. A diffusers class where there is one that does
+// exactly this; SCHEDULER_OWN otherwise. What does not go together (a flow sampler on a discrete process) is refused with the reason, by
+// key under `where` ("FILE: sample"). With `base`, which may be NULL, the sampler takes the place of another one in a directory: what the
+// two classes have in common is kept, as from_config does in diffusers; `process` is then that of `base`. Lists are shared with the
+// arguments.
 elbo_status scheduler_from_sampler(elbo_ctx *ctx, arena *a, const process_config *process, int prediction, double sigma_data,
-                                   const sampler_config *sampler, const char *where, scheduler_config *out);
+                                   const sampler_config *sampler, const scheduler_config *base, const char *where, scheduler_config *out);
 // The class that a model of this process and prediction is saved with when its sampler is SCHEDULER_OWN: DDPM, EDMEuler, FlowMatchEuler or
 // ScoreSdeVe; refused for processes that diffusers has no class for.
 elbo_status scheduler_of_process(elbo_ctx *ctx, arena *a, const process_config *process, int prediction, double sigma_data,

@@ -104,6 +104,11 @@ static elbo_status check_condition(elbo_ctx *ctx, const diffusion_spec *spec, co
   const diffusion_condition_config *c = &spec->model.condition;
   if (c->type == DIFFUSION_CLASS && spec->classes < 1)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.condition.type: class, but the data have no labels", file);
+  if (c->type == DIFFUSION_VECTOR && spec->condition_dim != c->dim)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.condition.dim: %lld, but the data give vectors of %lld numbers (data.condition)", file,
+                (long long)c->dim, (long long)spec->condition_dim);
+  if (c->type == DIFFUSION_CONTEXT)
+    return fail(ctx, ELBO_ERROR_UNSUPPORTED, "%s: model.condition.type: context: no data set carries sequences of embeddings", file);
   if (c->type == DIFFUSION_UNCONDITIONAL && c->dropout > 0)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.condition.dropout: there is no condition (condition.type)", file);
   if ((c->type == DIFFUSION_LOWRES || c->type == DIFFUSION_MASKED) && spec->height * spec->width < 4)
@@ -128,6 +133,7 @@ elbo_status diffusion_spec_make(elbo_ctx *ctx, arena *a, const diffusion_recipe 
                           .width = info->width,
                           .channels = info->channels,
                           .classes = info->classes,
+                          .condition_dim = info->condition_dim,
                           .bits = info->bits};
   const diffusion_condition_config *c = &out->model.condition;
   TRY(check_choices(ctx, out, file));
@@ -149,7 +155,7 @@ elbo_status diffusion_spec_make(elbo_ctx *ctx, arena *a, const diffusion_recipe 
   process_destroy(&p);
   scheduler_config scheduler;
   snprintf(where, sizeof where, "%s: sample.solver", file);
-  return scheduler_from_sampler(ctx, a, &out->model.process, out->model.prediction, out->model.sigma_data, &out->sample.solver, where,
+  return scheduler_from_sampler(ctx, a, &out->model.process, out->model.prediction, out->model.sigma_data, &out->sample.solver, NULL, where,
                                 &scheduler);
 }
 
@@ -175,19 +181,32 @@ elbo_status diffusion_objective_check(elbo_ctx *ctx, const diffusion_objective *
 // --- time ---
 
 double diffusion_time_of_step(const process *p, double timestep) {
-  int64_t steps = process_steps(p);
-  return steps ? (timestep + 1) / (double)steps : timestep;
+  const process_type kind = process_kind(p);
+  switch (kind) {
+  case PROCESS_DISCRETE: return (timestep + 1) / (double)process_steps(p);
+  case PROCESS_EDM: return process_time_of_logsnr(p, -8 * timestep);
+  case PROCESS_FLOW: return process_time_of_logsnr(p, 2 * log((1000 - timestep) / timestep));
+  case PROCESS_VE: return process_time_of_logsnr(p, -2 * log(timestep));
+  default: return timestep;
+  }
 }
 
-double diffusion_time_told(const diffusion_spec *spec, const process *p, double t) {
+double diffusion_time_told(const diffusion_spec *spec, const process *p, double timestep) {
   int told = spec->model.time_input;
-  if (told == TIME_INPUT_AUTO)
-    told = spec->model.prediction == PREDICT_EDM          ? TIME_INPUT_LOG_SIGMA
-           : spec->model.denoiser.network == DENOISER_VDM ? TIME_INPUT_LOGSNR
-           : process_steps(p)                             ? TIME_INPUT_INDEX
-                                                          : TIME_INPUT_SCALED;
-  if (told == TIME_INPUT_INDEX) return t;
-  t = diffusion_time_of_step(p, t);
+  const process_type kind = process_kind(p);
+  bool in_diffusers = kind == PROCESS_DISCRETE || kind == PROCESS_EDM || kind == PROCESS_FLOW || kind == PROCESS_VE;
+  if (told == TIME_INPUT_AUTO) {
+    if (spec->model.denoiser.network == DENOISER_VDM)
+      told = TIME_INPUT_LOGSNR;
+    else if (spec->model.prediction == PREDICT_EDM && kind != PROCESS_EDM)
+      told = TIME_INPUT_LOG_SIGMA;
+    else if (in_diffusers)
+      return timestep;
+    else
+      told = TIME_INPUT_SCALED;
+  }
+  if (told == TIME_INPUT_INDEX) return timestep;
+  double t = diffusion_time_of_step(p, timestep);
   if (told == TIME_INPUT_SCALED) return 1000 * t;
   double logsnr = process_at(p, t).logsnr;
   if (!isfinite(logsnr)) logsnr = logsnr > 0 ? 40 : -40;

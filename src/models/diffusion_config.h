@@ -12,7 +12,7 @@
 
 // What the network is told of the time.
 typedef enum time_input {
-  TIME_INPUT_AUTO,      // the index of a discrete process; log_sigma for prediction edm; logsnr for the network vdm; else scaled
+  TIME_INPUT_AUTO,      // logsnr for the network vdm; log_sigma for prediction edm; else as diffusers tells it, or scaled
   TIME_INPUT_INDEX,     // 0 .. T-1
   TIME_INPUT_SCALED,    // 1000 t
   TIME_INPUT_LOGSNR,    // log-SNR
@@ -78,8 +78,9 @@ typedef struct diffusion_spec {
   diffusion_config model;
   sampling_config sample;
   int64_t height, width, channels;
-  int64_t classes; // of the data
-  int bits;        // of a pixel of the training data: 8, 16: values are -1..1 inside; 0: float, taken as they are
+  int64_t classes;       // of the data
+  int64_t condition_dim; // of the data's vectors
+  int bits;              // of a pixel of the training data: 8, 16: values are -1..1 inside; 0: float, taken as they are
 } diffusion_spec;
 
 // Fits the config to the data: fills what is left open, refuses what does not go together, by key. `file` names the recipe in messages.
@@ -92,9 +93,8 @@ int64_t diffusion_extra_channels(const diffusion_spec *spec);
 bool diffusion_learned_variance(const diffusion_spec *spec);
 // The class that stands for "no class": the last row of the table; -1: there is none.
 int64_t diffusion_null_class(const diffusion_spec *spec);
-// What the network is told at time t of its process; `t` as samplers pass it: an index (maybe fractional) of a discrete process.
-double diffusion_time_told(const diffusion_spec *spec, const process *p, double t);
-// The time in [0,1] of what samplers pass.
+// What the network is told, and the time in [0,1], of a timestep as samplers pass it (process_network_time).
+double diffusion_time_told(const diffusion_spec *spec, const process *p, double timestep);
 double diffusion_time_of_step(const process *p, double timestep);
 
 #endif

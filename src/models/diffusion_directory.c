@@ -43,7 +43,8 @@ static const config_table index_table = CONFIG_TABLE("_elbo", diffusion_index, i
 static bool scheduler_for_diffusers(elbo_ctx *ctx, arena *a, const diffusion_spec *spec, scheduler_config *out) {
   const diffusion_config *m = &spec->model;
   if (m->process.type == PROCESS_LEARNED) return false;
-  if (scheduler_from_sampler(ctx, a, &m->process, m->prediction, m->sigma_data, &spec->sample.solver, "sample.solver", out) == ELBO_OK &&
+  if (scheduler_from_sampler(ctx, a, &m->process, m->prediction, m->sigma_data, &spec->sample.solver, NULL, "sample.solver", out) ==
+          ELBO_OK &&
       out->class_ != SCHEDULER_OWN)
     return true;
   return scheduler_of_process(ctx, a, &m->process, m->prediction, m->sigma_data, out) == ELBO_OK;
@@ -156,6 +157,7 @@ static elbo_status read_scheduler(elbo_ctx *ctx, arena *a, const char *directory
   out->has_scheduler = true;
   out->spec.model.prediction = out->scheduler.prediction, out->spec.model.sigma_data = out->scheduler.sigma_data;
   scheduler_process(&out->scheduler, &out->spec.model.process);
+  out->spec.model.time_input = TIME_INPUT_INDEX; // the network is told what the scheduler says
   return ELBO_OK;
 }
 

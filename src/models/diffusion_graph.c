@@ -251,7 +251,7 @@ bool diffusion_fill(const diffusion_spec *spec, const diffusion_objective *objec
   else if (!strcmp(input, "sigma"))
     v = q.sigma;
   else if (!strcmp(input, "time"))
-    v = diffusion_time_told(spec, p, steps ? (double)i : t);
+    v = diffusion_time_told(spec, p, steps ? (double)i : process_network_time(p, t));
   else if (!strcmp(input, "c_in"))
     v = 1 / sqrt(q.sigma * q.sigma + m->sigma_data * m->sigma_data * q.alpha * q.alpha);
   else if (!strcmp(input, "x0_of_state"))

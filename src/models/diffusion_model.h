@@ -51,6 +51,9 @@ void denoiser_session_close(denoiser_session *s);
 // `count` repeat the condition of the first.
 elbo_status denoiser_session_run(denoiser_session *s, const double *x, double timestep, const condition_rows *rows, int64_t count,
                                  double *output);
+// Examples of a split in the order of the data, and what the model is told of each: int32 (n) classes, float (n,dim) vectors, or NULL.
+elbo_status diffusion_read(const diffusion_spec *spec, elbo_dataset *data, elbo_split split, int64_t first, int64_t count, elbo_array **x,
+                           elbo_array **told);
 // Fills every input of `diffusion_fill`, and "t", that the plan reads; times (batch) in (0,1].
 void session_fill_times(session *s, const diffusion_spec *spec, const diffusion_objective *objective, const process *p,
                         const double *times);

@@ -91,7 +91,7 @@ static elbo_status choose_scheduler(sampling *s) {
     return ELBO_OK;
   }
   return scheduler_from_sampler(s->m->ctx, s->arena, &d->spec.model.process, d->spec.model.prediction, d->spec.model.sigma_data,
-                                &s->options.solver, "sample.solver", &s->scheduler);
+                                &s->options.solver, d->has_scheduler ? &d->scheduler : NULL, "sample.solver", &s->scheduler);
 }
 
 static elbo_status check_rows(const sampling *s, const char *what, const elbo_array *a, int rank, const int64_t *dim) {

@@ -63,6 +63,17 @@ elbo_status denoiser_session_run(denoiser_session *s, const double *x, double ti
   return ELBO_OK;
 }
 
+elbo_status diffusion_read(const diffusion_spec *spec, elbo_dataset *data, elbo_split split, int64_t first, int64_t count, elbo_array **x,
+                           elbo_array **told) {
+  const int type = spec->model.condition.type;
+  *told = NULL;
+  TRY(elbo_dataset_read(data, split, first, count, 0, 0, x, type == DIFFUSION_CLASS ? told : NULL));
+  if (type != DIFFUSION_VECTOR) return ELBO_OK;
+  elbo_status status = elbo_dataset_read_condition(data, split, first, count, 0, 0, told);
+  if (status != ELBO_OK) elbo_array_destroy(x);
+  return status;
+}
+
 // --- inputs that depend on the time ---
 
 void session_fill_times(session *s, const diffusion_spec *spec, const diffusion_objective *objective, const process *p,

@@ -82,7 +82,7 @@ static elbo_status validate(void *user, elbo_store *weights, int64_t step, doubl
   int64_t part = 16 * m.batch_size;
   for (int64_t first = 0; first < n; first += part) {
     int64_t count = n - first < part ? n - first : part;
-    TRY_GOTO(elbo_dataset_read(t->data, ELBO_SPLIT_VALID, first, count, 0, 0, &x, info.classes ? &label : NULL));
+    TRY_GOTO(diffusion_read(&t->spec, t->data, ELBO_SPLIT_VALID, first, count, &x, &label));
     TRY_GOTO(diffusion_validation_loss(&m, &t->objective, x, label, first, t->seed, &sum));
     elbo_array_destroy(&x);
     elbo_array_destroy(&label);

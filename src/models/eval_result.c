@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/philox.h"
+
 const char *split_text(elbo_split split) {
   static const char *const name[] = {"train", "valid", "test"};
   return name[split];
@@ -69,8 +71,10 @@ elbo_status eval_result_finish(const elbo_model *m, const elbo_eval_config *conf
     json_object_set_new(metrics, v->name, one);
   }
   json_object_set_new(all, "metrics", metrics);
-  json_object_set_new(all, "weights", json_string(m->raw ? "raw" : "ema"));
-  json_object_set_new(all, "step", json_integer(m->step));
+  if (m) {
+    json_object_set_new(all, "weights", json_string(m->raw ? "raw" : "ema"));
+    json_object_set_new(all, "step", json_integer(m->step));
+  }
   json_object_set_new(all, "split", json_string(split_text(config->split)));
   json_object_set_new(all, "seed", // JSON's whole numbers end at 2^63 here
                       config->seed <= INT64_MAX ? json_integer((json_int_t)config->seed)
@@ -78,7 +82,7 @@ elbo_status eval_result_finish(const elbo_model *m, const elbo_eval_config *conf
   json_object_update(all, r->more);
   r->json = json_dumps(all, JSON_INDENT(2) | JSON_SORT_KEYS);
   json_decref(all);
-  return r->json ? ELBO_OK : fail_memory(m->ctx, 4096, "JSON");
+  return r->json ? ELBO_OK : fail_memory(m ? m->ctx : NULL, 4096, "JSON");
 }
 
 bool metric_asked(const char *list, const char *usual, const char *name) {
@@ -105,11 +109,36 @@ elbo_status metric_names_check(elbo_ctx *ctx, const char *list, const char *know
   return ELBO_OK;
 }
 
+void row_copy(elbo_array *to, int64_t i, const elbo_array *from, int64_t j) {
+  size_t row = elbo_array_bytes(from) / (size_t)from->dim[0];
+  memmove((char *)to->data + (size_t)i * row, (const char *)from->data + (size_t)j * row, row);
+}
+
+elbo_status examples_subset(elbo_ctx *ctx, uint64_t seed, int64_t limit, elbo_array *x, elbo_array *label) {
+  int64_t *order = NULL, n = x->dim[0], to = 0;
+  char *chosen = NULL;
+  elbo_status status;
+  TRY_GOTO(array_new(ctx, (size_t)n, sizeof *order, "subset", (void **)&order));
+  TRY_GOTO(array_new(ctx, (size_t)n, 1, "subset", (void **)&chosen));
+  philox_permutation(seed, philox_stream("eval.limit"), n, order);
+  for (int64_t i = 0; i < limit; i++) chosen[order[i]] = 1;
+  for (int64_t i = 0; i < n; i++) {
+    if (!chosen[i]) continue;
+    row_copy(x, to, x, i);
+    if (label) row_copy(label, to, label, i);
+    to++;
+  }
+  x->dim[0] = limit;
+  if (label) label->dim[0] = limit;
+fail:
+  free(chosen);
+  free(order);
+  return status;
+}
+
 // --- the calls ---
 
-void elbo_eval_defaults(elbo_eval_config *config) {
-  *config = (elbo_eval_config){.size = sizeof *config, .split = ELBO_SPLIT_TEST, .samples = 100};
-}
+void elbo_eval_defaults(elbo_eval_config *config) { *config = (elbo_eval_config){.size = sizeof *config, .split = ELBO_SPLIT_TEST}; }
 
 int elbo_eval_count(const elbo_eval_result *result) { return result->count; }
 const elbo_metric *elbo_eval_metric(const elbo_eval_result *result, int i) {

@@ -27,8 +27,13 @@ void metric_note(elbo_metric *m, const char *text);
 double *doubles_copy(const double *v, int64_t n); // NULL when out of memory
 // Puts `name: [v...]` beside the metrics.
 void eval_result_list(elbo_eval_result *r, const char *name, const double *v, int64_t n);
-// Makes the JSON text: the last thing.
+// Makes the JSON text: the last thing. m NULL: no model was judged.
 elbo_status eval_result_finish(const elbo_model *m, const elbo_eval_config *config, elbo_eval_result *r);
+
+// Row j of `from` to row i of `to`, which may be the same array.
+void row_copy(elbo_array *to, int64_t i, const elbo_array *from, int64_t j);
+// Keeps a random `limit` of the examples, chosen by the seed, in their order. label may be NULL.
+elbo_status examples_subset(elbo_ctx *ctx, uint64_t seed, int64_t limit, elbo_array *x, elbo_array *label);
 
 // Whether `list` ("a,b"; NULL: `usual`) names a metric.
 bool metric_asked(const char *list, const char *usual, const char *name);

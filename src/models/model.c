@@ -20,7 +20,7 @@ static void count_params(elbo_model *m) {
 
 // --- kinds ---
 
-static const model_kind *const kinds[] = {&model_kind_vae, &model_kind_diffusion};
+static const model_kind *const kinds[] = {&model_kind_vae, &model_kind_diffusion, &model_kind_classifier};
 
 static elbo_status find_kind(elbo_model *m, const char *directory) {
   const char *class_name;

@@ -37,12 +37,13 @@ struct elbo_model {
   int64_t step; // -1: unknown
   int64_t params;
   int batch_size;
-  vae_spec spec;                     // of a VAE
-  gaussian_mixture fitted;           // components 0: none
-  struct diffusion_model *diffusion; // of a diffusion model; owned
+  vae_spec spec;                            // of a VAE
+  gaussian_mixture fitted;                  // components 0: none
+  struct diffusion_model *diffusion;        // of a diffusion model; owned
+  const struct classifier_spec *classifier; // of a classifier; in the arena
 };
 
-extern const model_kind model_kind_vae;
+extern const model_kind model_kind_vae, model_kind_classifier;
 elbo_status vae_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out);
 elbo_status vae_apply(elbo_model *m, const char *component, int n_in, const elbo_named_array *in, int n_out, elbo_named_array *out);
 

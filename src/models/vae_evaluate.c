@@ -10,8 +10,9 @@
 #include "eval/statistics.h"
 #include "models/estimate.h"
 #include "models/eval_result.h"
+#include "models/sample_quality.h"
 
-enum { CODES_LIMIT = 2000, GAP_LIMIT = 1000, BOUND_DRAWS = 2 };
+enum { DEFAULT_SAMPLES = 100, CODES_LIMIT = 2000, GAP_LIMIT = 1000, BOUND_DRAWS = 2 };
 
 typedef struct evaluation {
   elbo_model *m;
@@ -25,7 +26,7 @@ typedef struct evaluation {
   elbo_eval_result *out;
 } evaluation;
 
-#define METRICS "elbo, iwae, recon, kl, nll, bits_per_dim, active_units, mutual_information, mismatch, psnr, mse, ssim"
+#define METRICS "elbo, iwae, recon, kl, nll, bits_per_dim, active_units, mutual_information, mismatch, psnr, mse, ssim, " QUALITY_METRICS
 
 static bool all_binary(const elbo_array *x) {
   const float *v = x->data;
@@ -55,6 +56,8 @@ static double root_of_sum(const double *variance, int64_t n) {
   for (int64_t i = 0; i < n; i++) sum += variance[i];
   return sqrt(sum) / (double)n;
 }
+
+static int samples_of(const evaluation *e) { return e->config->samples > 0 ? e->config->samples : DEFAULT_SAMPLES; }
 
 static bool asked(const evaluation *e, const char *name) {
   bool pictures = e->m->spec.shape.height * e->m->spec.shape.width > 1;
@@ -103,27 +106,22 @@ static elbo_status report_iwae(evaluation *e) {
   TRY_GOTO(array_new(e->m->ctx, (size_t)n, sizeof(double), "scores", (void **)&log_p));
   TRY_GOTO(array_new(e->m->ctx, (size_t)n, sizeof(double), "scores", (void **)&effective));
   TRY_GOTO(array_new(e->m->ctx, (size_t)n, sizeof(double), "scores", (void **)&variance));
-  TRY_GOTO(estimate_importance(e->m, e->x, e->label, NULL, e->config->samples, seed_of_part(e->config->seed, 101), e->config->progress,
+  TRY_GOTO(estimate_importance(e->m, e->x, e->label, NULL, samples_of(e), seed_of_part(e->config->seed, 101), e->config->progress,
                                e->config->progress_user, log_p, effective, variance));
   mean_and_error(log_p, n, &mean, &error);
   elbo_metric *m = eval_result_add(e->out, e->proper ? "iwae" : "iwae_unnormalised", "nats/image", mean, error, n, log_p);
   log_p = NULL;
-  m->mc_stderr = root_of_sum(variance, n), m->k = e->config->samples;
+  m->mc_stderr = root_of_sum(variance, n), m->k = samples_of(e);
   if (!e->proper) metric_note(m, e->why);
   mean_and_error(effective, n, &mean, &error);
   m = eval_result_add(e->out, "iwae_effective_samples", "samples", mean, error, n, effective);
   effective = NULL;
-  m->k = e->config->samples;
+  m->k = samples_of(e);
 fail:
   free(log_p);
   free(effective);
   free(variance);
   return status;
-}
-
-static void copy_row(elbo_array *to, int64_t i, const elbo_array *from, int64_t j) {
-  size_t row = elbo_array_bytes(from) / (size_t)from->dim[0];
-  memmove((char *)to->data + (size_t)i * row, (const char *)from->data + (size_t)j * row, row);
 }
 
 // -log p(x): the bound on all images less its mean gap to the k-sample estimate on a random thousand.
@@ -142,9 +140,9 @@ static elbo_status report_nll(evaluation *e) {
   if (e->label) TRY_GOTO(elbo_array_create(ctx, e->label->dtype, e->label->rank, (int64_t[]){part, e->label->dim[1]}, &label));
   for (int64_t i = 0; i < part; i++) {
     memcpy((float *)x->data + i * size, (float *)e->x->data + order[i] * size, (size_t)size * sizeof(float));
-    if (label) copy_row(label, i, e->label, order[i]);
+    if (label) row_copy(label, i, e->label, order[i]);
   }
-  TRY_GOTO(estimate_importance(e->m, x, label, order, e->config->samples, seed_of_part(e->config->seed, 102), e->config->progress,
+  TRY_GOTO(estimate_importance(e->m, x, label, order, samples_of(e), seed_of_part(e->config->seed, 102), e->config->progress,
                                e->config->progress_user, log_p, NULL, variance));
   for (int64_t i = 0; i < part; i++) log_p[i] -= e->bound.elbo[order[i]];
   mean_and_error(e->bound.elbo, n, &mean, &error);
@@ -152,7 +150,7 @@ static elbo_status report_nll(evaluation *e) {
   elbo_metric *m = eval_result_add(e->out, e->proper ? "nll" : "nll_unnormalised", "nats/image", -(mean + gap),
                                    sqrt(error * error + gap_error * gap_error), n, NULL);
   double bound_mc = e->bound.draw_variance ? root_of_sum(e->bound.draw_variance, n) : 0;
-  m->k = e->config->samples, m->mc_stderr = sqrt(bound_mc * bound_mc + pow(root_of_sum(variance, part), 2));
+  m->k = samples_of(e), m->mc_stderr = sqrt(bound_mc * bound_mc + pow(root_of_sum(variance, part), 2));
   if (e->proper)
     snprintf(m->note, sizeof m->note, "bound on %lld images less its gap (%.3f) to k = %d on %lld random ones", (long long)n, gap, m->k,
              (long long)part);
@@ -258,23 +256,8 @@ static elbo_status read_examples(evaluation *e, elbo_dataset *data) {
   prepare_pictures(&e->m->spec, e->config->seed, 0, e->x);
   e->n = e->x->dim[0];
   if (limit <= 0 || limit >= e->n) return ELBO_OK;
-  int64_t *order = NULL, size = elbo_array_count(e->x) / e->n;
-  TRY(array_new(ctx, (size_t)e->n, sizeof *order, "subset", (void **)&order));
-  philox_permutation(e->config->seed, philox_stream("eval.limit"), e->n, order);
-  char *chosen = calloc((size_t)e->n, 1);
-  for (int64_t i = 0; chosen && i < limit; i++) chosen[order[i]] = 1;
-  for (int64_t i = 0, to = 0; chosen && i < e->n; i++)
-    if (chosen[i]) {
-      memmove((float *)e->x->data + to * size, (float *)e->x->data + i * size, (size_t)size * sizeof(float));
-      if (e->label) copy_row(e->label, to, e->label, i);
-      to++;
-    }
-  elbo_status status = chosen ? ELBO_OK : fail_memory(ctx, (size_t)e->n, "subset");
-  e->n = e->x->dim[0] = limit;
-  if (e->label) e->label->dim[0] = limit;
-  free(chosen);
-  free(order);
-  return status;
+  e->n = limit;
+  return examples_subset(ctx, e->config->seed, limit, e->x, e->label);
 }
 
 elbo_status vae_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out) {
@@ -294,6 +277,7 @@ elbo_status vae_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_conf
   if (nll) TRY_GOTO(report_nll(&e));
   if (asked(&e, "active_units") || asked(&e, "mutual_information") || asked(&e, "mismatch")) TRY_GOTO(report_codes(&e));
   if (asked(&e, "psnr") || asked(&e, "mse") || asked(&e, "ssim")) TRY_GOTO(report_pictures(&e));
+  if (quality_asked(config->metrics)) TRY_GOTO(model_quality_report(m, true, data, config, e.out));
   TRY_GOTO(eval_result_finish(m, config, e.out));
   *out = e.out, e.out = NULL;
 fail:

@@ -4,86 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAME_BYTES = 512, BLOCKS_MAX = 256 };
+#include "models/weights_rules.h"
 
-// What becomes of a tensor's data.
-typedef enum tensor_change {
-  CHANGE_NONE,
-  CHANGE_SQUEEZE, // the weights of a 1x1 convolution become a matrix
-  CHANGE_SPLIT    // the same, and the rows are those of to_q, to_k and to_v
-} tensor_change;
-
-typedef struct name_rule {
-  const char *from, *to; // whole parts of a name: "in_layers.0"
-  tensor_change change;
-} name_rule;
-
-// --- rules: blocks ---
-static const name_rule BLOCKS_TOP[] = {
-    {"time_embed.0", "time_embedding.linear_1", CHANGE_NONE},
-    {"time_embed.2", "time_embedding.linear_2", CHANGE_NONE},
-    {"label_emb.0.0", "class_embedding.linear_1", CHANGE_NONE},
-    {"label_emb.0.2", "class_embedding.linear_2", CHANGE_NONE},
-    {"label_emb", "class_embedding", CHANGE_NONE},
-    {"input_blocks.0.0", "conv_in", CHANGE_NONE},
-    {"out.0", "conv_norm_out", CHANGE_NONE},
-    {"out.2", "conv_out", CHANGE_NONE},
-    {NULL, NULL, CHANGE_NONE},
-};
-static const name_rule BLOCKS_RESNET[] = {
-    {"in_layers.0", "norm1", CHANGE_NONE},
-    {"in_layers.2", "conv1", CHANGE_NONE},
-    {"emb_layers.1", "time_emb_proj", CHANGE_NONE},
-    {"out_layers.0", "norm2", CHANGE_NONE},
-    {"out_layers.3", "conv2", CHANGE_NONE},
-    {"skip_connection", "conv_shortcut", CHANGE_NONE},
-    {NULL, NULL, CHANGE_NONE},
-};
-static const name_rule BLOCKS_ATTENTION[] = {
-    {"norm", "group_norm", CHANGE_NONE},
-    {"qkv", "to_qkv", CHANGE_SPLIT},
-    {"proj_out", "to_out.0", CHANGE_SQUEEZE},
-    {NULL, NULL, CHANGE_NONE},
-};
-// A transformer's names are the same in both.
-static const name_rule BLOCKS_TRANSFORMER[] = {
-    {"norm", "norm", CHANGE_NONE},
-    {"proj_in", "proj_in", CHANGE_NONE},
-    {"proj_out", "proj_out", CHANGE_NONE},
-    {"transformer_blocks", "transformer_blocks", CHANGE_NONE},
-    {NULL, NULL, CHANGE_NONE},
-};
-static const name_rule BLOCKS_DOWN[] = {{"op", "conv", CHANGE_NONE}, {NULL, NULL, CHANGE_NONE}};
-static const name_rule BLOCKS_UP[] = {{"conv", "conv", CHANGE_NONE}, {NULL, NULL, CHANGE_NONE}};
-
-// --- rules: DDPM ---
-static const name_rule DDPM_TOP[] = {
-    {"temb.dense.0", "time_embedding.linear_1", CHANGE_NONE},
-    {"temb.dense.1", "time_embedding.linear_2", CHANGE_NONE},
-    {"conv_in", "conv_in", CHANGE_NONE},
-    {"norm_out", "conv_norm_out", CHANGE_NONE},
-    {"conv_out", "conv_out", CHANGE_NONE},
-    {NULL, NULL, CHANGE_NONE},
-};
-static const name_rule DDPM_RESNET[] = {
-    {"norm1", "norm1", CHANGE_NONE},
-    {"conv1", "conv1", CHANGE_NONE},
-    {"temb_proj", "time_emb_proj", CHANGE_NONE},
-    {"norm2", "norm2", CHANGE_NONE},
-    {"conv2", "conv2", CHANGE_NONE},
-    {"nin_shortcut", "conv_shortcut", CHANGE_NONE},
-    {"conv_shortcut", "conv_shortcut", CHANGE_NONE},
-    {NULL, NULL, CHANGE_NONE},
-};
-static const name_rule DDPM_ATTENTION[] = {
-    {"norm", "group_norm", CHANGE_NONE},      {"q", "to_q", CHANGE_SQUEEZE}, {"k", "to_k", CHANGE_SQUEEZE}, {"v", "to_v", CHANGE_SQUEEZE},
-    {"proj_out", "to_out.0", CHANGE_SQUEEZE}, {NULL, NULL, CHANGE_NONE},
-};
-
-static const name_rule DEPRECATED_ATTENTION[] = {
-    {"query", "to_q", CHANGE_SQUEEZE},         {"key", "to_k", CHANGE_SQUEEZE}, {"value", "to_v", CHANGE_SQUEEZE},
-    {"proj_attn", "to_out.0", CHANGE_SQUEEZE}, {NULL, NULL, CHANGE_NONE},
-};
+enum { BLOCKS_MAX = 256 };
 
 // What the names of all tensors tell about the network.
 typedef struct network_outline {
@@ -98,95 +21,58 @@ const char *weights_layout_name(weights_layout layout) {
   return names[layout];
 }
 
-// "12.rest": the number, and what follows the dot; NULL when it is none.
-static const char *read_number(const char *text, int64_t *out) {
-  size_t n = strspn(text, "0123456789");
-  if (!n || n > 6 || text[n] != '.') return NULL;
-  *out = strtoll(text, NULL, 10);
-  return text + n + 1;
-}
-
-// What follows "word." in text; NULL when it begins otherwise.
-static const char *behind(const char *text, const char *word) {
-  size_t n = strlen(word);
-  return !strncmp(text, word, n) && text[n] == '.' ? text + n + 1 : NULL;
-}
-
-// The rule whose parts `text` begins with; *rest: what follows them, without the dot.
-static const name_rule *find_rule(const name_rule *rules, const char *text, const char **rest) {
-  for (; rules->from; rules++) {
-    *rest = behind(text, rules->from);
-    if (*rest) return rules;
-  }
-  return NULL;
-}
-
-// A tensor's new name, and what becomes of its data.
-typedef struct renaming {
-  char name[NAME_BYTES];
-  tensor_change change;
-} renaming;
-
-static bool rename_by(const name_rule *rules, const char *text, const char *prefix, renaming *out) {
-  const char *rest;
-  const name_rule *rule = find_rule(rules, text, &rest);
-  if (!rule) return false;
-  out->change = rule->change;
-  int n = snprintf(out->name, sizeof out->name, "%s%s%s.%s", prefix, *prefix ? "." : "", rule->to, rest);
-  return n > 0 && (size_t)n < sizeof out->name;
-}
-
 static bool rename_attention(const network_outline *o, const char *text, const char *prefix, renaming *out) {
-  return rename_by(o->joint ? BLOCKS_ATTENTION : BLOCKS_TRANSFORMER, text, prefix, out);
+  return name_by_rule(o->joint ? BLOCKS_ATTENTION : BLOCKS_TRANSFORMER, false, text, prefix, out);
 }
 
 // Level l has layers + 1 members in a row: its residual blocks and, on the way down but for the last level, the downsampler.
 static bool rename_input(const network_outline *o, const char *text, renaming *out) {
   int64_t block, part;
   char prefix[64];
-  text = read_number(text, &block);
-  text = text ? read_number(text, &part) : NULL;
+  text = name_number(text, &block);
+  text = text ? name_number(text, &part) : NULL;
   if (!text || block < 1 || (block - 1) / (o->layers + 1) >= o->levels) return false;
   int64_t level = (block - 1) / (o->layers + 1), layer = (block - 1) % (o->layers + 1);
   if (layer == o->layers) {
     snprintf(prefix, sizeof prefix, "down_blocks.%lld.downsamplers.0", (long long)level);
-    return part == 0 && (rename_by(BLOCKS_DOWN, text, prefix, out) || rename_by(BLOCKS_RESNET, text, prefix, out));
+    return part == 0 && (name_by_rule(BLOCKS_DOWN, false, text, prefix, out) || name_by_rule(BLOCKS_RESNET, false, text, prefix, out));
   }
   snprintf(prefix, sizeof prefix, "down_blocks.%lld.%s.%lld", (long long)level, part ? "attentions" : "resnets", (long long)layer);
-  return part == 0 ? rename_by(BLOCKS_RESNET, text, prefix, out) : part == 1 && rename_attention(o, text, prefix, out);
+  return part == 0 ? name_by_rule(BLOCKS_RESNET, false, text, prefix, out) : part == 1 && rename_attention(o, text, prefix, out);
 }
 
 // The upsampler is the last part of a level's last block, second or third as there is attention or not.
 static bool rename_output(const network_outline *o, const char *text, renaming *out) {
   int64_t block, part;
   char prefix[64];
-  text = read_number(text, &block);
-  text = text ? read_number(text, &part) : NULL;
+  text = name_number(text, &block);
+  text = text ? name_number(text, &part) : NULL;
   if (!text || block / (o->layers + 1) >= o->levels) return false;
   long long level = block / (o->layers + 1), layer = block % (o->layers + 1);
   if (part > 0) {
     snprintf(prefix, sizeof prefix, "up_blocks.%lld.upsamplers.0", level);
-    if (rename_by(BLOCKS_UP, text, prefix, out) || rename_by(BLOCKS_RESNET, text, prefix, out)) return layer == o->layers;
+    if (name_by_rule(BLOCKS_UP, false, text, prefix, out) || name_by_rule(BLOCKS_RESNET, false, text, prefix, out))
+      return layer == o->layers;
   }
   snprintf(prefix, sizeof prefix, "up_blocks.%lld.%s.%lld", level, part ? "attentions" : "resnets", layer);
-  return part == 0 ? rename_by(BLOCKS_RESNET, text, prefix, out) : part == 1 && rename_attention(o, text, prefix, out);
+  return part == 0 ? name_by_rule(BLOCKS_RESNET, false, text, prefix, out) : part == 1 && rename_attention(o, text, prefix, out);
 }
 
 static bool rename_blocks(const network_outline *o, const char *name, renaming *out) {
   const char *rest;
   int64_t part;
-  if (o->added && (rest = behind(name, "label_emb.0"))) {
+  if (o->added && (rest = name_behind(name, "label_emb.0"))) {
     static const name_rule added[] = {{"0", "linear_1", CHANGE_NONE}, {"2", "linear_2", CHANGE_NONE}, {NULL, NULL, CHANGE_NONE}};
-    return rename_by(added, rest, "add_embedding", out);
+    return name_by_rule(added, false, rest, "add_embedding", out);
   }
-  if (rename_by(BLOCKS_TOP, name, "", out)) return true;
-  if ((rest = behind(name, "input_blocks"))) return rename_input(o, rest, out);
-  if ((rest = behind(name, "output_blocks"))) return rename_output(o, rest, out);
-  rest = behind(name, "middle_block");
-  rest = rest ? read_number(rest, &part) : NULL;
+  if (name_by_rule(BLOCKS_TOP, false, name, "", out)) return true;
+  if ((rest = name_behind(name, "input_blocks"))) return rename_input(o, rest, out);
+  if ((rest = name_behind(name, "output_blocks"))) return rename_output(o, rest, out);
+  rest = name_behind(name, "middle_block");
+  rest = rest ? name_number(rest, &part) : NULL;
   if (!rest || part > 2) return false;
   if (part == 1) return rename_attention(o, rest, "mid_block.attentions.0", out);
-  return rename_by(BLOCKS_RESNET, rest, part ? "mid_block.resnets.1" : "mid_block.resnets.0", out);
+  return name_by_rule(BLOCKS_RESNET, false, rest, part ? "mid_block.resnets.1" : "mid_block.resnets.0", out);
 }
 
 // down.LEVEL.block.LAYER, down.LEVEL.attn.LAYER, down.LEVEL.downsample; on the way up the levels are counted from the top.
@@ -194,42 +80,42 @@ static bool rename_ddpm_level(const network_outline *o, const char *text, bool u
   int64_t level, layer;
   char prefix[64];
   const char *rest;
-  text = read_number(text, &level);
+  text = name_number(text, &level);
   if (!text || level >= o->levels) return false;
   const char *side = up ? "up" : "down";
   long long block = up ? o->levels - 1 - level : level;
-  if ((rest = behind(text, up ? "upsample" : "downsample"))) {
+  if ((rest = name_behind(text, up ? "upsample" : "downsample"))) {
     snprintf(prefix, sizeof prefix, "%s_blocks.%lld.%ssamplers.0", side, block, side);
-    return rename_by(BLOCKS_UP, rest, prefix, out);
+    return name_by_rule(BLOCKS_UP, false, rest, prefix, out);
   }
-  bool attention = behind(text, "attn") != NULL;
-  rest = behind(text, attention ? "attn" : "block");
-  rest = rest ? read_number(rest, &layer) : NULL;
+  bool attention = name_behind(text, "attn") != NULL;
+  rest = name_behind(text, attention ? "attn" : "block");
+  rest = rest ? name_number(rest, &layer) : NULL;
   if (!rest) return false;
   snprintf(prefix, sizeof prefix, "%s_blocks.%lld.%s.%lld", side, block, attention ? "attentions" : "resnets", (long long)layer);
-  return rename_by(attention ? DDPM_ATTENTION : DDPM_RESNET, rest, prefix, out);
+  return name_by_rule(attention ? DDPM_ATTENTION : DDPM_RESNET, false, rest, prefix, out);
 }
 
 static bool rename_ddpm(const network_outline *o, const char *name, renaming *out) {
   const char *rest;
-  if (rename_by(DDPM_TOP, name, "", out)) return true;
-  if ((rest = behind(name, "down"))) return rename_ddpm_level(o, rest, false, out);
-  if ((rest = behind(name, "up"))) return rename_ddpm_level(o, rest, true, out);
-  if ((rest = behind(name, "mid.block_1"))) return rename_by(DDPM_RESNET, rest, "mid_block.resnets.0", out);
-  if ((rest = behind(name, "mid.block_2"))) return rename_by(DDPM_RESNET, rest, "mid_block.resnets.1", out);
-  rest = behind(name, "mid.attn_1");
-  return rest && rename_by(DDPM_ATTENTION, rest, "mid_block.attentions.0", out);
+  if (name_by_rule(DDPM_TOP, false, name, "", out)) return true;
+  if ((rest = name_behind(name, "down"))) return rename_ddpm_level(o, rest, false, out);
+  if ((rest = name_behind(name, "up"))) return rename_ddpm_level(o, rest, true, out);
+  if ((rest = name_behind(name, "mid.block_1"))) return name_by_rule(DDPM_RESNET, false, rest, "mid_block.resnets.0", out);
+  if ((rest = name_behind(name, "mid.block_2"))) return name_by_rule(DDPM_RESNET, false, rest, "mid_block.resnets.1", out);
+  rest = name_behind(name, "mid.attn_1");
+  return rest && name_by_rule(DDPM_ATTENTION, false, rest, "mid_block.attentions.0", out);
 }
 
 // Only the last part but one of a name can be an attention layer's.
 static bool rename_deprecated(const char *name, renaming *out) {
   const char *at = strstr(name, "attentions.");
   int64_t number;
-  const char *rest = at ? read_number(at + strlen("attentions."), &number) : NULL;
-  char prefix[NAME_BYTES];
+  const char *rest = at ? name_number(at + strlen("attentions."), &number) : NULL;
+  char prefix[WEIGHTS_NAME_BYTES];
   if (rest && (size_t)(rest - name) < sizeof prefix) {
     snprintf(prefix, sizeof prefix, "%.*s", (int)(rest - name) - 1, name);
-    if (rename_by(DEPRECATED_ATTENTION, rest, prefix, out)) return true;
+    if (name_by_rule(DEPRECATED_ATTENTION, false, rest, prefix, out)) return true;
   }
   out->change = CHANGE_NONE;
   return (size_t)snprintf(out->name, sizeof out->name, "%s", name) < sizeof out->name;
@@ -246,7 +132,7 @@ static bool rename_tensor(const network_outline *o, const char *name, renaming *
 // --- recognising ---
 
 static bool has(const weights *w, const char *key, const char *name) {
-  char full[NAME_BYTES];
+  char full[WEIGHTS_NAME_BYTES];
   snprintf(full, sizeof full, "%s%s%s", key, *key ? "." : "", name);
   return weights_find(w, full) != NULL;
 }
@@ -268,15 +154,15 @@ weights_layout weights_recognise(const weights *w, const char **key) {
 static elbo_status outline_blocks(elbo_ctx *ctx, const weights *w, network_outline *o) {
   int64_t inputs = 0, outputs = 0, up = BLOCKS_MAX, block, part;
   for (int64_t i = 0; i < weights_count(w); i++) {
-    const char *name = weights_at(w, i)->name, *rest = behind(name, "input_blocks");
+    const char *name = weights_at(w, i)->name, *rest = name_behind(name, "input_blocks");
     if (strstr(name, ".qkv.")) o->joint = true;
-    if (rest && read_number(rest, &block) && block >= inputs) inputs = block + 1;
-    rest = behind(name, "output_blocks");
-    rest = rest ? read_number(rest, &block) : NULL;
+    if (rest && name_number(rest, &block) && block >= inputs) inputs = block + 1;
+    rest = name_behind(name, "output_blocks");
+    rest = rest ? name_number(rest, &block) : NULL;
     if (!rest) continue;
     if (block >= outputs) outputs = block + 1;
-    rest = read_number(rest, &part);
-    if (rest && part > 0 && (behind(rest, "conv") || behind(rest, "in_layers")) && block < up) up = block;
+    rest = name_number(rest, &part);
+    if (rest && part > 0 && (name_behind(rest, "conv") || name_behind(rest, "in_layers")) && block < up) up = block;
   }
   o->layers = up < BLOCKS_MAX ? up : outputs - 1;
   if (outputs < 2 || outputs != inputs || inputs > BLOCKS_MAX || o->layers < 1 || outputs % (o->layers + 1))
@@ -294,43 +180,45 @@ static elbo_status outline(elbo_ctx *ctx, const weights *w, network_outline *o) 
   int64_t level;
   if (o->layout == WEIGHTS_LAYOUT_BLOCKS) return outline_blocks(ctx, w, o);
   for (int64_t i = 0; i < weights_count(w); i++) {
-    const char *rest = behind(weights_at(w, i)->name, "up");
-    if (rest && read_number(rest, &level) && level >= o->levels) o->levels = level + 1;
+    const char *rest = name_behind(weights_at(w, i)->name, "up");
+    if (rest && name_number(rest, &level) && level >= o->levels) o->levels = level + 1;
   }
   return ELBO_OK;
 }
 
 // --- data ---
 
-static elbo_status append(elbo_ctx *ctx, arena *a, tensor_list *out, const tensor_view *v, const char *name) {
-  TRY(array_grow(ctx, &out->at, &out->capacity, out->count + 1, sizeof *v));
-  tensor_view *to = &out->at[out->count++];
-  *to = *v;
-  to->name = arena_string(a, name);
-  return to->name ? ELBO_OK : fail_memory(ctx, strlen(name), "a tensor's name");
-}
-
 static void squeeze(tensor_view *v) {
   while (v->rank > 2 && v->dim[v->rank - 1] == 1) v->rank--;
+}
+
+elbo_status qkv_heads(elbo_ctx *ctx, const weights *w, const tensor_view *v, int64_t channels, const qkv_rows *rows, int64_t *heads) {
+  *heads = rows->by_kind ? 1 : rows->heads;
+  if (!*heads && rows->head_dim) *heads = channels / rows->head_dim;
+  if (!*heads && !rows->head_dim)
+    return fail(
+        ctx, ELBO_ERROR_ARGUMENT,
+        "%s: tensor '%s': query, key and value of all heads are in one tensor on one side: say how many heads there are, or how many "
+        "channels one has, or that the rows are ordered by kind",
+        weights_path(w), v->name);
+  if (channels < 1 || *heads < 1 || channels % *heads || (rows->head_dim && channels % rows->head_dim))
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: tensor '%s': %lld channels; expected a multiple of %lld", weights_path(w), v->name,
+                (long long)channels, (long long)(rows->head_dim ? rows->head_dim : *heads));
+  return ELBO_OK;
 }
 
 // Rows [3 x channels] into three tensors of `channels` rows.
 static elbo_status split_rows(elbo_ctx *ctx, const weights *w, const tensor_view *v, const char *name, const qkv_rows *rows, arena *a,
                               tensor_list *out) {
   static const char *const parts[] = {"to_q", "to_k", "to_v"};
-  int64_t channels = v->rank ? v->dim[0] / 3 : 0, heads = rows->by_kind ? 1 : rows->heads;
-  if (!heads && rows->head_dim) heads = channels / rows->head_dim;
-  if (!heads && !rows->by_kind)
-    return fail(ctx, ELBO_ERROR_ARGUMENT,
-                "%s: tensor '%s' holds query, key and value of all heads: say how many heads there are, or how "
-                "many channels one has, or that the rows are ordered by kind",
-                weights_path(w), v->name);
-  if (channels < 1 || v->dim[0] % 3 || channels % heads || (rows->head_dim && channels % rows->head_dim))
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: tensor '%s' has %lld rows; expected three times a multiple of %lld", weights_path(w),
-                v->name, (long long)(v->rank ? v->dim[0] : 0), (long long)(rows->head_dim ? rows->head_dim : heads));
+  int64_t channels = v->rank ? v->dim[0] / 3 : 0, heads;
+  if (v->rank && v->dim[0] % 3)
+    return fail(ctx, ELBO_ERROR_FORMAT, "%s: tensor '%s': %lld rows; expected three times as many as channels", weights_path(w), v->name,
+                (long long)v->dim[0]);
+  TRY(qkv_heads(ctx, w, v, channels, rows, &heads));
   size_t row = v->bytes / (size_t)v->dim[0], depth = (size_t)(channels / heads), one = row * depth;
   for (size_t part = 0; part < 3; part++) {
-    char full[NAME_BYTES];
+    char full[WEIGHTS_NAME_BYTES];
     tensor_view piece = *v;
     const char *at = strstr(name, "to_qkv");
     snprintf(full, sizeof full, "%.*s%s%s", (int)(at - name), name, parts[part], at + strlen("to_qkv"));
@@ -339,7 +227,7 @@ static elbo_status split_rows(elbo_ctx *ctx, const weights *w, const tensor_view
     for (size_t h = 0; h < (size_t)heads; h++) memcpy(data + h * one, (const char *)v->data + (h * 3 + part) * one, one);
     piece.dim[0] = channels, piece.data = data, piece.bytes = v->bytes / 3;
     squeeze(&piece);
-    TRY(append(ctx, a, out, &piece, full));
+    TRY(tensor_list_add(ctx, a, out, &piece, full));
   }
   return ELBO_OK;
 }
@@ -358,7 +246,7 @@ elbo_status weights_to_diffusers(elbo_ctx *ctx, const weights *w, weights_layout
       continue;
     }
     if (r.change == CHANGE_SQUEEZE) squeeze(&v);
-    TRY(append(ctx, a, out, &v, r.name));
+    TRY(tensor_list_add(ctx, a, out, &v, r.name));
   }
   return ELBO_OK;
 }

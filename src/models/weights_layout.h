@@ -33,5 +33,11 @@ typedef struct tensor_list {
 // Appends every tensor of w under its diffusers name; names and changed data live in the arena. A tensor without a place in the layout is
 // refused by name.
 elbo_status weights_to_diffusers(elbo_ctx *ctx, const weights *w, weights_layout layout, const qkv_rows *rows, arena *a, tensor_list *out);
+// The way back, from diffusers' names to WEIGHTS_LAYOUT_BLOCKS.
+elbo_status weights_to_original(elbo_ctx *ctx, const weights *w, const qkv_rows *rows, arena *a, tensor_list *out);
+
+// How many pieces of equal size the rows of each of query, key and value are in: the heads, 1 when they are ordered by kind. `v` stands in
+// messages.
+elbo_status qkv_heads(elbo_ctx *ctx, const weights *w, const tensor_view *v, int64_t channels, const qkv_rows *rows, int64_t *heads);
 
 #endif

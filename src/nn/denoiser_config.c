@@ -33,9 +33,11 @@ typedef struct denoiser_def {
     return NAME##_config_write(ctx, path, &c->NAME);                                                                                   \
   }                                                                                                                                    \
   static elbo_status NAME##_fit_any(elbo_ctx *ctx, arena *a, denoiser_config *c, const denoiser_data *d, const char *where) {          \
+    char at[512];                                                                                                                      \
     (void)a;                                                                                                                           \
+    snprintf(at, sizeof at, "%s." #NAME, where);                                                                                       \
     NAME##_fit(&c->NAME, d->height, d->width, d->in_channels, d->out_channels, d->classes);                                            \
-    return NAME##_check(ctx, &c->NAME, d->height, d->width, d->in_channels, where);                                                    \
+    return NAME##_check(ctx, &c->NAME, d->height, d->width, d->in_channels, at);                                                       \
   }
 WRAP(dit)
 WRAP(edm)
@@ -84,9 +86,13 @@ static const denoiser_def kinds[DENOISER_KINDS] = {
 // --- the calls ---
 
 elbo_status denoiser_fit(elbo_ctx *ctx, arena *a, denoiser_config *config, const denoiser_data *data, const char *where) {
+  if (config->network == DENOISER_MLP && !config->mlp.condition_dim) config->mlp.condition_dim = data->class_dim;
   TRY(kinds[config->network].fit(ctx, a, config, data, where));
   denoiser_needs needs = denoiser_config_needs(config);
   const char *key = kinds[config->network].key;
+  if (needs.out_channels != data->out_channels)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s.%s.out_channels: %lld, but the prediction has %lld", where, key,
+                (long long)needs.out_channels, (long long)data->out_channels);
   if (data->classes && (needs.class_labels != CLASS_INPUT_INDEX || needs.classes < data->classes + data->null_class))
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s.%s: takes no %lld classes%s, which model.condition asks for", where, key,
                 (long long)data->classes, data->null_class ? " and one more for none" : "");

@@ -8,7 +8,7 @@
 typedef elbo_tensor *(*denoiser_fn)(const void *config, const denoiser_inputs *in);
 
 // Builds it for a batch of one picture, labels and all other inputs as `needs` has them. A result of another shape than
-// (1,height,width,out_channels) is refused too; `where` stands in front of messages. *parameters: trained ones; may be NULL.
+// (1,height,width,out_channels) is refused too; `where` stands in front of messages. *parameters: of every kind; may be NULL.
 elbo_status denoiser_trial(elbo_ctx *ctx, const char *where, const denoiser_needs *needs, int64_t height, int64_t width, denoiser_fn build,
                            const void *config, int64_t *parameters);
 

@@ -8,7 +8,7 @@
 #include "nn/attention_block.h"
 #include "nn/time_embedding.h"
 
-enum { TIME_WIDTH = 256 };
+enum { TIME_WIDTH = 256, POSITIONS_MAX = 1 << 22 };
 
 // The network's own sizes
 typedef struct dit_shape {
@@ -28,8 +28,11 @@ static elbo_tensor *xavier_linear(elbo_tensor *x, const char *name, int64_t out)
 // Sines and cosines of the column, then of the row, as Vaswani17 has them of a word's place: (rows*columns, width). Places are counted in
 // patches of the trained size, so that a picture of another size is stretched over them.
 static elbo_tensor *position_embedding(const dit_config *c, elbo_graph *g, const dit_shape *s) {
-  int64_t quarter = s->width / 4, base = c->sample_size / c->patch_size;
-  float *table = malloc((size_t)(s->rows * s->columns * s->width) * sizeof *table);
+  int64_t quarter = s->width / 4, base = c->sample_size / c->patch_size, count;
+  if (!checked_mul(s->rows, s->columns, &count) || !checked_mul(count, s->width, &count) || count > POSITIONS_MAX)
+    return graph_fail(g, ELBO_ERROR_ARGUMENT, "pos_embed: %lld x %lld patches of width %lld; expected a table of at most %d numbers",
+                      (long long)s->rows, (long long)s->columns, (long long)s->width, POSITIONS_MAX);
+  float *table = malloc((size_t)count * sizeof *table);
   if (!table) return graph_fail(g, ELBO_ERROR_MEMORY, "out of memory for the position embedding");
   for (int64_t p = 0; p < s->rows * s->columns; p++) {
     const float place[2] = {(float)(p % s->columns) / ((float)s->columns / (float)base),

@@ -15,7 +15,7 @@ static const config_field fields[] = {
     CONFIG_INTS_AS(unet_config, sample_size, 1, 65536, "null", "pixels", CONFIG_SINGLE | CONFIG_NULL, "height and width; null: the data's"),
     CONFIG_INT_OR_NULL(unet_config, in_channels, 1, MAX_WIDTH, "", "of the input; null: the data's"),
     CONFIG_INT_OR_NULL(unet_config, out_channels, 1, MAX_WIDTH, "", "of the result; null: as the objective needs"),
-    CONFIG_BOOL(unet_config, center_input_sample, "false", "take 2 x - 1 for x"),
+    CONFIG_BOOL_OR_NULL(unet_config, center_input_sample, "take 2 x - 1 for x"),
     CONFIG_ENUM(unet_config, time_embedding_type, "positional", "positional|fourier|learned", "how the time becomes a vector"),
     CONFIG_INT_OR_NULL(unet_config, time_embedding_dim, 1, MAX_WIDTH, "",
                        "of the embedded time; null: 4 (a condition model's fourier: 2) times the first width"),
@@ -35,7 +35,9 @@ static const config_field fields[] = {
     CONFIG_ENUM(unet_config, act_fn, "silu", ACTIVATIONS, "activation"),
     CONFIG_INTS_AS(unet_config, attention_head_dim, 1, MAX_WIDTH, "8", "", CONFIG_SINGLE | CONFIG_NULL,
                    "channels of a head (null: all); of the CrossAttn blocks it is the number of heads, as it is in diffusers"),
-    CONFIG_INT(unet_config, norm_num_groups, 1, MAX_WIDTH, "32", "", "groups of the group norms"),
+    {"norm_num_groups", CONFIG_TYPE_INT, offsetof(unet_config, norm_num_groups), 1, MAX_WIDTH, "32", "",
+     "groups of the group norms; null: a quarter of the channels and at most 32, in the middle and of a UNet2DModel at the end", NULL, NULL,
+     CONFIG_NULL},
     CONFIG_INT_OR_NULL(unet_config, attn_norm_num_groups, 1, MAX_WIDTH, "", "UNet2DModel: groups of the norm of the middle's attention"),
     CONFIG_FLOAT(unet_config, norm_eps, 1e-30, 1, "1e-5", "", "added to variances"),
     CONFIG_ENUM(unet_config, resnet_time_scale_shift, "default", "default|scale_shift",
@@ -57,16 +59,16 @@ static const config_field fields[] = {
     CONFIG_ENUM(unet_config, encoder_hid_dim_type, "null", "null|text_proj", "UNet2DConditionModel: how the context is projected"),
     CONFIG_INT_OR_NULL(unet_config, num_attention_heads, 1, MAX_WIDTH, "",
                        "UNet2DConditionModel: diffusers has it as attention_head_dim and refuses this"),
-    CONFIG_BOOL(unet_config, dual_cross_attention, "false", "UNet2DConditionModel: only false"),
-    CONFIG_BOOL(unet_config, use_linear_projection, "false",
-                "UNet2DConditionModel: linear layers around transformers in place of 1x1 convolutions"),
+    CONFIG_BOOL_OR_NULL(unet_config, dual_cross_attention, "UNet2DConditionModel: only false"),
+    CONFIG_BOOL_OR_NULL(unet_config, use_linear_projection,
+                        "UNet2DConditionModel: linear layers around transformers in place of 1x1 convolutions"),
     CONFIG_ENUM(unet_config, addition_embed_type, "null", "null|text|text_time",
                 "UNet2DConditionModel: what is added to the time's embedding"),
     CONFIG_INT_OR_NULL(unet_config, addition_time_embed_dim, 2, MAX_WIDTH, "",
                        "UNet2DConditionModel: text_time: width of each number's embedding"),
-    CONFIG_BOOL(unet_config, upcast_attention, "false", "UNet2DConditionModel: says nothing in float32"),
-    CONFIG_BOOL(unet_config, resnet_skip_time_act, "false",
-                "UNet2DConditionModel: the time's embedding is not activated in Resnet and SimpleCrossAttn blocks"),
+    CONFIG_BOOL_OR_NULL(unet_config, upcast_attention, "UNet2DConditionModel: says nothing in float32"),
+    CONFIG_BOOL_OR_NULL(unet_config, resnet_skip_time_act,
+                        "UNet2DConditionModel: the time's embedding is not activated in Resnet and SimpleCrossAttn blocks"),
     CONFIG_FLOAT(unet_config, resnet_out_scale_factor, 1e-6, 1e6, "1", "",
                  "UNet2DConditionModel: what residual sums of Resnet and SimpleCrossAttn blocks are divided by"),
     CONFIG_ENUM(unet_config, time_embedding_act_fn, "null", "null|" ACTIVATIONS,
@@ -79,7 +81,7 @@ static const config_field fields[] = {
     CONFIG_INT_OR_NULL(unet_config, projection_class_embeddings_input_dim, 1, MAX_WIDTH, "",
                        "UNet2DConditionModel: width of what projections and text_time take"),
     CONFIG_ENUM(unet_config, attention_type, "default", "default", "UNet2DConditionModel: only default"),
-    CONFIG_BOOL(unet_config, class_embeddings_concat, "false", "UNet2DConditionModel: the class is set behind the time, not added"),
+    CONFIG_BOOL_OR_NULL(unet_config, class_embeddings_concat, "UNet2DConditionModel: the class is set behind the time, not added"),
     CONFIG_ENUM(unet_config, mid_block_only_cross_attention, "null", "null|false|true",
                 "UNet2DConditionModel: of UNetMidBlock2DSimpleCrossAttn; null: as only_cross_attention when that is single"),
     CONFIG_ENUM(unet_config, cross_attention_norm, "null", "null|layer_norm|group_norm",
@@ -190,15 +192,26 @@ static elbo_status own_keys(elbo_ctx *ctx, arena *a, const yaml_node *from, yaml
   return ELBO_OK;
 }
 
-elbo_status unet_config_read(elbo_ctx *ctx, arena *a, const char *path, unet_config *out) {
-  yaml_node *root, own;
-  TRY(yaml_read(ctx, a, path, &root)); // JSON is YAML, and so come file and line into every message
+static elbo_status read_document(elbo_ctx *ctx, arena *a, const char *name, const yaml_node *root, unet_config *out) {
+  yaml_node own;
   if (root->kind != YAML_MAP) return yaml_fail(ctx, root, "", "expected the map of a UNet's config");
   TRY(own_keys(ctx, a, root, &own));
   if (!yaml_get(&own, "class")) return yaml_fail(ctx, root, "_class_name", "missing; expected UNet2DModel or UNet2DConditionModel");
   TRY(config_load(ctx, a, &unet_table, &own, "", out));
-  TRY(unet_fit(ctx, a, out, NULL, path));
-  return unet_check(ctx, out, 0, 0, path);
+  TRY(unet_fit(ctx, a, out, NULL, name));
+  return unet_check(ctx, out, 0, 0, name);
+}
+
+elbo_status unet_config_read(elbo_ctx *ctx, arena *a, const char *path, unet_config *out) {
+  yaml_node *root;
+  TRY(yaml_read(ctx, a, path, &root)); // JSON is YAML, and so come file and line into every message
+  return read_document(ctx, a, path, root, out);
+}
+
+elbo_status unet_config_parse(elbo_ctx *ctx, arena *a, const char *name, const char *text, size_t size, unet_config *out) {
+  yaml_node *root;
+  TRY(yaml_parse(ctx, a, name, text, size, &root));
+  return read_document(ctx, a, name, root, out);
 }
 
 elbo_status unet_config_write(elbo_ctx *ctx, const unet_config *c, json_t **out) {

@@ -69,6 +69,8 @@ extern const config_table unet_table;
 // config.json of either class, with the class's defaults for absent keys; checked as far as that goes without a picture's size. Keys that
 // begin with "_" say nothing about the network and are passed over.
 elbo_status unet_config_read(elbo_ctx *ctx, arena *a, const char *path, unet_config *out);
+// The same from memory; `name` stands in messages.
+elbo_status unet_config_parse(elbo_ctx *ctx, arena *a, const char *name, const char *text, size_t size, unet_config *out);
 // The class's own keys and "_class_name"; *out is the caller's to release.
 elbo_status unet_config_write(elbo_ctx *ctx, const unet_config *c, json_t **out);
 

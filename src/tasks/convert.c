@@ -60,7 +60,7 @@ static elbo_status open_part(elbo_ctx *ctx, const char *in, const elbo_convert_c
   bool whole = config->key && weights_select(w, config->key);
   if (!whole && !strncmp(weights_format(w), "pickle", 6)) weights_select(w, "state_dict");
   if (config->key && !whole && !weights_select(w, config->key)) status = refuse_key(ctx, w, config->key);
-  if (status == ELBO_OK && config->names == ELBO_NAMES_DIFFUSERS) {
+  if (status == ELBO_OK && config->names != ELBO_NAMES_AS_THEY_ARE) {
     *layout = weights_recognise(w, &key);
     if (*key) weights_select(w, key);
     if (*layout == WEIGHTS_LAYOUT_UNKNOWN)
@@ -68,6 +68,9 @@ static elbo_status open_part(elbo_ctx *ctx, const char *in, const elbo_convert_c
                     "%s: names of no known layout; known are UNets of improved and guided diffusion, latent and Stable Diffusion "
                     "(input_blocks, middle_block, output_blocks), of the DDPM code (down, mid, up), and diffusers' own",
                     weights_path(w));
+    else if (config->names == ELBO_NAMES_ORIGINAL && *layout != WEIGHTS_LAYOUT_DIFFUSERS)
+      status = fail(ctx, ELBO_ERROR_ARGUMENT, "%s: names of the layout '%s'; the way back begins at diffusers' (convert to those first)",
+                    weights_path(w), weights_layout_name(*layout));
   }
   *left_out = all - weights_count(w);
   if (status == ELBO_OK)
@@ -75,6 +78,13 @@ static elbo_status open_part(elbo_ctx *ctx, const char *in, const elbo_convert_c
   else
     weights_close(&w);
   return status;
+}
+
+// Shards that were there before are what readers look at first.
+static void warn_of_index(elbo_ctx *ctx, const char *out, int64_t max_shard_bytes) {
+  char path[PATH_MAX];
+  if ((size_t)snprintf(path, sizeof path, "%s.index.json", out) >= sizeof path || max_shard_bytes || !file_exists(path)) return;
+  log_warning(ctx, "%s: was there before, and readers prefer it to %s", path, out);
 }
 
 static elbo_status convert_file(elbo_ctx *ctx, const char *in, const char *out, const elbo_convert_config *config,
@@ -85,18 +95,21 @@ static elbo_status convert_file(elbo_ctx *ctx, const char *in, const char *out, 
   int64_t left_out;
   TRY(open_part(ctx, in, config, &layout, &w, &left_out));
   arena *a = arena_create(1 << 16);
-  bool rename = layout != WEIGHTS_LAYOUT_UNKNOWN && layout != WEIGHTS_LAYOUT_DIFFUSERS;
+  bool back = config->names == ELBO_NAMES_ORIGINAL,
+       rename = back || (layout != WEIGHTS_LAYOUT_UNKNOWN && layout != WEIGHTS_LAYOUT_DIFFUSERS);
   qkv_rows rows = {config->qkv == ELBO_QKV_BY_KIND, config->heads, config->head_dim};
-  elbo_status status = rename ? weights_to_diffusers(ctx, w, layout, &rows, a, &list) : ELBO_OK;
+  elbo_status status = ELBO_OK;
+  if (rename) status = back ? weights_to_original(ctx, w, &rows, a, &list) : weights_to_diffusers(ctx, w, layout, &rows, a, &list);
   const tensor_view *views = rename ? list.at : weights_at(w, 0);
   int64_t n = rename ? list.count : weights_count(w);
   if (status == ELBO_OK && !n) status = fail(ctx, ELBO_ERROR_FORMAT, "%s: there is no tensor in it", weights_path(w));
   if (status == ELBO_OK)
     status = weights_write_files(ctx, out, n, views, config->dtype, config->max_shard_bytes, &result->files, &result->bytes);
+  if (status == ELBO_OK) warn_of_index(ctx, out, config->max_shard_bytes);
   for (int64_t i = 0; i < n && status == ELBO_OK; i++) result->parameters += (int64_t)(views[i].bytes / elbo_dtype_size(views[i].dtype));
   result->tensors += n, result->left_out += left_out;
   snprintf(result->from, sizeof result->from, "%s", weights_format(w));
-  if (layout != WEIGHTS_LAYOUT_UNKNOWN) snprintf(result->names, sizeof result->names, "%s", weights_layout_name(layout));
+  if (rename) snprintf(result->names, sizeof result->names, "%s", weights_layout_name(layout));
   free(list.at);
   arena_destroy(&a);
   weights_close(&w);

@@ -14,7 +14,9 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/memory.h"
-#include "core/safetensors.h"
+#include "core/pickle.h"
+#include "models/pipeline_index.h"
+#include "models/weights.h"
 #include "tasks/describe.h"
 #include "train/run.h"
 
@@ -28,28 +30,39 @@ enum { CONFIG_LIMIT = 1 << 20 }; // bytes of a config.json
 
 static void set(json_t *object, const char *key, json_t *value) { json_object_set_new(object, key, value); }
 
-static elbo_status describe_safetensors(elbo_ctx *ctx, const char *path, json_t *out) {
-  safetensors *file = NULL;
-  TRY(safetensors_open(ctx, path, &file));
+// How many tensors there are of each type.
+static json_t *dtypes_json(const weights *w) {
+  json_t *out = json_object();
+  for (int dtype = 0; dtype < ELBO_DTYPE_COUNT; dtype++) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < weights_count(w); i++) n += weights_at(w, i)->dtype == (elbo_dtype)dtype;
+    if (n) set(out, elbo_dtype_name((elbo_dtype)dtype), json_integer(n));
+  }
+  return out;
+}
+
+// safetensors, torch.save's files, and shards of either by their index.
+static elbo_status describe_weights(elbo_ctx *ctx, const char *path, json_t *out) {
+  weights *w = NULL;
+  TRY(weights_open_whole(ctx, path, &w));
   int64_t numbers = 0, bytes = 0;
   json_t *list = json_array();
-  for (int64_t i = 0; i < safetensors_count(file); i++) {
-    const tensor_view *view = safetensors_at(file, i);
-    int64_t count = 1;
-    for (int d = 0; d < view->rank; d++) count *= view->dim[d];
-    numbers += count, bytes += (int64_t)view->bytes;
+  for (int64_t i = 0; i < weights_count(w); i++) {
+    const tensor_view *view = weights_at(w, i);
+    numbers += (int64_t)(view->bytes / elbo_dtype_size(view->dtype)), bytes += (int64_t)view->bytes;
     json_t *row = json_object();
     set(row, "name", json_string(view->name));
     set(row, "dtype", json_string(elbo_dtype_name(view->dtype)));
     set(row, "shape", dims_json(view->rank, view->dim));
     json_array_append_new(list, row);
   }
-  set(out, "type", json_string("safetensors"));
-  set(out, "tensor_count", json_integer(safetensors_count(file)));
+  set(out, "type", json_string(weights_format(w)));
+  set(out, "tensor_count", json_integer(weights_count(w)));
   set(out, "numbers", json_integer(numbers));
   set(out, "bytes", json_integer(bytes));
+  set(out, "dtypes", dtypes_json(w));
   set(out, "tensors", list);
-  safetensors_close(&file);
+  weights_close(&w);
   return ELBO_OK;
 }
 
@@ -121,10 +134,12 @@ static elbo_status list_components(elbo_ctx *ctx, const char *path, json_t *out)
     char folder[4096], file[4096];
     if (entry->d_name[0] == '.' || !strcmp(entry->d_name, "training")) continue;
     status = path_join(ctx, folder, sizeof folder, path, entry->d_name);
-    if (status == ELBO_OK) status = path_join(ctx, file, sizeof file, folder, "diffusion_pytorch_model.safetensors");
-    if (status != ELBO_OK || !file_exists(file)) continue;
+    if (status != ELBO_OK || !directory_exists(folder)) continue;
+    bool found = false;
+    status = weights_locate(ctx, folder, file, sizeof file, &found);
+    if (status != ELBO_OK || !found) continue;
     json_t *part = json_object();
-    status = describe_safetensors(ctx, file, part);
+    status = describe_weights(ctx, file, part);
     json_t *row = json_object();
     set(row, "name", json_string(entry->d_name));
     set(row, "tensors", json_incref(json_object_get(part, "tensor_count")));
@@ -154,6 +169,12 @@ static elbo_status describe_model(elbo_ctx *ctx, const char *path, json_t *out) 
   elbo_model *model = NULL;
   if (elbo_model_load(ctx, path, NULL, &model) != ELBO_OK) {
     set(out, "note", json_string(elbo_ctx_message(ctx)));
+    pipeline_index *index = NULL;
+    if (pipeline_index_open(ctx, path, &index) == ELBO_OK)
+      set(out, "class", json_string(index->class_name));
+    else
+      set(out, "note", json_string(elbo_ctx_message(ctx)));
+    pipeline_index_close(&index);
     return list_components(ctx, path, out);
   }
   elbo_model_info info;
@@ -182,13 +203,14 @@ static elbo_status describe_model(elbo_ctx *ctx, const char *path, json_t *out) 
 // One network of a model directory: its class and its tensors.
 static elbo_status describe_network(elbo_ctx *ctx, const char *path, const char *config_path, json_t *out) {
   json_t *config = NULL;
-  char weights[4096];
+  char file[4096];
+  bool found;
   TRY(json_read(ctx, config_path, CONFIG_LIMIT, &config));
   const char *class_name = json_string_value(json_object_get(config, "_class_name"));
   set(out, "class", json_string(class_name ? class_name : "unknown"));
   json_decref(config);
-  TRY(path_join(ctx, weights, sizeof weights, path, "diffusion_pytorch_model.safetensors"));
-  if (file_exists(weights)) TRY(describe_safetensors(ctx, weights, out));
+  TRY(weights_locate(ctx, path, file, sizeof file, &found));
+  if (found) TRY(describe_weights(ctx, file, out));
   set(out, "type", json_string("network"));
   return ELBO_OK;
 }
@@ -212,19 +234,28 @@ static bool has_ending(const char *path, const char *ending) {
   return n >= m && !strcmp(path + n - m, ending);
 }
 
+// By the name, but for .bin, which pictures have as well.
+static bool is_weights_file(const char *path, const unsigned char *head, size_t got) {
+  static const char *const endings[] = {".safetensors", ".pth", ".pt", ".ckpt", ".pkl"};
+  for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++)
+    if (has_ending(path, endings[i])) return true;
+  if (has_ending(path, ".json") && strstr(path, ".index.")) return true;
+  if (pickle_looks_like(head, got) && !has_ending(path, ".npz")) return true;
+  // safetensors without its name: a plausible header length, then an opening brace
+  return got >= 9 && head[8] == '{' && !head[4] && !head[5] && !head[6] && !head[7];
+}
+
 static elbo_status describe_file(elbo_ctx *ctx, const char *path, json_t *out) {
   unsigned char head[16] = {0};
   FILE *file = fopen(path, "rb");
   if (!file) return fail_errno(ctx, path, "cannot open");
   size_t got = fread(head, 1, sizeof head, file);
   fclose(file);
-  if (has_ending(path, ".safetensors")) return describe_safetensors(ctx, path, out);
+  if (is_weights_file(path, head, got)) return describe_weights(ctx, path, out);
   if (has_ending(path, ".yaml") || has_ending(path, ".yml")) return describe_recipe(ctx, path, out);
   if (got >= 6 && !memcmp(head, "\x93NUMPY", 6)) return describe_array(ctx, path, "npy", out);
   if (got >= 8 && (!memcmp(head, "\x89PNG", 4) || !memcmp(head, "\xff\xd8\xff", 3) || !memcmp(head + 8, "WEBP", 4)))
     return describe_array(ctx, path, "picture", out);
-  // safetensors without its name: a plausible header length, then an opening brace
-  if (got >= 9 && head[8] == '{' && !head[4] && !head[5] && !head[6] && !head[7]) return describe_safetensors(ctx, path, out);
   return describe_dataset(ctx, path, out);
 }
 

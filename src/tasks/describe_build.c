@@ -12,6 +12,7 @@
 #include <archive.h>
 
 #include "backend/onednn.h"
+#include "backend/openblas.h"
 #include "core/ctx.h"
 #include "data/picture.h"
 #include "ops/op.h"
@@ -64,6 +65,8 @@ elbo_status elbo_describe_build(elbo_ctx *ctx, int json, char **out) {
   );
   const char *onednn = onednn_version();
   json_array_append_new(libraries, version_json("oneDNN", onednn ? onednn : "not found: own kernels alone"));
+  const char *openblas = openblas_version();
+  json_array_append_new(libraries, version_json("OpenBLAS", openblas ? openblas : "not found: no FID, KID, precision or recall"));
   json_array_append_new(libraries, version_json("jansson", JANSSON_VERSION));
   json_array_append_new(libraries, version_json("libyaml", yaml_get_version_string()));
   json_array_append_new(libraries, version_json("libjpeg", jpeg_decoder_name()));

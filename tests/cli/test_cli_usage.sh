@@ -8,7 +8,7 @@ expect 0 "$ELBO" --version
 says "^elbo [0-9]"
 expect 2 "$ELBO"
 silent
-for command in train sample reconstruct interpolate encode decode eval report apply info data bench; do
+for command in train sample reconstruct interpolate encode decode eval report apply convert info data bench; do
   expect 0 "$ELBO" $command --help
   says "^example:"
   says "elbo $command"

@@ -321,6 +321,19 @@ static void test_doubling(void **state) {
   refused_as(write_zip(&b, 1, &storage, false), ELBO_ERROR_FORMAT, "hold more than");
 }
 
+// A list of 20,000 copied 2,000 times.
+static void test_copying(void **state) {
+  (void)state;
+  static bytes b;
+  b.n = 0;
+  put(&b, "]q\0(", 4);
+  for (int i = 0; i < 20000; i++) put_code(&b, "K\1");
+  put_code(&b, "e0cbuiltins\nlist\nq\1");
+  for (int i = 0; i < 2000; i++) put(&b, "h\1h\0\x85R", 6);
+  put_code(&b, ".");
+  refused_as(write_zip(&b, 1, &storage, false), ELBO_ERROR_FORMAT, "more than 8388608 objects");
+}
+
 static void test_names(void **state) {
   (void)state;
   bytes b = {.n = 0};
@@ -410,8 +423,9 @@ static int teardown(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_golden),  cmocka_unit_test(test_refused),  cmocka_unit_test(test_zips),  cmocka_unit_test(test_tensors),
-      cmocka_unit_test(test_machine), cmocka_unit_test(test_doubling), cmocka_unit_test(test_names), cmocka_unit_test(test_damage),
+      cmocka_unit_test(test_golden),  cmocka_unit_test(test_refused), cmocka_unit_test(test_zips),
+      cmocka_unit_test(test_tensors), cmocka_unit_test(test_machine), cmocka_unit_test(test_doubling),
+      cmocka_unit_test(test_copying), cmocka_unit_test(test_names),   cmocka_unit_test(test_damage),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }

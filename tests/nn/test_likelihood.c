@@ -125,9 +125,7 @@ static const likelihood_case cases[] = {
     {"gaussian optimal, frozen", {.kind = LIKELIHOOD_GAUSSIAN, .variance = WIDTH_OPTIMAL, .sigma = 0.4, .channels = 2}, 1},
     {"laplace learned", {.kind = LIKELIHOOD_LAPLACE, .variance = WIDTH_LEARNED, .sigma = 0.3, .channels = 3}, 1},
     {"laplace pixel", {.kind = LIKELIHOOD_LAPLACE, .variance = WIDTH_PIXEL, .channels = 1}, 1},
-    {"discretized logistic fixed",
-     {.kind = LIKELIHOOD_DISCRETIZED_LOGISTIC, .variance = WIDTH_FIXED, .sigma = 0.02, .channels = 1},
-     0.3},
+    {"discretized logistic fixed", {.kind = LIKELIHOOD_DISCRETIZED_LOGISTIC, .variance = WIDTH_FIXED, .sigma = 0.02, .channels = 1}, 0.3},
     {"discretized logistic pixel", {.kind = LIKELIHOOD_DISCRETIZED_LOGISTIC, .variance = WIDTH_PIXEL, .channels = 3}, 0.3},
     {"mixture, grey", {.kind = LIKELIHOOD_LOGISTIC_MIXTURE, .mixtures = 3, .channels = 1}, 0.7},
     {"mixture, colour", {.kind = LIKELIHOOD_LOGISTIC_MIXTURE, .mixtures = 4, .channels = 3}, 0.7},
@@ -195,7 +193,7 @@ static void test_normalisation(void **state) {
       float one[256];
       test_fill_normal(&r, one, w, trial == 3 ? 4 * cases[i].scale : cases[i].scale);
       if (trial == 2 && l.kind == LIKELIHOOD_LOGISTIC_MIXTURE)
-        for (int k = 0; k < l.mixtures; k++) one[2 * l.mixtures + k] = -9;    // narrower than the floor
+        for (int k = 0; k < l.mixtures; k++) one[2 * l.mixtures + k] = -9; // narrower than the floor
       if (everywhere && trial == 3 && l.variance == WIDTH_PIXEL) continue; // too wide or too narrow for the sum
       if (everywhere) one[0] *= 0.2f;
       for (int64_t k = 0; k < n; k++) {
