@@ -8,12 +8,14 @@
 #include <string.h>
 
 #include "core/file.h"
+#include "core/place.h"
 
 #define NAME_LIMIT 128
 
 // --- where recipes lie ---------------------------------------------------------------------------------------------------------------
 
-// Calls each(user, directory) for $ELBO_RECIPES (colons between), the source tree and the installed share directory, until it returns true.
+// Calls each(user, directory) for $ELBO_RECIPES (colons between), the share directory of the installation that this is, the source tree and
+// the configured share directory, until it returns true.
 static bool each_directory(bool (*each)(void *user, const char *directory), void *user) {
   const char *list = getenv("ELBO_RECIPES");
   while (list && *list) {
@@ -26,6 +28,8 @@ static bool each_directory(bool (*each)(void *user, const char *directory), void
     }
     list += length + (list[length] == ':');
   }
+  char beside[PATH_MAX];
+  if (place_beside("recipes", beside, sizeof beside) && each(user, beside)) return true;
   return each(user, ELBO_SOURCE_DIR "/recipes") || each(user, ELBO_DATADIR "/recipes");
 }
 
