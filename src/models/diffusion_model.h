@@ -65,6 +65,11 @@ elbo_status diffusion_validation_loss(elbo_model *m, const diffusion_objective *
 // `sample` of a recipe with "solver.steps=20" and the like over it.
 elbo_status sampling_options(elbo_ctx *ctx, arena *a, const sampling_config *base, int n, const char *const *options, sampling_config *out);
 
+// Options that draw in at most 50 steps, for pictures that someone waits for: samplers that take every step of the process are replaced by
+// a quick one. Returns how many there are.
+enum { QUICK_OPTIONS = 2 };
+int quick_sampling_options(const diffusion_spec *spec, const char *options[QUICK_OPTIONS]);
+
 elbo_status diffusion_sample(elbo_model *m, const elbo_sample_config *config, elbo_array **x);
 elbo_status diffusion_apply(elbo_model *m, const char *component, int n_in, const elbo_named_array *in, int n_out, elbo_named_array *out);
 elbo_status diffusion_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out);

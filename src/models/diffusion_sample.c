@@ -22,6 +22,16 @@ elbo_status sampling_options(elbo_ctx *ctx, arena *a, const sampling_config *bas
   return status;
 }
 
+int quick_sampling_options(const diffusion_spec *spec, const char *options[QUICK_OPTIONS]) {
+  enum { STEPS = 50 };
+  const sampler_config *solver = &spec->sample.solver;
+  int n = 0;
+  if (solver->steps > 0 && solver->steps <= STEPS) return 0;
+  if (spec->model.process.type != PROCESS_DISCRETE || spec->model.process.steps > STEPS) options[n++] = "solver.steps=50";
+  if (solver->sampler == SAMPLER_DDPM && spec->model.process.type != PROCESS_FLOW) options[n++] = "solver.sampler=ddim";
+  return n;
+}
+
 // --- one batch ---
 
 typedef struct guided {
