@@ -38,7 +38,7 @@ def train(arguments, device):
     torch.manual_seed(arguments.seed)
     unet = UNet2DModel(sample_size=28, in_channels=1, out_channels=1, block_out_channels=(16, 32, 64), layers_per_block=1,
                        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
-                       up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"), attention_head_dim=8, norm_num_groups=8).to(device)
+                       up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"), attention_head_dim=32, norm_num_groups=8).to(device)
     average = {name: value.detach().clone() for name, value in unet.state_dict().items()}
     scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
     pictures = read_idx(os.path.join(arguments.mnist, "train-images-idx3-ubyte.gz"))
