@@ -1,4 +1,4 @@
-// Benchmarks: this machine's peak, single operations, and the training steps of recipes.
+// Benchmarks: this machine's peak, single operations, and the training steps of recipes, or the calls of their networks.
 #ifndef ELBO_BENCH_H
 #define ELBO_BENCH_H
 
@@ -38,12 +38,14 @@ typedef struct elbo_bench_result {
   double step_min_ms, step_median_ms;
   double gflops, peak_gflops, share_of_peak; // at the median step
   int64_t planned_bytes, peak_rss_bytes;     // what the planner computed; what the process had at its most
-  double first_step_s;                       // from the process's start to the end of its first training step
+  double first_step_s;                       // from the process's start to the end of its first step
   int n_rows;
   elbo_bench_row *rows; // the slowest first; elbo_bench_free
+  int forward;          // 1: a step is one call of the network (bench.forward), nothing is trained
 } elbo_bench_result;
 
-// Trains the recipe in memory, writing nothing, and times its steps, loading included.
+// Trains the recipe in memory, writing nothing, and times its steps, loading included. With `bench: {forward: true}` a step is one call of
+// the network on train.batch_size examples, with constant weights.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_bench_recipe(elbo_ctx *ctx, const elbo_recipe *recipe, const elbo_bench_config *config,
                                                        elbo_bench_result *out);
 // Every operation alone at a usual size; only n_rows, rows and peak_gflops are set.

@@ -15,6 +15,10 @@ typedef struct elbo_recipe elbo_recipe;
 // nearest valid key. On failure *out is NULL.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_recipe_load(elbo_ctx *ctx, const char *path_or_name, int n_overrides,
                                                       const char *const *overrides, elbo_recipe **out);
+// The same, but a bare name means the workload of recipes/bench where there is one of that name: `ddpm-cifar10` is a full-length training
+// to elbo_recipe_load, and the step that is compared with other programs to this.
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_recipe_load_benchmark(elbo_ctx *ctx, const char *path_or_name, int n_overrides,
+                                                                const char *const *overrides, elbo_recipe **out);
 ELBO_API void elbo_recipe_destroy(elbo_recipe **recipe);
 
 // The fully resolved recipe as YAML (every key, defaults included). Owned by the caller: free().

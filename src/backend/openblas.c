@@ -24,7 +24,7 @@ static struct {
   char *(*config)(void);
   int (*parallel)(void);
   void (*set_threads)(int);
-  char version_text[48];
+  char version_text[64];
   bool open;
 } blas;
 

@@ -27,6 +27,7 @@ static void print_rows(const elbo_bench_result *r, bool json) {
 
 static void print_workload(const elbo_bench_result *r, bool json) {
   if (!json) {
+    if (r->forward) printf("a step           one call of the network, nothing is trained\n");
     printf("parameters       %lld\nFLOPs of a step  %lld (batch %lld)\n", (long long)r->params, (long long)r->flops_per_step,
            (long long)r->batch_size);
     printf("step             %.3f ms at best, %.3f ms median of %lld\n", r->step_min_ms, r->step_median_ms, (long long)r->steps);
@@ -39,16 +40,17 @@ static void print_workload(const elbo_bench_result *r, bool json) {
   printf("{\"params\": %lld, \"flops_per_step\": %lld, \"step_ms\": {\"min\": %.6g, \"median\": %.6g}, \"gflops\": %.6g, \"peak_gflops\": "
          "%.6g, "
          "\"share_of_peak\": %.4g, \"planned_bytes\": %lld, \"peak_rss_bytes\": %lld, \"first_step_s\": %.4g, \"batch_size\": %lld, "
-         "\"steps\": %lld",
+         "\"steps\": %lld, \"forward\": %s",
          (long long)r->params, (long long)r->flops_per_step, r->step_min_ms, r->step_median_ms, r->gflops, r->peak_gflops, r->share_of_peak,
-         (long long)r->planned_bytes, (long long)r->peak_rss_bytes, r->first_step_s, (long long)r->batch_size, (long long)r->steps);
+         (long long)r->planned_bytes, (long long)r->peak_rss_bytes, r->first_step_s, (long long)r->batch_size, (long long)r->steps,
+         r->forward ? "true" : "false");
 }
 
 static elbo_status bench_workload(elbo_ctx *ctx, const char *name, int n, const char *const *keys, const elbo_bench_config *config,
                                   bool json) {
   elbo_recipe *recipe = NULL;
   elbo_bench_result result = {0};
-  elbo_status status = elbo_recipe_load(ctx, name, n, keys, &recipe);
+  elbo_status status = elbo_recipe_load_benchmark(ctx, name, n, keys, &recipe);
   if (status == ELBO_OK) status = elbo_bench_recipe(ctx, recipe, config, &result);
   clear_progress();
   if (status == ELBO_OK) {
@@ -132,8 +134,9 @@ static int run(const command *self, int argc, char **argv) {
 const command command_bench = {
     "bench",
     "[RECIPE [key=value ...]] [--profile] [--json]",
-    "measure this machine, or the training steps of a recipe",
-    "Without a recipe: the peak of float32 multiply-adds, and every operation alone. With one: its training steps, beside\n"
-    "that peak; FLOPs are those of the direct algorithms, 2 per multiply-add, whatever kernel runs. Nothing is written.",
+    "measure this machine, or the steps of a recipe",
+    "Without a recipe: the peak of float32 multiply-adds, and every operation alone. With one: its training steps (with\n"
+    "bench.forward=true calls of its network), beside that peak; FLOPs are those of the direct algorithms, 2 per multiply-add,\n"
+    "whatever kernel runs. A bare name means the workload of recipes/bench where there is one. Nothing is written.",
     "elbo bench conv-vae-mnist --profile",
     run};

@@ -66,7 +66,7 @@ typedef enum config_type {
 // What a field takes beside its type's own values.
 enum {
   CONFIG_SINGLE = 1, // of a list: a single value, which is a list of one; a list of one is written so
-  CONFIG_NULL = 2    // null, which is the type's zero (0, an empty list); the zero is written so
+  CONFIG_NULL = 2    // null, which is the type's zero (0, false, an empty list); the zero is written so, but for false
 };
 
 typedef struct config_ints {
@@ -137,6 +137,8 @@ struct config_table {
   { #F, CONFIG_TYPE_FLOAT_LIST, offsetof(S, F), MIN, MAX, DEF, UNIT, HELP, NULL, NULL, 0 }
 #define CONFIG_INT_OR_NULL(S, F, MIN, MAX, UNIT, HELP) \
   { #F, CONFIG_TYPE_INT, offsetof(S, F), MIN, MAX, "null", UNIT, HELP, NULL, NULL, CONFIG_NULL }
+#define CONFIG_BOOL_OR_NULL(S, F, HELP) \
+  { #F, CONFIG_TYPE_BOOL, offsetof(S, F), 0, 1, "false", "", HELP, NULL, NULL, CONFIG_NULL }
 #define CONFIG_INTS_AS(S, F, MIN, MAX, DEF, UNIT, FLAGS, HELP) \
   { #F, CONFIG_TYPE_INT_LIST, offsetof(S, F), MIN, MAX, DEF, UNIT, HELP, NULL, NULL, FLAGS }
 #define CONFIG_BOOLS_AS(S, F, DEF, FLAGS, HELP) \

@@ -115,19 +115,35 @@ static void destroy_of_recipe(void *self) {
 }
 
 // Resolution, channels and classes come from the data.
-static elbo_status create_from_recipe(elbo_ctx *ctx, const preset_request *request, preset_task *out) {
+static elbo_status spec_from_recipe(elbo_ctx *ctx, const preset_request *request, classifier_spec *spec) {
   const classifier_recipe *config = request->config;
   elbo_dataset_info info;
   elbo_dataset_get_info(request->data, &info);
-  classifier_spec spec = {config->model.network, {info.height, info.width, info.channels}, info.classes, info.bits};
-  TRY(classifier_spec_check(ctx, &spec, request->file));
+  *spec = (classifier_spec){config->model.network, {info.height, info.width, info.channels}, info.classes, info.bits};
+  return classifier_spec_check(ctx, spec, request->file);
+}
+
+static elbo_status create_from_recipe(elbo_ctx *ctx, const preset_request *request, preset_task *out) {
+  const classifier_recipe *config = request->config;
+  classifier_spec spec;
+  TRY(spec_from_recipe(ctx, request, &spec));
   classifier_task *t;
   TRY(classifier_task_create(ctx, &spec, config->objective.label_smoothing, request->micro_batch, request->data, &t));
   *out = (preset_task){.self = t, .task = classifier_task_of(t), .destroy = destroy_of_recipe};
   return ELBO_OK;
 }
 
+static elbo_status forward(elbo_ctx *ctx, const preset_request *request, elbo_graph **graph, elbo_tensor **out) {
+  classifier_spec spec;
+  *graph = NULL;
+  TRY(spec_from_recipe(ctx, request, &spec));
+  TRY(elbo_graph_create(ctx, "forward", graph));
+  *out = classifier_graph(&spec, *graph, request->micro_batch, false).logits;
+  return ELBO_OK;
+}
+
 const preset_def preset_classifier = {.name = "classifier",
                                       .summary = "a classifier, whose features judge samples",
                                       .sections = &classifier_sections,
-                                      .create = create_from_recipe};
+                                      .create = create_from_recipe,
+                                      .forward = forward};

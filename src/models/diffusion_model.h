@@ -62,7 +62,7 @@ void session_fill_times(session *s, const diffusion_spec *spec, const diffusion_
 elbo_status diffusion_validation_loss(elbo_model *m, const diffusion_objective *objective, const elbo_array *x, const elbo_array *label,
                                       int64_t first, uint64_t seed, double *sum);
 
-// `sample` of a recipe with "solver.steps=20" and the like over it.
+// `sample` of a recipe with "steps=20" and the like over it.
 elbo_status sampling_options(elbo_ctx *ctx, arena *a, const sampling_config *base, int n, const char *const *options, sampling_config *out);
 
 // Options that draw in at most 50 steps, for pictures that someone waits for: samplers that take every step of the process are replaced by

@@ -190,14 +190,33 @@ static elbo_status create(elbo_ctx *ctx, const preset_request *request, preset_t
   return ELBO_OK;
 }
 
-const preset_def preset_ddpm = {.name = "ddpm", .summary = "a diffusion model", .sections = &diffusion_sections, .create = create};
+static elbo_status forward(elbo_ctx *ctx, const preset_request *request, elbo_graph **graph, elbo_tensor **out) {
+  elbo_dataset_info info;
+  diffusion_spec spec;
+  *graph = NULL;
+  arena *a = arena_create(1 << 12);
+  if (!a) return fail_memory(ctx, 1 << 12, "a network");
+  elbo_dataset_get_info(request->data, &info);
+  elbo_status status = diffusion_spec_make(ctx, a, request->config, &info, request->file, &spec);
+  if (status == ELBO_OK) status = elbo_graph_create(ctx, "forward", graph);
+  if (status == ELBO_OK) *out = diffusion_call_graph(&spec, *graph, request->micro_batch);
+  arena_destroy(&a);
+  return status;
+}
+
+const preset_def preset_ddpm = {
+    .name = "ddpm", .summary = "a diffusion model", .sections = &diffusion_sections, .create = create, .forward = forward};
 
 static const char *const vdm_defaults[] = {"model.network=vdm",
                                            "model.process.type=learned",
                                            "objective.weighting=bound",
                                            "objective.time=low_discrepancy",
-                                           "sample.solver.sampler=ddpm",
-                                           "sample.solver.steps=250",
+                                           "sample.sampler=ddpm",
+                                           "sample.steps=250",
                                            NULL};
-const preset_def preset_vdm = {
-    .name = "vdm", .summary = "a diffusion model", .sections = &diffusion_sections, .defaults = vdm_defaults, .create = create};
+const preset_def preset_vdm = {.name = "vdm",
+                               .summary = "a diffusion model",
+                               .sections = &diffusion_sections,
+                               .defaults = vdm_defaults,
+                               .create = create,
+                               .forward = forward};

@@ -8,10 +8,17 @@
 #include "train/task.h"
 #include "train/train_config.h"
 
+// What `elbo bench` measures of a recipe.
+typedef struct bench_config {
+  bool forward; // one call of the network in place of a training step
+} bench_config;
+extern const config_table bench_table;
+
 // What the stages of all presets have.
 typedef struct stage_config {
   data_config data;
   train_config train;
+  bench_config bench;
 } stage_config;
 
 // A task with its owner.
@@ -33,9 +40,12 @@ typedef struct preset_request {
 typedef struct preset_def {
   const char *name;
   const char *summary;          // one line
-  const config_table *sections; // of the recipe, but data and train: model, objective, ...
+  const config_table *sections; // of the recipe, but data, train and bench: model, objective, ...
   const char *const *defaults;  // "model.process.type=learned", where the recipe does not say; NULL-terminated; NULL: none
   elbo_status (*create)(elbo_ctx *ctx, const preset_request *request, preset_task *out);
+  // One call of the network on micro_batch examples, without dropout: the graph (the caller's) and what it makes. On failure *graph is
+  // NULL.
+  elbo_status (*forward)(elbo_ctx *ctx, const preset_request *request, elbo_graph **graph, elbo_tensor **out);
 } preset_def;
 
 // NULL when there is none.

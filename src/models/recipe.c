@@ -8,12 +8,20 @@
 #include <string.h>
 
 #include "core/file.h"
+#include "core/place.h"
 
 #define NAME_LIMIT 128
 
+static const config_field bench_fields[] = {
+    CONFIG_BOOL(bench_config, forward, "false",
+                "one call of the network on a batch is measured, without dropout, in place of a training step"),
+};
+const config_table bench_table = CONFIG_TABLE("bench", bench_config, bench_fields, "what elbo bench measures of this recipe");
+
 // --- where recipes lie ---------------------------------------------------------------------------------------------------------------
 
-// Calls each(user, directory) for $ELBO_RECIPES (colons between), the source tree and the installed share directory, until it returns true.
+// Calls each(user, directory) for $ELBO_RECIPES (colons between), the share directory of the installation that this is, the source tree and
+// the configured share directory, until it returns true.
 static bool each_directory(bool (*each)(void *user, const char *directory), void *user) {
   const char *list = getenv("ELBO_RECIPES");
   while (list && *list) {
@@ -26,11 +34,14 @@ static bool each_directory(bool (*each)(void *user, const char *directory), void
     }
     list += length + (list[length] == ':');
   }
+  char beside[PATH_MAX];
+  if (place_beside("recipes", beside, sizeof beside) && each(user, beside)) return true;
   return each(user, ELBO_SOURCE_DIR "/recipes") || each(user, ELBO_DATADIR "/recipes");
 }
 
 typedef struct finder {
   const char *name;
+  bool benchmark;
   char path[PATH_MAX];
 } finder;
 
@@ -38,7 +49,7 @@ static bool find_in(void *user, const char *directory) {
   finder *f = user;
   static const char *const pattern[] = {"%s/%s.yaml", "%s/bench/%s.yaml"};
   for (int i = 0; i < 2; i++) {
-    int n = snprintf(f->path, sizeof f->path, pattern[i], directory, f->name);
+    int n = snprintf(f->path, sizeof f->path, pattern[f->benchmark ? 1 - i : i], directory, f->name);
     if (n > 0 && (size_t)n < sizeof f->path && file_exists(f->path)) return true;
   }
   return false;
@@ -133,11 +144,11 @@ static elbo_status unknown_recipe(elbo_ctx *ctx, const char *name) {
   return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: neither a recipe file nor the name of one (%s)", name, used ? all : "none were found");
 }
 
-static elbo_status resolve_path(elbo_ctx *ctx, const char *name, char *path, size_t size) {
+static elbo_status resolve_path(elbo_ctx *ctx, const char *name, bool benchmark, char *path, size_t size) {
   if (!name || !*name) return fail(ctx, ELBO_ERROR_ARGUMENT, "no recipe was named");
   size_t length = strlen(name);
   bool looks_like_file = (length > 5 && strcmp(name + length - 5, ".yaml") == 0) || (length > 4 && strcmp(name + length - 4, ".yml") == 0);
-  finder f = {.name = name};
+  finder f = {.name = name, .benchmark = benchmark};
   if (!looks_like_file && length < NAME_LIMIT && each_directory(find_in, &f)) {
     snprintf(path, size, "%s", f.path);
     return ELBO_OK;
@@ -182,9 +193,10 @@ static elbo_status find_preset(elbo_ctx *ctx, const yaml_node *root, const prese
 }
 
 // One block of memory: what all stages have, and behind it the preset's own struct; one table over both, so that the order in which a
-// recipe is written out is model, objective, ..., data, train.
+// recipe is written out is model, objective, ..., data, train, bench.
 static elbo_status load_stage(elbo_recipe *r, yaml_node *root) {
-  static const config_field common[] = {CONFIG_SECTION(stage_config, data, &data_table), CONFIG_SECTION(stage_config, train, &train_table)};
+  static const config_field common[] = {CONFIG_SECTION(stage_config, data, &data_table), CONFIG_SECTION(stage_config, train, &train_table),
+                                        CONFIG_SECTION(stage_config, bench, &bench_table)};
   const size_t own = (sizeof(stage_config) + 15) / 16 * 16;
   TRY(find_preset(r->ctx, root, &r->preset));
   const config_table *sections = r->preset->sections;
@@ -193,7 +205,7 @@ static elbo_status load_stage(elbo_recipe *r, yaml_node *root) {
     r->field[n] = sections->fields[i];
     r->field[n++].offset += own;
   }
-  for (int i = 0; i < 2; i++) r->field[n++] = common[i];
+  for (size_t i = 0; i < sizeof common / sizeof *common; i++) r->field[n++] = common[i];
   r->table = (config_table){"recipe", own + sections->struct_size, r->field, n, "a model, its objective, its data, its training"};
   char *block = arena_alloc(r->arena, r->table.struct_size);
   if (!block) return fail_memory(r->ctx, r->table.struct_size, "a recipe");
@@ -207,10 +219,11 @@ static elbo_status load_stage(elbo_recipe *r, yaml_node *root) {
   return train_config_check(r->ctx, &r->stage->train);
 }
 
-elbo_status elbo_recipe_load(elbo_ctx *ctx, const char *path_or_name, int n_overrides, const char *const *overrides, elbo_recipe **out) {
+static elbo_status load(elbo_ctx *ctx, const char *path_or_name, bool benchmark, int n_overrides, const char *const *overrides,
+                        elbo_recipe **out) {
   *out = NULL;
   char path[PATH_MAX];
-  TRY(resolve_path(ctx, path_or_name, path, sizeof path));
+  TRY(resolve_path(ctx, path_or_name, benchmark, path, sizeof path));
   elbo_status status;
   elbo_recipe *r = calloc(1, sizeof *r);
   if (!r) return fail_memory(ctx, sizeof *r, "a recipe");
@@ -235,6 +248,15 @@ elbo_status elbo_recipe_load(elbo_ctx *ctx, const char *path_or_name, int n_over
 fail:
   elbo_recipe_destroy(&r);
   return status;
+}
+
+elbo_status elbo_recipe_load(elbo_ctx *ctx, const char *path_or_name, int n_overrides, const char *const *overrides, elbo_recipe **out) {
+  return load(ctx, path_or_name, false, n_overrides, overrides, out);
+}
+
+elbo_status elbo_recipe_load_benchmark(elbo_ctx *ctx, const char *path_or_name, int n_overrides, const char *const *overrides,
+                                       elbo_recipe **out) {
+  return load(ctx, path_or_name, true, n_overrides, overrides, out);
 }
 
 void elbo_recipe_destroy(elbo_recipe **recipe) {
@@ -331,5 +353,6 @@ elbo_status elbo_recipe_keys_markdown(elbo_ctx *ctx, char **out) {
   }
   add_section(&t, &data_table, NULL);
   add_section(&t, &train_table, NULL);
+  add_section(&t, &bench_table, NULL);
   return take_text(ctx, &t, out);
 }

@@ -143,11 +143,12 @@ static void add_figure(const judgement *j, int figure, const figures *samples, c
 }
 
 static elbo_status add_more(const judgement *j, elbo_eval_result *r) {
-  json_t *seeds = json_array();
+  json_t *seeds = json_array(), *options = json_array();
+  for (int i = 0; i < j->config->n_options; i++) json_array_append_new(options, json_string(j->config->options[i]));
   for (int s = 0; s < j->source->seeds; s++) json_array_append_new(seeds, json_integer((json_int_t)(j->config->seed + (uint64_t)s)));
-  json_t *all = json_pack("{s:s, s:s, s:s, s:I, s:I, s:b, s:o}", "judged", j->source->judged, "features", feature_net_name(j->net),
+  json_t *all = json_pack("{s:s, s:s, s:s, s:I, s:I, s:b, s:o, s:o}", "judged", j->source->judged, "features", feature_net_name(j->net),
                           "sha256", feature_net_hash(j->net), "dim", (json_int_t)feature_net_dim(j->net), "n", (json_int_t)j->n, "forced",
-                          j->n < LEAST_PER_FEATURE * feature_net_dim(j->net), "seeds", seeds);
+                          j->n < LEAST_PER_FEATURE * feature_net_dim(j->net), "seeds", seeds, "sample_options", options);
   if (!r->more) r->more = json_object();
   if (json_object_set_new(r->more, "sample_quality", all)) return fail_memory(j->ctx, 1024, "JSON");
   return ELBO_OK;

@@ -5,8 +5,11 @@
 elbo_status session_create(elbo_ctx *ctx, elbo_graph *graph, elbo_store *store, int64_t batch, int n_outputs, elbo_tensor *const *outputs,
                            session *out) {
   *out = (session){.ctx = ctx, .graph = graph, .store = store, .batch = batch};
+  elbo_plan_config config;
+  elbo_plan_defaults(&config);
+  config.weights_constant = 1; // packed again when the store's version says that they did change
   elbo_status status = elbo_graph_check(graph);
-  if (status == ELBO_OK) status = elbo_plan_create(ctx, graph, n_outputs, outputs, NULL, &out->plan);
+  if (status == ELBO_OK) status = elbo_plan_create(ctx, graph, n_outputs, outputs, &config, &out->plan);
   if (status != ELBO_OK) session_destroy(out);
   return status;
 }

@@ -185,6 +185,8 @@ static elbo_status sample_conditions(const elbo_model *m, const elbo_sample_conf
   const elbo_array *given = config->condition;
   char text[ARRAY_TEXT_SIZE];
   *out = NULL;
+  if (config->n_options > 0)
+    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample: '%s': a VAE has no sampler with keys; diffusion models do", config->options[0]);
   if (given && c->type != CONDITION_VECTOR)
     return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample: a condition was given, but this model is not conditioned on a vector");
   if (config->label >= 0 && c->type != CONDITION_CLASS)

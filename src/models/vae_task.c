@@ -232,18 +232,24 @@ static void destroy_of_recipe(void *self) {
 }
 
 // Resolution, channels and classes come from the data.
-static elbo_status create_from_recipe(elbo_ctx *ctx, const preset_request *request, preset_task *out) {
+static elbo_status spec_from_recipe(elbo_ctx *ctx, const preset_request *request, vae_spec *spec) {
   const vae_recipe *config = request->config;
   elbo_dataset_info info;
   elbo_dataset_get_info(request->data, &info);
-  vae_spec spec = {.model = config->model,
-                   .shape = {info.height, info.width, info.channels},
-                   .classes = info.classes,
-                   .bits = info.bits,
-                   .binarize = request->stage->data.binarize,
-                   .dequantize = request->stage->data.dequantize};
-  TRY(vae_spec_fit_condition(ctx, &spec, info.condition_dim, request->file));
-  TRY(vae_spec_check(ctx, &spec, request->file));
+  *spec = (vae_spec){.model = config->model,
+                     .shape = {info.height, info.width, info.channels},
+                     .classes = info.classes,
+                     .bits = info.bits,
+                     .binarize = request->stage->data.binarize,
+                     .dequantize = request->stage->data.dequantize};
+  TRY(vae_spec_fit_condition(ctx, spec, info.condition_dim, request->file));
+  return vae_spec_check(ctx, spec, request->file);
+}
+
+static elbo_status create_from_recipe(elbo_ctx *ctx, const preset_request *request, preset_task *out) {
+  const vae_recipe *config = request->config;
+  vae_spec spec;
+  TRY(spec_from_recipe(ctx, request, &spec));
   TRY(objective_check(ctx, &config->objective, &spec, request->file));
   vae_task *t;
   TRY(vae_task_create(ctx, &spec, &config->objective, request->micro_batch, request->data, (uint64_t)request->stage->train.seed, &t));
@@ -251,5 +257,16 @@ static elbo_status create_from_recipe(elbo_ctx *ctx, const preset_request *reque
   return ELBO_OK;
 }
 
+// Through the posterior's mean and back.
+static elbo_status forward(elbo_ctx *ctx, const preset_request *request, elbo_graph **graph, elbo_tensor **out) {
+  vae_spec spec;
+  *graph = NULL;
+  TRY(spec_from_recipe(ctx, request, &spec));
+  TRY(elbo_graph_create(ctx, "forward", graph));
+  latent_request pass = {.spec = &spec, .graph = *graph, .batch = request->micro_batch, .samples = 1, .mode = LATENT_MEAN};
+  *out = vae_latent_pass(&pass).output;
+  return ELBO_OK;
+}
+
 const preset_def preset_vae = {
-    .name = "vae", .summary = "a variational autoencoder", .sections = &vae_sections, .create = create_from_recipe};
+    .name = "vae", .summary = "a variational autoencoder", .sections = &vae_sections, .create = create_from_recipe, .forward = forward};

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "data/dataset.h"
+#include "models/initial_weights.h"
 #include "models/recipe.h"
 #include "train/run.h"
 
@@ -59,6 +60,16 @@ const train_task *workload_task(const workload *w) { return w->task.task; }
 const train_config *workload_train_config(const workload *w) { return &w->train; }
 const train_source *workload_source(const workload *w) { return &w->source; }
 
+typedef struct weights_origin {
+  elbo_ctx *ctx;
+  const char *path;
+} weights_origin;
+
+static elbo_status load_initial(void *user, elbo_store *weights) {
+  const weights_origin *from = user;
+  return initial_weights_load(from->ctx, from->path, weights);
+}
+
 void elbo_train_defaults(elbo_train_config *config) { *config = (elbo_train_config){.size = sizeof *config}; }
 
 elbo_status elbo_train(elbo_ctx *ctx, const elbo_recipe *recipe, const elbo_train_config *config, elbo_train_result *out) {
@@ -68,11 +79,14 @@ elbo_status elbo_train(elbo_ctx *ctx, const elbo_recipe *recipe, const elbo_trai
   elbo_status status;
   TRY_GOTO(elbo_recipe_text(recipe, &text));
   TRY_GOTO(workload_create(ctx, recipe, config->data, &w));
+  weights_origin origin = {ctx, w->train.init};
   run_options options = {.out = config->out,
                          .resume = config->resume != 0,
                          .recipe_text = text,
                          .train = &w->train,
                          .source = w->source,
+                         .initialize = *origin.path ? load_initial : NULL,
+                         .initialize_user = &origin,
                          .progress = config->progress,
                          .progress_user = config->progress_user};
   status = run_training(ctx, &options, workload_task(w), out);
@@ -88,6 +102,8 @@ elbo_status elbo_train_dry_run(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_da
   trainer *t = NULL;
   TRY(workload_create(ctx, recipe, data, &w));
   elbo_status status = trainer_create(ctx, &w->train, workload_task(w), &w->source, NULL, &t);
+  weights_origin origin = {ctx, w->train.init};
+  if (status == ELBO_OK && *origin.path) status = trainer_start_from(t, load_initial, &origin);
   if (status == ELBO_OK) trainer_get_cost(t, out);
   trainer_destroy(&t);
   workload_destroy(&w);

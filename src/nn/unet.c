@@ -7,8 +7,10 @@
 static elbo_tensor *last_layers(unet_walk *w, elbo_tensor *x) {
   const unet_config *c = w->config;
   int kernel = (int)c->conv_out_kernel;
-  x = unet_norm(w, x, "conv_norm_out", c->norm_num_groups);
-  x = activate(x, c->class == UNET_2D ? ACTIVATION_SILU : w->activation);
+  if (c->norm_num_groups || c->class == UNET_2D) {
+    x = unet_norm(w, x, "conv_norm_out", unet_groups(c, c->block_out_channels.at[0]));
+    x = activate(x, c->class == UNET_2D ? ACTIVATION_SILU : w->activation);
+  }
   return conv_layer(x, "conv_out", c->out_channels, kernel, 1, kernel / 2, 1);
 }
 

@@ -16,6 +16,7 @@ static void push_index(unet_walk *w, const char *name, int i) {
 
 static bool groups_divide(unet_walk *w, const char *name, int64_t groups, int64_t channels) {
   if (groups >= 1 && channels % groups == 0) return true;
+  if (groups == 0) return graph_fail(w->graph, ELBO_ERROR_ARGUMENT, "%s: norm_num_groups: null; this block needs a number", name) != NULL;
   return graph_fail(w->graph, ELBO_ERROR_ARGUMENT, "%s: %lld groups (norm_num_groups) do not divide its %lld channels", name,
                     (long long)groups, (long long)channels) != NULL;
 }
@@ -51,6 +52,9 @@ static elbo_tensor *resnet(unet_walk *w, elbo_tensor *x, const char *name, const
 
 static int64_t at_most_32(int64_t n) { return n < 32 ? n : 32; }
 
+// Of the middle and of the last norm, which do with a norm_num_groups of null
+int64_t unet_groups(const unet_config *c, int64_t channels) { return c->norm_num_groups ? c->norm_num_groups : at_most_32(channels / 4); }
+
 static bool is_fir(const unet_level *level) { return level->type && level->type->resampler == UNET_RESAMPLE_FIR; }
 
 static elbo_tensor *self_attention(unet_walk *w, elbo_tensor *x, const char *name, const unet_level *level, int64_t groups) {
@@ -60,8 +64,9 @@ static elbo_tensor *self_attention(unet_walk *w, elbo_tensor *x, const char *nam
   return attention_block(x, name, &c);
 }
 
-static elbo_tensor *cross_attention(unet_walk *w, elbo_tensor *x, const char *name, const unet_level *level, int64_t layer) {
-  int64_t groups = w->config->norm_num_groups, channels = elbo_tensor_dim(x, -1);
+static elbo_tensor *cross_attention(unet_walk *w, elbo_tensor *x, const char *name, const unet_level *level, int64_t layer,
+                                    int64_t groups) {
+  int64_t channels = elbo_tensor_dim(x, -1);
   if (!groups_divide(w, name, groups, channels)) return NULL;
   if (level->heads < 1 || level->heads > channels)
     return graph_fail(w->graph, ELBO_ERROR_ARGUMENT, "%s: %lld heads (attention_head_dim) of %lld channels", name, (long long)level->heads,
@@ -71,11 +76,10 @@ static elbo_tensor *cross_attention(unet_walk *w, elbo_tensor *x, const char *na
   return spatial_transformer(x, name, (int)groups, unet_depth(level, layer), w->config->use_linear_projection, &c);
 }
 
-static elbo_tensor *added_attention(unet_walk *w, elbo_tensor *x, const char *name, const unet_level *level) {
+static elbo_tensor *added_attention(unet_walk *w, elbo_tensor *x, const char *name, const unet_level *level, int64_t groups) {
   static const context_norm norms[] = {[UNET_CONTEXT_NORM_NULL] = CONTEXT_NORM_NONE,
                                        [UNET_CONTEXT_NORM_LAYER] = CONTEXT_NORM_LAYER,
                                        [UNET_CONTEXT_NORM_GROUP] = CONTEXT_NORM_GROUP};
-  int64_t groups = w->config->norm_num_groups;
   if (!groups_divide(w, name, groups, elbo_tensor_dim(x, -1))) return NULL;
   if (w->config->cross_attention_norm == UNET_CONTEXT_NORM_LAYER && elbo_tensor_dim(w->context, -1) != elbo_tensor_dim(x, -1))
     return graph_fail(w->graph, ELBO_ERROR_ARGUMENT, "%s: cross_attention_norm: layer_norm of %lld numbers, the context has %lld", name,
@@ -95,8 +99,8 @@ static elbo_tensor *attention(unet_walk *w, elbo_tensor *x, unet_attention kind,
   switch (kind) {
   case UNET_ATTENTION_NONE: return x;
   case UNET_ATTENTION_SELF: return self_attention(w, x, name, level, is_fir(level) ? 32 : w->config->norm_num_groups);
-  case UNET_ATTENTION_CROSS: return cross_attention(w, x, name, level, layer);
-  case UNET_ATTENTION_ADDED: return added_attention(w, x, name, level);
+  case UNET_ATTENTION_CROSS: return cross_attention(w, x, name, level, layer, w->config->norm_num_groups);
+  case UNET_ATTENTION_ADDED: return added_attention(w, x, name, level, w->config->norm_num_groups);
   }
   return NULL;
 }
@@ -139,11 +143,11 @@ elbo_tensor *unet_down_level(unet_walk *w, elbo_tensor *x, const unet_level *lev
 static elbo_tensor *middle_attention(unet_walk *w, elbo_tensor *x, const unet_level *level) {
   const unet_config *c = w->config;
   if (!x) return NULL;
-  if (c->mid_block_type == UNET_MID_CROSS) return cross_attention(w, x, "attentions.0", level, 0);
-  if (c->mid_block_type == UNET_MID_SIMPLE_CROSS) return added_attention(w, x, "attentions.0", level);
+  if (c->mid_block_type == UNET_MID_CROSS) return cross_attention(w, x, "attentions.0", level, 0, unet_groups(c, level->out));
+  if (c->mid_block_type == UNET_MID_SIMPLE_CROSS) return added_attention(w, x, "attentions.0", level, unet_groups(c, level->out));
   if (!c->add_attention) return x;
   // there is no norm in front when the time comes as scale and shift, unless it is asked for
-  int64_t groups = c->resnet_time_scale_shift == UNET_SHIFT_DEFAULT ? c->norm_num_groups : 0;
+  int64_t groups = c->resnet_time_scale_shift == UNET_SHIFT_DEFAULT ? unet_groups(c, level->out) : 0;
   return self_attention(w, x, "attentions.0", level, c->attn_norm_num_groups ? c->attn_norm_num_groups : groups);
 }
 
@@ -151,11 +155,12 @@ elbo_tensor *unet_middle(unet_walk *w, elbo_tensor *x, const unet_level *level) 
   const unet_config *c = w->config;
   if (c->mid_block_type == UNET_MID_NONE) return x;
   elbo_scope_push(w->graph, "mid_block");
-  x = resnet(w, x, "resnets.0", level, RESAMPLE_NONE);
+  int64_t groups = unet_groups(c, level->out);
+  x = grouped_resnet(w, x, "resnets.0", level, RESAMPLE_NONE, groups, groups);
   // a condition model's plain middle is that one block
   if (c->class == UNET_2D || c->mid_block_type != UNET_MID_PLAIN) {
     x = middle_attention(w, x, level);
-    x = resnet(w, x, "resnets.1", level, RESAMPLE_NONE);
+    x = grouped_resnet(w, x, "resnets.1", level, RESAMPLE_NONE, groups, groups);
   }
   elbo_scope_pop(w->graph);
   return x;

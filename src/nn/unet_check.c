@@ -2,6 +2,7 @@
 // rest.
 #include <stdlib.h>
 
+#include "nn/denoiser_trial.h"
 #include "nn/unet.h"
 #include "nn/unet_levels.h"
 
@@ -166,16 +167,11 @@ static elbo_status check_sizes(elbo_ctx *ctx, const unet_config *c, const unet_l
   return ELBO_OK;
 }
 
+static elbo_tensor *build(const void *config, const denoiser_inputs *in) { return unet_network(config, in); }
+
 static elbo_status build_on_trial(elbo_ctx *ctx, const unet_config *c, int64_t height, int64_t width, const char *where) {
-  elbo_graph *g;
   denoiser_needs needs = unet_needs(c);
-  denoiser_call call = {.batch = 1, .height = height, .width = width, .tokens = 1, .time_ids = 1};
-  TRY(elbo_graph_create(ctx, "unet", &g));
-  denoiser_inputs in = denoiser_declare(g, &needs, &call);
-  (void)unet_network(c, &in);
-  elbo_status status = elbo_graph_check(g);
-  elbo_graph_destroy(&g);
-  return status == ELBO_OK ? status : fail_within(ctx, status, "%s", where);
+  return denoiser_trial(ctx, where, &needs, height, width, build, c, NULL);
 }
 
 elbo_status unet_check(elbo_ctx *ctx, const unet_config *c, int64_t height, int64_t width, const char *where) {

@@ -17,6 +17,17 @@ enum { N_TYPES = sizeof block_types / sizeof *block_types };
   "SimpleCrossAttnDownBlock2D"
 #define UP_NAMES "UpBlock2D|AttnUpBlock2D|ResnetUpsampleBlock2D|SkipUpBlock2D|AttnSkipUpBlock2D|CrossAttnUpBlock2D|SimpleCrossAttnUpBlock2D"
 
+// "a|b" as "a, b"
+static const char *listed(const char *names, char buffer[320]) {
+  size_t n = 0;
+  for (; *names && n + 3 < 320; names++) {
+    buffer[n++] = *names == '|' ? ',' : *names;
+    if (*names == '|') buffer[n++] = ' ';
+  }
+  buffer[n] = 0;
+  return buffer;
+}
+
 static elbo_status find_type(elbo_ctx *ctx, const unet_config *c, const char *where, bool up, int64_t i, const unet_block_type **out) {
   const config_strings *list = up ? &c->up_block_types : &c->down_block_types;
   const char *key = up ? "up_block_types" : "down_block_types", *name = list->at[i];
@@ -28,12 +39,16 @@ static elbo_status find_type(elbo_ctx *ctx, const unet_config *c, const char *wh
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: %s[%lld]: %s does not go into a %s", where, key, (long long)i, name,
                 c->class == UNET_2D ? "UNet2DModel" : "UNet2DConditionModel");
   }
-  char near[64];
+  char near[64], all[320];
   const char *names = up ? UP_NAMES : DOWN_NAMES;
+  bool of_autoencoders = strstr(name, "EncoderBlock2D") || strstr(name, "DecoderBlock2D");
+  if (strncmp(name, up ? "KUp" : "KDown", up ? 3 : 5) == 0 || strncmp(name, "KCrossAttn", 10) == 0 || of_autoencoders)
+    return fail(ctx, ELBO_ERROR_UNSUPPORTED, "%s: %s[%lld]: %.100s is not implemented; expected one of %s", where, key, (long long)i, name,
+                listed(names, all));
   if (config_nearest_name(names, name, near, sizeof near))
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: %s[%lld]: unknown block '%.100s'; did you mean '%s'?", where, key, (long long)i, name, near);
   return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: %s[%lld]: '%.100s' is no block that we have; expected one of %s", where, key, (long long)i,
-              name, names);
+              name, listed(names, all));
 }
 
 static elbo_status check_length(elbo_ctx *ctx, const char *where, const char *key, int64_t count, int64_t levels, bool single) {

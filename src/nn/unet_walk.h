@@ -27,6 +27,8 @@ elbo_tensor *unet_embedding(const unet_config *c, const unet_levels *levels, con
 elbo_tensor *unet_down_level(unet_walk *w, elbo_tensor *x, const unet_level *level, int i);
 elbo_tensor *unet_middle(unet_walk *w, elbo_tensor *x, const unet_level *level);
 elbo_tensor *unet_up_level(unet_walk *w, elbo_tensor *x, const unet_level *level, int i);
+// Groups of the middle's norms and of the last one: a norm_num_groups of null leaves them to the channels.
+int64_t unet_groups(const unet_config *c, int64_t channels);
 // Group norm with a divisor of the channels, or a graph error.
 elbo_tensor *unet_norm(unet_walk *w, elbo_tensor *x, const char *name, int64_t groups);
 

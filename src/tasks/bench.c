@@ -1,4 +1,4 @@
-// Benchmarks: the machine's arithmetic peak, and the training steps of a recipe run by the trainer that trains.
+// Benchmarks: the machine's arithmetic peak, and the training steps of a recipe run by the trainer that trains, or its network's calls.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +9,8 @@
 
 #include "core/ctx.h"
 #include "core/memory.h"
+#include "models/forward_call.h"
+#include "models/recipe.h"
 #include "models/workload.h"
 #include "tasks/bench.h"
 #include "tasks/peak.h"
@@ -136,17 +138,46 @@ static int by_value(const void *a, const void *b) {
 
 enum { MOST_STEPS = 100000 };
 
-static elbo_status time_steps(elbo_ctx *ctx, trainer *t, const elbo_bench_config *config, elbo_bench_result *out) {
+// What is timed: the steps of a trainer, or the calls of a network.
+typedef struct bench_subject {
+  workload *workload;
+  trainer *trainer;
+  forward_call *call; // NULL: a trainer
+} bench_subject;
+
+static elbo_status run_step(bench_subject *s) { return s->call ? forward_call_run(s->call) : trainer_step(s->trainer); }
+static int subject_plans(const bench_subject *s) { return s->call ? 1 : workload_task(s->workload)->n_phases; }
+static elbo_plan *subject_plan(bench_subject *s, int i) { return s->call ? forward_call_plan(s->call) : trainer_plan(s->trainer, i); }
+
+static elbo_status open_subject(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_dataset *data, bench_subject *s, elbo_train_cost *cost) {
+  if (recipe->stage->bench.forward) {
+    TRY(forward_call_create(ctx, recipe, data, &s->call));
+    forward_call_get_cost(s->call, cost);
+    return ELBO_OK;
+  }
+  TRY(workload_create(ctx, recipe, data, &s->workload));
+  TRY(trainer_create(ctx, workload_train_config(s->workload), workload_task(s->workload), workload_source(s->workload), NULL, &s->trainer));
+  trainer_get_cost(s->trainer, cost);
+  return ELBO_OK;
+}
+
+static void close_subject(bench_subject *s) {
+  forward_call_destroy(&s->call);
+  trainer_destroy(&s->trainer);
+  workload_destroy(&s->workload);
+}
+
+static elbo_status time_steps(elbo_ctx *ctx, bench_subject *s, const elbo_bench_config *config, elbo_bench_result *out) {
   void *memory;
   TRY(array_new(ctx, MOST_STEPS, sizeof(double), "the times of steps", &memory));
   double *times = memory, began = 0;
-  elbo_status status = trainer_step(t);
+  elbo_status status = run_step(s);
   out->first_step_s = process_age();
-  for (int i = 0; i < 3 && status == ELBO_OK; i++) status = trainer_step(t); // caches, pages, clocks
+  for (int i = 0; i < 3 && status == ELBO_OK; i++) status = run_step(s); // caches, pages, clocks
   int64_t n = 0;
   began = seconds_of(CLOCK_MONOTONIC);
   for (double now = began; status == ELBO_OK && n < MOST_STEPS && (n < config->min_steps || now - began < config->seconds); n++) {
-    status = trainer_step(t);
+    status = run_step(s);
     double then = now;
     now = seconds_of(CLOCK_MONOTONIC);
     times[n] = now - then;
@@ -163,18 +194,24 @@ static elbo_status time_steps(elbo_ctx *ctx, trainer *t, const elbo_bench_config
   return status;
 }
 
-static elbo_status profile_steps(elbo_ctx *ctx, trainer *t, int phases, double step_ms, elbo_bench_result *out) {
-  for (int p = 0; p < phases; p++) elbo_plan_profile(trainer_plan(t, p), 1);
-  for (int i = 0; i < 20; i++) TRY(trainer_step(t));
-  for (int p = 0; p < phases; p++) {
-    TRY(bench_add_plan(ctx, trainer_plan(t, p), NULL, out));
-    elbo_plan_profile(trainer_plan(t, p), 0);
+enum { PROFILED_STEPS = 20 };
+
+static elbo_status profile_steps(elbo_ctx *ctx, bench_subject *s, elbo_bench_result *out) {
+  const int plans = subject_plans(s);
+  double taken = seconds_of(CLOCK_MONOTONIC);
+  for (int p = 0; p < plans; p++) elbo_plan_profile(subject_plan(s, p), 1);
+  for (int i = 0; i < PROFILED_STEPS; i++) TRY(run_step(s));
+  taken = 1e3 * (seconds_of(CLOCK_MONOTONIC) - taken) / PROFILED_STEPS;
+  for (int p = 0; p < plans; p++) {
+    TRY(bench_add_plan(ctx, subject_plan(s, p), NULL, out));
+    elbo_plan_profile(subject_plan(s, p), 0);
   }
   double planned = 0;
   for (int i = 0; i < out->n_rows; i++) planned += out->rows[i].ms;
   elbo_bench_row *rest = &out->rows[out->n_rows++]; // bench_add_plan leaves room for one more
-  *rest = (elbo_bench_row){
-      .op = "update and loading", .name = "optimiser, average, next batch", .ms = step_ms > planned ? step_ms - planned : 0};
+  *rest = (elbo_bench_row){.ms = taken > planned ? taken - planned : 0};
+  snprintf(rest->op, sizeof rest->op, "%s", s->call ? "between operations" : "update and loading");
+  snprintf(rest->name, sizeof rest->name, "%s", s->call ? "" : "optimiser, average, next batch");
   double total = planned + rest->ms;
   for (int i = 0; i < out->n_rows; i++) out->rows[i].share = total > 0 ? out->rows[i].ms / total : 0;
   bench_sort_rows(out);
@@ -182,29 +219,26 @@ static elbo_status profile_steps(elbo_ctx *ctx, trainer *t, int phases, double s
 }
 
 elbo_status elbo_bench_recipe(elbo_ctx *ctx, const elbo_recipe *recipe, const elbo_bench_config *config, elbo_bench_result *out) {
-  workload *w = NULL;
-  trainer *t = NULL;
+  bench_subject subject = {0};
   elbo_train_cost cost = {0};
   struct rusage usage;
   elbo_bench_config defaults;
   elbo_status status;
   *out = (elbo_bench_result){0};
   if (!config) elbo_bench_defaults(&defaults), config = &defaults;
-  TRY_GOTO(workload_create(ctx, recipe, config->data, &w));
-  TRY_GOTO(trainer_create(ctx, workload_train_config(w), workload_task(w), workload_source(w), NULL, &t));
-  trainer_get_cost(t, &cost);
+  TRY_GOTO(open_subject(ctx, recipe, config->data, &subject, &cost));
+  out->forward = subject.call != NULL;
   out->params = cost.params, out->flops_per_step = cost.flops_per_step, out->planned_bytes = cost.planned_bytes;
-  out->batch_size = workload_train_config(w)->batch_size;
-  TRY_GOTO(time_steps(ctx, t, config, out));
+  out->batch_size = recipe->stage->train.batch_size;
+  TRY_GOTO(time_steps(ctx, &subject, config, out));
   getrusage(RUSAGE_SELF, &usage);
   out->peak_rss_bytes = (int64_t)usage.ru_maxrss * 1024;
   TRY_GOTO(elbo_bench_peak(ctx, &out->peak_gflops));
   out->gflops = (double)out->flops_per_step / out->step_median_ms * 1e-6;
   out->share_of_peak = out->peak_gflops > 0 ? out->gflops / out->peak_gflops : 0;
-  if (config->profile) TRY_GOTO(profile_steps(ctx, t, workload_task(w)->n_phases, out->step_median_ms, out));
+  if (config->profile) TRY_GOTO(profile_steps(ctx, &subject, out));
 fail:
   if (status != ELBO_OK) elbo_bench_free(out);
-  trainer_destroy(&t);
-  workload_destroy(&w);
+  close_subject(&subject);
   return status;
 }

@@ -271,6 +271,15 @@ void trainer_destroy(trainer **address) {
   free(t);
 }
 
+elbo_status trainer_start_from(trainer *t, elbo_status (*set)(void *user, elbo_store *weights), void *user) {
+  TRY(set(user, t->weights));
+  elbo_store_touch(t->weights);
+  if (!t->averages) return ELBO_OK;
+  store_assign(t->averages, t->weights);
+  elbo_store_touch(t->averages);
+  return ELBO_OK;
+}
+
 // --- a step ---
 
 static size_t state_bytes(const trainer *t) { return (size_t)t->weights->count[ELBO_PARAM_STATE] * sizeof(float); }

@@ -30,6 +30,9 @@ elbo_status trainer_create(elbo_ctx *ctx, const train_config *config, const trai
                            elbo_store *weights, trainer **out);
 void trainer_destroy(trainer **t);
 
+// Before the first step: `set` changes the weights, and the averages begin from what it made of them.
+elbo_status trainer_start_from(trainer *t, elbo_status (*set)(void *user, elbo_store *weights), void *user);
+
 // One update of every phase. ELBO_ERROR_NUMERIC when a loss or gradient is not finite (the weights are then those before the step).
 elbo_status trainer_step(trainer *t);
 

@@ -108,7 +108,8 @@ static elbo_status start(run *r) {
   const run_record *rec = &r->record;
   TRY(run_log_open(&r->log, r->ctx, r->t, r->has_directory ? o->out : NULL, resumed ? rec->metrics_length : 0,
                    resumed && rec->events_name[0] ? rec->events_name : NULL, resumed ? rec->events_length : 0));
-  return resumed ? restore(r) : ELBO_OK;
+  if (resumed) return restore(r);
+  return o->initialize ? trainer_start_from(r->t, o->initialize, o->initialize_user) : ELBO_OK;
 }
 
 static void fill_result(const run *r, elbo_train_result *out) {

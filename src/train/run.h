@@ -23,7 +23,9 @@ typedef struct run_options {
   const char *recipe_text; // the resolved recipe (elbo_recipe_text); borrowed
   const train_config *train;
   train_source source;
-  elbo_store *weights;       // initial weights, borrowed and changed; NULL: drawn from the seed
+  elbo_store *weights;                                        // initial weights, borrowed and changed; NULL: drawn from the seed
+  elbo_status (*initialize)(void *user, elbo_store *weights); // sets the weights of a new run, never of a resumed one; may be NULL
+  void *initialize_user;
   elbo_progress_fn progress; // "train", step, steps, "loss 103.2 kl 21.0 5120 samples/s"; may be NULL
   void *progress_user;
 } run_options;

@@ -38,6 +38,8 @@ static const config_field train_fields[] = {
     CONFIG_INT(train_config, preview_every, 0, 1e12, "0", "steps", "pictures are written to samples/; 0: never"),
     CONFIG_INT(train_config, validate_every, 0, 1e12, "0", "steps", "the held-out part is scored; 0: at checkpoints only"),
     CONFIG_INT(train_config, seed, 0, 9e15, "0", "", "of initial weights, order of the data and every random draw"),
+    CONFIG_STRING(train_config, init, "\"\"",
+                  "a model or run directory whose weights training starts from, all of them; empty: drawn from the seed"),
     CONFIG_BYTES(train_config, memory_limit, "0", "for the intermediate tensors of a step: activations are recomputed to keep it; 0: none"),
     CONFIG_BOOL(train_config, stop_on_nan, "true", "a loss or gradient that is not finite ends the run; false: that update is skipped"),
     CONFIG_MAP(

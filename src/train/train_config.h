@@ -33,6 +33,7 @@ typedef struct train_config {
   int64_t preview_every;    // steps; 0: never
   int64_t validate_every;   // steps; 0: at checkpoints
   int64_t seed;
+  const char *init;     // directory of a model whose weights are the initial ones; "": they are drawn
   int64_t memory_limit; // bytes of a step's intermediate tensors; 0: none
   bool stop_on_nan;     // false: such an update is skipped and counted
   config_map groups;    // group_config by the beginning of parameter names

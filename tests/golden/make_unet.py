@@ -132,7 +132,7 @@ def unet_2d():
     f.case("fourier_label", M, plain(time_embedding_type="fourier", class_embed_type="timestep"), time=(0.5, 2.0),
            class_labels=torch.tensor([1.5, 3.0], dtype=torch.float64))
     f.case("score_sde", M, plain(down_block_types=("SkipDownBlock2D", "AttnSkipDownBlock2D", "SkipDownBlock2D"), block_out_channels=(32, 32, 32),
-           up_block_types=("SkipUpBlock2D", "AttnSkipUpBlock2D", "SkipUpBlock2D"), time_embedding_type="fourier", attention_head_dim=8, norm_num_groups=8),
+           up_block_types=("SkipUpBlock2D", "AttnSkipUpBlock2D", "SkipUpBlock2D"), time_embedding_type="fourier", attention_head_dim=8, norm_num_groups=None),
            time=(0.3, 11.0))
     f.case("score_sde_inner", M, plain(down_block_types=("SkipDownBlock2D", "DownBlock2D"), block_out_channels=(32, 32), up_block_types=("UpBlock2D", "AttnSkipUpBlock2D"),
            norm_num_groups=8), size=(4, 4))

@@ -60,6 +60,23 @@ static elbo_tensor *wider(elbo_graph *g) {
   block_config c = {.out = 8, .kernel = 3, .groups = 4, .activation = ACTIVATION_GELU, .gain = 0.5};
   return attention_block(residual_block(map_b(g), "one", &c), "attention", &(attention_block_config){.groups = 4, .head_dim = 4});
 }
+// what the diffusion networks ask of the blocks
+static elbo_tensor *resampled(elbo_graph *g) {
+  block_config c = {.out = 8,
+                    .kernel = 3,
+                    .groups = 4,
+                    .groups_out = 2,
+                    .activation = ACTIVATION_MISH,
+                    .gain = 1,
+                    .rescale = 1.5,
+                    .embedding = elbo_input(g, "b", ELBO_F32, 2, (int64_t[]){2, 3}),
+                    .scale_shift = true,
+                    .always_shortcut = true,
+                    .resample = RESAMPLE_FIR_DOWN};
+  elbo_tensor *x = residual_block(map_a(g), "down", &c);
+  c.resample = RESAMPLE_FIR_UP, c.embedding_as_is = true;
+  return residual_block(x, "up", &c);
+}
 static elbo_tensor *transposed(elbo_graph *g) {
   elbo_tensor *x = elbo_input(g, "a", ELBO_F32, 4, (int64_t[]){2, 2, 2, 5});
   return activate(norm_layer(conv_transpose_layer(x, "up", 8, 1), "norm", 3),
@@ -68,7 +85,7 @@ static elbo_tensor *transposed(elbo_graph *g) {
 
 static void test_against_reference(void **state) {
   (void)state;
-  elbo_tensor *(*const builds[])(elbo_graph * g) = {two_convolutions, activated_sum, block, wider, transposed};
+  elbo_tensor *(*const builds[])(elbo_graph * g) = {two_convolutions, activated_sum, block, wider, resampled, transposed};
   elbo_ctx *ctx = test_ctx(0);
   for (size_t i = 0; i < sizeof builds / sizeof *builds; i++) {
     double want[COUNT], got[COUNT];

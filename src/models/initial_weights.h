@@ -1,0 +1,12 @@
+// Training that starts from the weights of a model: `train.init`.
+#ifndef MODELS_INITIAL_WEIGHTS_H
+#define MODELS_INITIAL_WEIGHTS_H
+
+#include <elbo/graph.h>
+
+// Copies the weights of the model or run directory `path` (of a run: its newest averages) into `to`. Every parameter must be there
+// with its shape, and the model may have no others: what does not fit is listed by name, and then nothing is changed. State that only
+// training keeps (a history of losses) stays as it is.
+elbo_status initial_weights_load(elbo_ctx *ctx, const char *path, elbo_store *to);
+
+#endif
