@@ -79,6 +79,30 @@ static void test_refused(void **state) {
   elbo_ctx_destroy(&ctx);
 }
 
+// One name, two recipes: a training at full length, and the workload that is compared with other programs.
+static void test_benchmark_names(void **state) {
+  (void)state;
+  elbo_ctx *ctx = test_ctx(1);
+  elbo_recipe *r;
+  static const char *const forward[] = {"bench.forward=true"};
+  assert_ok(ctx, elbo_recipe_load(ctx, "ddpm-cifar10", 0, NULL, &r));
+  expect(ctx, r, "train.batch_size", "128");
+  expect(ctx, r, "bench.forward", "false");
+  elbo_recipe_destroy(&r);
+  assert_ok(ctx, elbo_recipe_load_benchmark(ctx, "ddpm-cifar10", 0, NULL, &r));
+  expect(ctx, r, "train.batch_size", "16");
+  expect(ctx, r, "model.unet.dropout", "0");
+  elbo_recipe_destroy(&r);
+  assert_ok(ctx, elbo_recipe_load_benchmark(ctx, "ddpm-cifar10-forward-b1", 0, NULL, &r));
+  expect(ctx, r, "bench.forward", "true");
+  elbo_recipe_destroy(&r);
+  assert_ok(ctx, elbo_recipe_load_benchmark(ctx, "vae-mnist-mlp", 1, forward, &r)); // there is no workload of that name
+  expect(ctx, r, "bench.forward", "true");
+  elbo_recipe_destroy(&r);
+  assert_status(ctx, elbo_recipe_load_benchmark(ctx, "no-such-recipe", 0, NULL, &r), ELBO_ERROR_ARGUMENT, "no-such-recipe");
+  elbo_ctx_destroy(&ctx);
+}
+
 typedef struct listing {
   elbo_ctx *ctx;
   int count;
@@ -148,10 +172,8 @@ static void test_counts(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_load),
-      cmocka_unit_test(test_refused),
-      cmocka_unit_test(test_all),
-      cmocka_unit_test(test_counts),
+      cmocka_unit_test(test_load), cmocka_unit_test(test_refused), cmocka_unit_test(test_benchmark_names),
+      cmocka_unit_test(test_all),  cmocka_unit_test(test_counts),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
