@@ -1,7 +1,8 @@
 # Short names for what CMake does. Everything that is built lands under build/.
 #   make            the command build/elbo and the libraries         make test       the gcc build and the suite (script/test)
-#   make demo       train on the digits in share/, write a report    make test-long  clang, sanitizers, format, fuzz (script/test --full)
-#   make bench      elbo beside PyTorch                              make fuzz       every fuzz target, a minute each
+#   make demo       train on the digits in share/, write a report    make test-full  clang, sanitizers, format, fuzz (script/test --full)
+#   make bench      elbo beside PyTorch                              make test-long  whole trainings to their figures (script/test --long)
+#   make fuzz       every fuzz target, a minute each
 #   make install PREFIX=/usr/local [DESTDIR=]                        make docs        docs/recipes.md, from the tables that read recipes
 #   make clean
 
@@ -11,7 +12,7 @@ ELBO_BUILD_TYPE ?= Release
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 GENERATOR := $(shell command -v ninja >/dev/null 2>&1 && echo -G Ninja)
 
-.PHONY: all configure test test-long demo bench fuzz docs install clean
+.PHONY: all configure test test-full test-long demo bench fuzz docs install clean
 all: configure
 	@cmake --build $(BUILD) -j $(JOBS)
 
@@ -24,8 +25,11 @@ configure:
 test:
 	@script/test
 
-test-long:
+test-full:
 	@script/test --full
+
+test-long:
+	@script/test --long
 
 demo:
 	@script/demo

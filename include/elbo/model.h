@@ -49,7 +49,7 @@ typedef struct elbo_sample_config {
   void *progress_user;
   int prior; // 0: from the mixture fitted to the codes where the model has one; 1: from the model's own p(z)
   // of a diffusion model:
-  int n_options;              // keys of a recipe's `sample` section over those of the model: "solver.sampler=dpmpp_2m", "solver.steps=20",
+  int n_options;              // keys of a recipe's `sample` section over those of the model: "sampler=dpmpp_2m", "steps=20",
   const char *const *options; // "guidance.scale=3", "batch_size=16"; borrowed
   const elbo_array *noise;    // float32 (n,H,W,C) of unit variance in place of drawn noise; borrowed; NULL: from the seed
   // float32 (n,dim) of a model conditioned on a vector, (n,H,W,c) on a picture, (n,N,D) on a sequence; a VAE takes any number of rows, in

@@ -52,7 +52,7 @@ typedef struct eval_options {
 
 // --sampler and --steps as keys of the section, and what stands among the other keys as "sample.KEY=VALUE", which are taken out of these.
 static void take_sample_keys(eval_options *o, text_list *keys) {
-  const char *const name[] = {"solver.sampler", "solver.steps"}, *const value[] = {o->sampler, o->steps};
+  const char *const name[] = {"sampler", "steps"}, *const value[] = {o->sampler, o->steps};
   for (int i = 0; i < 2; i++) {
     if (!value[i]) continue;
     snprintf(o->text[i], sizeof o->text[i], "%s=%s", name[i], value[i]);

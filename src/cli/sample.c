@@ -76,8 +76,8 @@ static int run(const command *self, int argc, char **argv) {
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);
   if (status != ARGS_GO) return status;
   if (positional.count < 1) return usage_error(self, "expected a RUN or MODEL directory");
-  add_key(&keys, "solver.steps", steps), add_key(&keys, "solver.sampler", sampler);
-  add_key(&keys, "guidance.scale", guidance), add_key(&keys, "solver.eta", eta);
+  add_key(&keys, "steps", steps), add_key(&keys, "sampler", sampler);
+  add_key(&keys, "guidance.scale", guidance), add_key(&keys, "eta", eta);
   status = collect_keys(self, &positional, &keys);
   if (status != ARGS_GO) return status;
   status = check_output(self, out, false);

@@ -4,6 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { HUGE_FROM = 4 << 20 };
 
 bool checked_mul(int64_t a, int64_t b, int64_t *out) {
   int64_t r;
@@ -19,6 +23,18 @@ bool checked_add(int64_t a, int64_t b, int64_t *out) {
   return true;
 }
 
+// Large blocks are used to the last page: in pages of two megabytes a first step takes hundreds of faults, not tens of thousands, and later
+// ones miss the TLB less. What the system cannot do it leaves.
+static void use_huge_pages(char *block, size_t bytes) {
+#ifdef MADV_HUGEPAGE
+  uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = ((uintptr_t)block + page - 1) & ~(page - 1);
+  uintptr_t end = ((uintptr_t)block + bytes) & ~(page - 1);
+  if (begin < end) (void)madvise((void *)begin, end - begin, MADV_HUGEPAGE);
+#else
+  (void)block, (void)bytes;
+#endif
+}
+
 // calloc rather than aligned_alloc and memset: the system's fresh pages are zero already, and stay out of memory until they are used.
 // The block's true address lies in front of what the caller gets.
 elbo_status aligned_new(elbo_ctx *ctx, size_t bytes, const char *what, void **out) {
@@ -27,6 +43,7 @@ elbo_status aligned_new(elbo_ctx *ctx, size_t bytes, const char *what, void **ou
   size_t rounded = bytes ? (bytes + 63) & ~(size_t)63 : 64;
   char *block = calloc(1, rounded + 64);
   if (!block) return fail_memory(ctx, bytes, what);
+  if (rounded >= HUGE_FROM) use_huge_pages(block, rounded);
   char *aligned = block + (64 - ((uintptr_t)block & 63)); // 16 to 64 bytes on: malloc aligns to 16
   memcpy(aligned - sizeof block, &block, sizeof block);
   *out = aligned;

@@ -8,6 +8,7 @@
 #include "core/file.h"
 #include "core/memory.h"
 #include "core/philox.h"
+#include "core/place.h"
 #include "core/sha256.h"
 #include "data/recognise.h"
 
@@ -60,6 +61,8 @@ static int split_builtin(char *copy, const char **options, int most) {
 }
 
 static elbo_status open_digits(elbo_dataset *ds) {
+  char beside[4096];
+  if (place_beside("digits", beside, sizeof beside)) return idx_open(ds, beside);
   if (directory_exists(ELBO_SOURCE_DIR "/share/digits")) return idx_open(ds, ELBO_SOURCE_DIR "/share/digits");
   if (directory_exists(ELBO_DATADIR "/digits")) return idx_open(ds, ELBO_DATADIR "/digits");
   return fail(ds->ctx, ELBO_ERROR_IO, "the built-in digits are neither in the source tree nor in %s", ELBO_DATADIR "/digits");

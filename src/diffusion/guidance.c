@@ -12,8 +12,9 @@ static const config_field guidance_fields[] = {
 };
 static const config_table guidance_table = CONFIG_TABLE("guidance", guidance_config, guidance_fields, "guidance while sampling");
 
+_Static_assert(offsetof(sampling_config, solver) == 0, "the sampler's keys are entries over the head of the section");
 static const config_field sampling_fields[] = {
-    CONFIG_SECTION(sampling_config, solver, &sampler_table),
+#include "diffusion/sampler_fields.def"
     CONFIG_SECTION(sampling_config, guidance, &guidance_table),
     CONFIG_INT(sampling_config, batch_size, 1, 65536, "64", "examples", "drawn together; the last batch is padded"),
 };

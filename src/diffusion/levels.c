@@ -5,19 +5,28 @@
 
 #include "core/memory.h"
 
+// diffusers keeps 1 - beta and its running product in float32 (the product of them is taken in double). That moves the lowest noise level
+// by up to 3e-4 of itself, and with it every level that is spaced from there; so the same roundings are made here.
 elbo_status levels_make(elbo_ctx *ctx, const process *p, level_table *out) {
-  *out = (level_table){.T = process_steps(p), .alpha_bar = process_alpha_bar(p)};
-  TRY(array_new(ctx, (size_t)out->T, sizeof(double), "noise levels", (void **)&out->level));
+  const double *exact = process_alpha_bar(p);
+  double left = 1;
+  *out = (level_table){.T = process_steps(p)};
+  TRY(array_new(ctx, 2 * (size_t)out->T, sizeof(double), "noise levels", (void **)&out->level));
+  double *alpha_bar = out->level + out->T;
   for (int64_t i = 0; i < out->T; i++) {
-    double a = out->alpha_bar[i] > 0 ? out->alpha_bar[i] : 0x1p-24;
+    float beta = (float)(1 - exact[i] / (i ? exact[i - 1] : 1));
+    left *= (double)(1 - beta);
+    alpha_bar[i] = (double)(float)left;
+    double a = alpha_bar[i] > 0 ? alpha_bar[i] : 0x1p-24;
     out->level[i] = sqrt((1 - a) / a);
   }
+  out->alpha_bar = alpha_bar;
   return ELBO_OK;
 }
 
 void levels_free(level_table *l) {
   free(l->level);
-  l->level = NULL;
+  *l = (level_table){0};
 }
 
 double level_at(const level_table *l, double index) {

@@ -6,8 +6,8 @@
 
 typedef struct level_table {
   int64_t T;
-  const double *alpha_bar; // (T) borrowed from the process
-  double *level;           // (T) rising; freed by levels_free
+  const double *alpha_bar; // (T)
+  double *level;           // (T) rising
 } level_table;
 
 // With zero terminal SNR the last level would be infinite; alpha_bar = 2^-24 is taken there, as diffusers does.

@@ -67,7 +67,7 @@ static elbo_status solve(elbo_ctx *ctx, solution *s, int64_t *calls) {
       TRY(r->slope(r->user, t + nodes[stage] * h, s->next, s->slope[stage]));
     }
     *calls += STAGES - 1;
-    double norm = error_norm(s, h), change = norm > 0 ? 0.9 * pow(norm, -0.2) : 5;
+    double norm = error_norm(s, h), change = norm == 0 ? 5 : 0.9 * pow(norm, -0.2); // not a number: shorter, below
     if (norm <= 1) { // the last slope is the first of the next step
       t = h == r->to - t ? r->to : t + h;
       double *old = s->y, *first = s->slope[0];

@@ -47,7 +47,7 @@ static const sampler_entry entries[SAMPLER_COUNT] = {
     [SAMPLER_PC] = {step_pc, 1, -1, 2, 0, true},                 // [Song21 algorithms 1-5]
     [SAMPLER_FLOW_EULER] = {step_flow_euler, 1, 1, 3, 0, false}, // [Liu22]
     [SAMPLER_FLOW_HEUN] = {step_flow_heun, 2, -1, 5, 0, false},
-    [SAMPLER_RK45] = {step_rk45, 5, 0, 8, 2, false}, // [Dormand80]
+    [SAMPLER_RK45] = {step_rk45, 5, 0, 1, 0, false}, // [Dormand80]
 };
 
 static sampler_entry entry_of(const schedule *p) {

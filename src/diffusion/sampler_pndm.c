@@ -8,8 +8,13 @@ static void transfer(sampling *s, double *out, const double *x, const double *ep
   combine2(s, out, to.alpha / from.alpha, x, to.sigma - to.alpha * from.sigma / from.alpha, epsilon);
 }
 
-// diffusers extrapolates what the network says, and turns it into epsilon (with x at `from`) only then; the two differ for v.
+// diffusers extrapolates what the network says, and turns it into epsilon (with x at `from`) only then; the two differ for v. Its class
+// does so here too; on other processes the answers are epsilon from the start.
 static void transfer_raw(sampling *s, double *out, const double *x, const double *raw, solver_node from, solver_node to) {
+  if (s->plan.class_ == SCHEDULER_OWN) {
+    transfer(s, out, x, raw, from, to);
+    return;
+  }
   prediction_map m = prediction_coefficients(s->plan.prediction, from.alpha, from.sigma, s->plan.sigma_data);
   combine2(s, s->work[3], m.epsilon_x, x, m.epsilon_output * s->plan.output_sign, raw);
   transfer(s, out, x, s->work[3], from, to);
@@ -24,6 +29,7 @@ static void adams_bashforth(sampling *s, double *out, int count) {
 }
 
 static elbo_status ask(sampling *s, const double *x, solver_node at, double *out) {
+  if (s->plan.class_ == SCHEDULER_OWN) return predict(s, x, at, NULL, out);
   TRY(call_network(s, x, at));
   copy_state(s, out, s->raw);
   return ELBO_OK;

@@ -196,7 +196,7 @@ static void noise_range(void *arg, int64_t begin, int64_t end) { // of blocks of
     double normal[4];
     philox_draw(r->seed, job->stream, (uint64_t)r->sample_index[row], (uint32_t)block, bits);
     philox_normal2(bits[0], bits[1], normal);
-    philox_normal2(bits[2], bits[3], normal + 2);
+    if (element + 2 < r->size) philox_normal2(bits[2], bits[3], normal + 2);
     for (int64_t i = 0; i < 4 && element + i < r->size; i++) job->out[row * r->size + element + i] = normal[i];
   }
 }

@@ -138,7 +138,10 @@ static void own_options(const sampler_config *c, schedule *s) {
   case SAMPLER_LMS:
   case SAMPLER_IPNDM: s->max_order = order == 0 || order > 4 ? 4 : order; break;
   case SAMPLER_UNIPC: s->max_order = order ? order : 2; break;
-  case SAMPLER_SA_SOLVER: s->max_order = s->corrector_order = order == 0 ? 2 : order > 4 ? 4 : order; break;
+  case SAMPLER_SA_SOLVER: // a corrector of one model is implicit Euler, which is worse than none at large steps
+    s->max_order = order == 0 ? 2 : order > 4 ? 4 : order;
+    s->corrector_order = s->max_order > 1 ? s->max_order : 2;
+    break;
   default: s->max_order = 1; break;
   }
 }
@@ -206,8 +209,8 @@ elbo_status schedule_make(elbo_ctx *ctx, const scheduler_config *config, const p
                     .learned_variance = scheduler_learned_variance(config)};
   out->space = in_ratio_space(out->kind) ? STATE_RATIO : STATE_PROCESS;
   if (steps == 0) {
-    int64_t table = config->own.table.count - (config->own.spacing == SPACING_SIGMAS);
-    steps = config->own.steps > 0 ? (int)config->own.steps : config->own.table.count > 0 ? (int)table : 50;
+    const sampler_config *own = &config->own;
+    steps = own->steps > 0 ? (int)own->steps : own->table.count > 0 ? (int)own_table_steps(own) : 50;
   }
   if (steps < 1) return fail(ctx, ELBO_ERROR_ARGUMENT, "steps: %d; expected at least 1", steps);
   if (config->class_ == SCHEDULER_OWN) {

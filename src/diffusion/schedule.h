@@ -62,6 +62,7 @@ elbo_status schedule_class_nodes(elbo_ctx *ctx, const scheduler_config *config, 
 elbo_status schedule_own_nodes(elbo_ctx *ctx, const scheduler_config *config, const process *p, int steps, schedule *out);
 int sampler_order(const schedule *s); // of the error of a long run
 bool sampler_stochastic(int kind);
+int64_t own_table_steps(const sampler_config *config); // that its table makes
 elbo_status schedule_room(elbo_ctx *ctx, schedule *s, int steps, bool mids);
 
 // --- spacings, (n) each, falling from `high` to `low` ---

@@ -27,13 +27,16 @@ static bool stays_above_zero(int kind) { // in epsilon, or with weights that nee
          kind == SAMPLER_RK45;
 }
 
+int64_t own_table_steps(const sampler_config *c) {
+  return c->table.count - (c->spacing == SPACING_SIGMAS || c->final == FINAL_END || stays_above_zero(c->sampler));
+}
+
 static bool starts_anywhere(int kind) { // alpha = 0 included
   return kind == SAMPLER_FLOW_EULER || kind == SAMPLER_FLOW_HEUN || kind == SAMPLER_DDPM || kind == SAMPLER_DDIM || kind == SAMPLER_RK45;
 }
 
 static int auto_spacing(const process *p, int kind) {
   bool levels = process_kind(p) == PROCESS_EDM || process_kind(p) == PROCESS_VE;
-  if (process_steps(p)) return SPACING_LINSPACE;
   switch ((sampler_kind)kind) {
   case SAMPLER_EULER:
   case SAMPLER_EULER_A:
@@ -48,7 +51,7 @@ static int auto_spacing(const process *p, int kind) {
   case SAMPLER_PNDM:
   case SAMPLER_PLMS:
   case SAMPLER_IPNDM:
-  case SAMPLER_PC: return levels ? SPACING_LOGSNR : SPACING_TRAILING;
+  case SAMPLER_PC: return levels ? SPACING_LOGSNR : process_steps(p) ? SPACING_LINSPACE : SPACING_TRAILING;
   case SAMPLER_FLOW_EULER:
   case SAMPLER_FLOW_HEUN: return SPACING_TRAILING;
   default: return SPACING_LOGSNR;
@@ -62,7 +65,8 @@ typedef struct own_range {
   int n;
 } own_range;
 
-static elbo_status own_bounds(elbo_ctx *ctx, const sampler_config *c, const process *p, schedule *s, int n, own_range *out) {
+static elbo_status own_bounds(elbo_ctx *ctx, const sampler_config *c, const process *p, int spacing, schedule *s, int n, own_range *out) {
+  bool timed = spacing >= SPACING_LINSPACE && spacing <= SPACING_TRAILING;
   bool by_noise = s->prediction == PREDICT_EPSILON || s->prediction == PREDICT_SCORE, flow = process_kind(p) == PROCESS_FLOW;
   double T = (double)process_steps(p);
   if (c->final == FINAL_ZERO && stays_above_zero(s->kind))
@@ -71,7 +75,7 @@ static elbo_status own_bounds(elbo_ctx *ctx, const sampler_config *c, const proc
   out->zero = c->final == FINAL_ZERO || (c->final == FINAL_AUTO && !stays_above_zero(s->kind));
   out->first = 1;
   // where nothing of the data is left, log-SNR has no value to space, and epsilon says nothing of x0
-  if (process_at(p, 1).alpha == 0 && (!starts_anywhere(s->kind) || (by_noise && s->clip == CLIP_NONE)))
+  if (process_at(p, 1).alpha == 0 && (!timed || !starts_anywhere(s->kind) || (by_noise && s->clip == CLIP_NONE)))
     out->first = T > 0 ? (T - 1) / T : 0.999;
   out->last = c->t_end > 0 ? c->t_end : T > 0 ? 1 / T : flow && s->kind != SAMPLER_RK45 ? 1e-3 : 0;
   if (flow && s->kind == SAMPLER_RK45 && (s->prediction == PREDICT_X0 || s->prediction == PREDICT_EDM) && c->t_end == 0) out->last = 1e-3;
@@ -180,10 +184,10 @@ static double own_first_scale(const process *p, const schedule *s) {
 }
 
 static elbo_status check_steps(elbo_ctx *ctx, const sampler_config *c, const process *p, const schedule *s, int n) {
-  int64_t table = c->table.count - (c->spacing == SPACING_SIGMAS || c->final == FINAL_END || stays_above_zero(s->kind));
   if (process_steps(p) && n > process_steps(p))
     return fail(ctx, ELBO_ERROR_ARGUMENT, "steps: %d; the process has %lld timesteps", n, (long long)process_steps(p));
-  if (c->table.count && n != table) return fail(ctx, ELBO_ERROR_ARGUMENT, "steps: %d; the table makes %lld", n, (long long)table);
+  if (c->table.count && n != own_table_steps(c))
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "steps: %d; the table makes %lld", n, (long long)own_table_steps(c));
   if (s->kind == SAMPLER_PNDM && n < 4) return fail(ctx, ELBO_ERROR_ARGUMENT, "steps: %d; pndm needs at least 4", n);
   return ELBO_OK;
 }
@@ -193,7 +197,7 @@ elbo_status schedule_own_nodes(elbo_ctx *ctx, const scheduler_config *config, co
   own_range range = {0};
   double *at;
   int spacing = c->spacing == SPACING_AUTO ? auto_spacing(p, s->kind) : c->spacing;
-  TRY(own_bounds(ctx, c, p, s, n, &range));
+  TRY(own_bounds(ctx, c, p, s->kind == SAMPLER_RK45 ? SPACING_LINSPACE : spacing, s, n, &range));
   if (s->kind == SAMPLER_RK45) n = 1;
   TRY(check_steps(ctx, c, p, s, n));
   TRY(schedule_room(ctx, s, n, has_inner(s->kind, s->max_order) && !(s->kind == SAMPLER_PLMS && n == 1)));

@@ -5,34 +5,9 @@
 #include "diffusion/scheduler_table.h"
 
 static const config_field sampler_fields[] = {
-    CONFIG_ENUM(sampler_config, sampler, "ddim", SAMPLER_NAMES, "the solver"),
-    CONFIG_INT(sampler_config, steps, 0, 1e6, "0", "steps", "0: as many as the table has, else 50"),
-    CONFIG_ENUM(sampler_config, spacing, "auto", "auto|linspace|leading|trailing|karras|exponential|beta|logsnr|timesteps|sigmas",
-                "where the steps lie; timesteps and sigmas: as `table` has them"),
-    CONFIG_FLOATS(sampler_config, table, -1, 1e9, "[]", "",
-                  "of timesteps (indices, or t in [0, 1]) or sigmas (sigma / alpha, the end included), falling"),
-    CONFIG_ENUM(sampler_config, final, "auto", "auto|zero|end",
-                "the last step goes to no noise at all, or ends at the process' last level"),
-    CONFIG_FLOAT(sampler_config, t_end, 0, 0.999, "0", "", "time at which a continuous process is left; 0: its own end"),
-    CONFIG_INT(sampler_config, order, 0, 5, "0", "", "of lms, ipndm, unipc, deis and sa_solver; 0: the customary one"),
-    CONFIG_FLOAT(sampler_config, eta, 0, 10, "0", "", "noise of ddim (1: as much as ddpm) and of sa_solver"),
-    CONFIG_ENUM(sampler_config, clip, "auto", "auto|none|static|dynamic",
-                "of x0; auto: what a directory's scheduler does, else none; dynamic: at a quantile of each sample, then divided by it"),
-    CONFIG_FLOAT(sampler_config, clip_range, 0, 1e9, "1", "", "static: x0 is cut to +- this; dynamic: the most it is divided by"),
-    CONFIG_FLOAT(sampler_config, clip_quantile, 0, 1, "0.995", "", "of dynamic"),
-    CONFIG_ENUM(sampler_config, variance, "fixed_small", "fixed_small|fixed_small_log|fixed_large|fixed_large_log|learned|learned_range",
-                "of ddpm's noise"),
-    CONFIG_BOOL(sampler_config, lower_order_final, "true", "multistep solvers end with lower orders"),
-    CONFIG_FLOAT(sampler_config, s_churn, 0, 1e6, "0", "", "of edm: how much noise is added over all steps"),
-    CONFIG_FLOAT(sampler_config, s_tmin, 0, 1e9, "0", "", "of edm: noise is added above this level"),
-    CONFIG_FLOAT(sampler_config, s_tmax, 0, 1e300, "1e300", "", "of edm: and below this one"),
-    CONFIG_FLOAT(sampler_config, s_noise, 0, 10, "1", "", "of edm: deviation of the noise that is added"),
-    CONFIG_FLOAT(sampler_config, snr, 0, 10, "0.16", "", "of pc: signal-to-noise ratio of the corrector's steps"),
-    CONFIG_INT(sampler_config, corrector_steps, 0, 1000, "1", "", "of pc"),
-    CONFIG_FLOAT(sampler_config, rtol, 1e-14, 1, "1e-5", "", "of rk45"),
-    CONFIG_FLOAT(sampler_config, atol, 1e-14, 1, "1e-5", "", "of rk45"),
+#include "diffusion/sampler_fields.def"
 };
-const config_table sampler_table = CONFIG_TABLE("solver", sampler_config, sampler_fields, "how samples are drawn");
+const config_table sampler_table = CONFIG_TABLE("sampler", sampler_config, sampler_fields, "how samples are drawn");
 
 static const char *name_of(int sampler, char name[32]) { return config_enum_name(SAMPLER_NAMES, sampler, name, 32); }
 
@@ -49,9 +24,6 @@ static int discrete_class_of(const sampler_config *s) {
   case SAMPLER_DPM2: return SCHEDULER_KDPM2;
   case SAMPLER_DPM2_A: return SCHEDULER_KDPM2_ANCESTRAL;
   case SAMPLER_LMS: return s->order == 0 || s->order == 4 ? SCHEDULER_LMS : SCHEDULER_OWN;
-  case SAMPLER_DPM_SOLVER_1:
-  case SAMPLER_DPM_SOLVER_2:
-  case SAMPLER_DPM_SOLVER_3:
   case SAMPLER_DPMPP_2S: return SCHEDULER_DPM_SINGLESTEP;
   case SAMPLER_DPMPP_2M:
   case SAMPLER_DPMPP_2M_SDE: return SCHEDULER_DPM_MULTISTEP;
@@ -59,7 +31,8 @@ static int discrete_class_of(const sampler_config *s) {
   case SAMPLER_UNIPC: return SCHEDULER_UNIPC;
   case SAMPLER_DEIS: return s->order <= 3 ? SCHEDULER_DEIS : SCHEDULER_OWN;
   case SAMPLER_SA_SOLVER: return SCHEDULER_SA_SOLVER;
-  default: return SCHEDULER_OWN; // 3M: diffusers' third order is not one (sampler_dpm.c)
+  default:
+    return SCHEDULER_OWN; // 3M: diffusers' third order is not one (sampler_dpm.c); DPM-Solver-2 and -3: its groups have no inner stages
   }
 }
 
@@ -180,18 +153,11 @@ static bool set_options(const sampler_config *s, scheduler_config *c, bool has_b
 // What makes the class this very sampler; false: it cannot be.
 static bool set_solver(const sampler_config *s, scheduler_config *c) {
   int order = (int)s->order;
-  enum { DPM, DPMPP, SDE_DPM, SDE_DPMPP };
+  enum { DPMPP = 1, SDE_DPMPP = 3 };
   switch ((sampler_kind)s->sampler) {
   case SAMPLER_DDPM: c->variance_type = s->variance; break;
   case SAMPLER_PNDM: c->skip_prk_steps = false; break;
   case SAMPLER_PLMS: c->skip_prk_steps = true; break;
-  case SAMPLER_DPM_SOLVER_1:
-  case SAMPLER_DPM_SOLVER_2:
-  case SAMPLER_DPM_SOLVER_3:
-    c->solver_order = s->sampler - SAMPLER_DPM_SOLVER_1 + 1;
-    c->algorithm_type = DPM;
-    c->final_sigmas_type = 1;
-    return s->final != FINAL_ZERO;
   case SAMPLER_DPMPP_2S:
   case SAMPLER_DPMPP_2M:
     c->solver_order = 2;

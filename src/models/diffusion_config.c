@@ -154,7 +154,7 @@ elbo_status diffusion_spec_make(elbo_ctx *ctx, arena *a, const diffusion_recipe 
   if (out->model.process.type != PROCESS_LEARNED) TRY(process_create(ctx, &out->model.process, where, &p));
   process_destroy(&p);
   scheduler_config scheduler;
-  snprintf(where, sizeof where, "%s: sample.solver", file);
+  snprintf(where, sizeof where, "%s: sample", file);
   return scheduler_from_sampler(ctx, a, &out->model.process, out->model.prediction, out->model.sigma_data, &out->sample.solver, NULL, where,
                                 &scheduler);
 }

@@ -43,8 +43,7 @@ static const config_table index_table = CONFIG_TABLE("_elbo", diffusion_index, i
 static bool scheduler_for_diffusers(elbo_ctx *ctx, arena *a, const diffusion_spec *spec, scheduler_config *out) {
   const diffusion_config *m = &spec->model;
   if (m->process.type == PROCESS_LEARNED) return false;
-  if (scheduler_from_sampler(ctx, a, &m->process, m->prediction, m->sigma_data, &spec->sample.solver, NULL, "sample.solver", out) ==
-          ELBO_OK &&
+  if (scheduler_from_sampler(ctx, a, &m->process, m->prediction, m->sigma_data, &spec->sample.solver, NULL, "sample", out) == ELBO_OK &&
       out->class_ != SCHEDULER_OWN)
     return true;
   return scheduler_of_process(ctx, a, &m->process, m->prediction, m->sigma_data, out) == ELBO_OK;

@@ -7,6 +7,7 @@
 #include "core/philox.h"
 #include "eval/statistics.h"
 #include "models/diffusion_bound.h"
+#include "models/diffusion_density.h"
 #include "models/diffusion_schedules.h"
 #include "models/eval_result.h"
 #include "models/sample_quality.h"
@@ -115,11 +116,12 @@ static elbo_status report_ode(evaluation *e, bool bits) {
   TRY_GOTO(array_new(ctx, (size_t)n, sizeof(double), "scores", (void **)&nll));
   TRY_GOTO(array_new(ctx, (size_t)n, sizeof(double), "scores", (void **)&variance));
   TRY_GOTO(diffusion_ode_nll(e->m, &e->examples, &o, nll, variance, &calls));
+  int64_t rows = n < e->m->batch_size ? n : e->m->batch_size, batches = (n + rows - 1) / rows * o.draws;
   elbo_metric *m = bits ? add_mean(e, "ode_bpd", "bits/dim", nll, e->scale, true) : add_mean(e, "ode_nll", "nats/example", nll, 1, true);
   if (o.draws > 1) m->mc_stderr = mean_variance_root(variance, n) * (bits ? e->scale : 1), m->k = o.draws;
-  snprintf(m->note, sizeof m->note, "%sprobability flow, %s, t_min %g, rtol = atol = %g, %d draw%s%s", bits ? "upper bound: " : "",
-           o.exact ? "exact trace" : "Hutchinson's trace", o.t_min, o.rtol, o.draws, o.draws > 1 ? "s" : "",
-           bits ? ", uniform dequantisation" : "");
+  snprintf(m->note, sizeof m->note, "%sprobability flow, %s, t_min %g, rtol = atol = %g, %d draw%s%s, %lld network calls a batch",
+           bits ? "upper bound: " : "", o.exact ? "exact trace" : "Hutchinson's trace", o.t_min, o.rtol, o.draws, o.draws > 1 ? "s" : "",
+           bits ? ", uniform dequantisation" : "", (long long)(calls / batches));
 fail:
   free(nll);
   free(variance);

@@ -68,7 +68,8 @@ static void info(const elbo_model *m, elbo_model_info *out) {
                            .latent_groups = 0,
                            .classes = s->model.condition.type == DIFFUSION_CLASS ? (int)s->classes : 0,
                            .params = m->params,
-                           .step = m->step};
+                           .step = m->step,
+                           .condition_dim = s->model.condition.type == DIFFUSION_VECTOR ? (int)s->model.condition.dim : 0};
 }
 
 static const char *const class_names[] = {

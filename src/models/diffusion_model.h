@@ -62,8 +62,13 @@ void session_fill_times(session *s, const diffusion_spec *spec, const diffusion_
 elbo_status diffusion_validation_loss(elbo_model *m, const diffusion_objective *objective, const elbo_array *x, const elbo_array *label,
                                       int64_t first, uint64_t seed, double *sum);
 
-// `sample` of a recipe with "solver.steps=20" and the like over it.
+// `sample` of a recipe with "steps=20" and the like over it.
 elbo_status sampling_options(elbo_ctx *ctx, arena *a, const sampling_config *base, int n, const char *const *options, sampling_config *out);
+
+// Options that draw in at most 50 steps, for pictures that someone waits for: samplers that take every step of the process are replaced by
+// a quick one. Returns how many there are.
+enum { QUICK_OPTIONS = 2 };
+int quick_sampling_options(const diffusion_spec *spec, const char *options[QUICK_OPTIONS]);
 
 elbo_status diffusion_sample(elbo_model *m, const elbo_sample_config *config, elbo_array **x);
 elbo_status diffusion_apply(elbo_model *m, const char *component, int n_in, const elbo_named_array *in, int n_out, elbo_named_array *out);

@@ -22,6 +22,16 @@ elbo_status sampling_options(elbo_ctx *ctx, arena *a, const sampling_config *bas
   return status;
 }
 
+int quick_sampling_options(const diffusion_spec *spec, const char *options[QUICK_OPTIONS]) {
+  enum { STEPS = 50 };
+  const sampler_config *solver = &spec->sample.solver;
+  int n = 0;
+  if (solver->steps > 0 && solver->steps <= STEPS) return 0;
+  if (spec->model.process.type != PROCESS_DISCRETE || spec->model.process.steps > STEPS) options[n++] = "steps=50";
+  if (solver->sampler == SAMPLER_DDPM && spec->model.process.type != PROCESS_FLOW) options[n++] = "sampler=ddim";
+  return n;
+}
+
 // --- one batch ---
 
 typedef struct guided {
@@ -80,7 +90,10 @@ typedef struct sampling {
   arena *arena;
 } sampling;
 
-static bool names_solver(const char *option) { return !strncmp(option, "solver.", 7) && strncmp(option, "solver.steps=", 13) != 0; }
+// Whether a key asks for another sampler than the directory's own.
+static bool names_solver(const char *option) {
+  return strncmp(option, "steps=", 6) != 0 && strncmp(option, "guidance", 8) != 0 && strncmp(option, "batch_size=", 11) != 0;
+}
 
 static elbo_status choose_scheduler(sampling *s) {
   const diffusion_model *d = s->m->diffusion;
@@ -91,7 +104,7 @@ static elbo_status choose_scheduler(sampling *s) {
     return ELBO_OK;
   }
   return scheduler_from_sampler(s->m->ctx, s->arena, &d->spec.model.process, d->spec.model.prediction, d->spec.model.sigma_data,
-                                &s->options.solver, d->has_scheduler ? &d->scheduler : NULL, "sample.solver", &s->scheduler);
+                                &s->options.solver, d->has_scheduler ? &d->scheduler : NULL, "sample", &s->scheduler);
 }
 
 static elbo_status check_rows(const sampling *s, const char *what, const elbo_array *a, int rank, const int64_t *dim) {

@@ -8,7 +8,7 @@
 #include "core/philox.h"
 #include "eval/statistics.h"
 
-enum { TIME_DRAWS = 20, SCHEDULES = 4, BOOTSTRAPS = 1000, GRID = 400 };
+enum { TIME_DRAWS = 20, SCHEDULES = 4, BOOTSTRAPS = 1000 };
 
 // --- schedules by their log-SNR, falling over t in 0..1 ---
 
@@ -151,39 +151,5 @@ elbo_status report_schedule_variance(elbo_model *m, const scored_examples *e, in
 fail:
   free(w.first);
   for (int k = 0; k < SCHEDULES; k++) free(w.second[k]);
-  return status;
-}
-
-// --- mass ---
-
-elbo_status report_density_mass(elbo_model *m, const scored_examples *e, elbo_eval_result *out) {
-  const diffusion_spec *s = &m->diffusion->spec;
-  if (s->height * s->width * s->channels != 2 || s->bits)
-    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "metrics: density_mass: of two-dimensional float data");
-  elbo_array *grid = NULL, *label = NULL;
-  double *nll = NULL, reach = 0, mass = 0;
-  int64_t n = GRID * GRID, calls;
-  elbo_status status;
-  const float *x = e->x->data;
-  for (int64_t i = 0; i < 2 * e->n; i++) reach = fmax(reach, 1.1 * fabs((double)x[i]));
-  TRY_GOTO(elbo_array_create(m->ctx, ELBO_F32, 2, (int64_t[]){n, 2}, &grid));
-  TRY_GOTO(array_new(m->ctx, (size_t)n, sizeof(double), "a grid", (void **)&nll));
-  double cell = 2 * reach / GRID;
-  for (int64_t i = 0; i < n; i++) {
-    ((float *)grid->data)[2 * i] = (float)(-reach + cell * ((double)(i % GRID) + 0.5));
-    ((float *)grid->data)[2 * i + 1] = (float)(-reach + cell * ((double)(i / GRID) + 0.5));
-  }
-  scored_examples points = *e;
-  points.x = grid, points.label = label, points.n = n;
-  ode_options o = {.draws = 1, .exact = true, .rtol = 1e-4, .atol = 1e-4};
-  int64_t steps = process_steps(m->diffusion->process);
-  o.t_min = steps ? 1.0 / (double)steps : s->model.process.type == PROCESS_FLOW ? 1e-3 : 0;
-  TRY_GOTO(diffusion_ode_nll(m, &points, &o, nll, NULL, &calls));
-  for (int64_t i = 0; i < n; i++) mass += exp(-nll[i]) * cell * cell;
-  elbo_metric *v = eval_result_add(out, "density_mass", "", mass, NAN, n, NULL);
-  snprintf(v->note, sizeof v->note, "on a %d x %d grid over +-%.3g", GRID, GRID, reach);
-fail:
-  elbo_array_destroy(&grid);
-  free(nll);
   return status;
 }

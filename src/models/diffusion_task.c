@@ -8,7 +8,7 @@
 
 #include <elbo/image.h>
 
-enum { VALID_LIMIT = 1000, PREVIEW_COUNT = 64, PREVIEW_STEPS = 50 };
+enum { VALID_LIMIT = 1000, PREVIEW_COUNT = 64 };
 
 typedef struct diffusion_task {
   elbo_ctx *ctx;
@@ -101,16 +101,6 @@ static elbo_status save(void *user, elbo_store *weights, const char *directory) 
   return diffusion_directory_write(t->ctx, directory, &t->spec, weights, t->last_step + 1);
 }
 
-// Samplers that take every step of the process are replaced by a quick one: one sees the same pictures grow up, not wait for them.
-static void preview_options(const diffusion_task *t, elbo_sample_config *config, const char *options[3]) {
-  const sampler_config *solver = &t->spec.sample.solver;
-  if (solver->steps > 0 && solver->steps <= PREVIEW_STEPS) return;
-  bool slow = solver->sampler == SAMPLER_DDPM;
-  config->options = options;
-  options[config->n_options++] = "solver.steps=50";
-  if (slow && t->spec.model.process.type != PROCESS_FLOW) options[config->n_options++] = "solver.sampler=ddim";
-}
-
 static elbo_status preview(void *user, elbo_store *weights, int64_t step, const char *directory) {
   diffusion_task *t = user;
   const int condition = t->spec.model.condition.type;
@@ -119,12 +109,12 @@ static elbo_status preview(void *user, elbo_store *weights, int64_t step, const 
   elbo_model m;
   elbo_array *x = NULL, *grid = NULL;
   elbo_sample_config config;
-  const char *options[3];
+  const char *options[QUICK_OPTIONS];
   char path[PATH_MAX];
   TRY(diffusion_view(t->ctx, &t->spec, weights, &m));
   elbo_sample_defaults(&config);
   config.n = PREVIEW_COUNT, config.seed = t->seed;
-  preview_options(t, &config, options);
+  config.options = options, config.n_options = quick_sampling_options(&t->spec, options);
   snprintf(path, sizeof path, "%s/step-%lld.png", directory, (long long)step);
   elbo_status status = elbo_sample(&m, &config, &x);
   if (status == ELBO_OK) { // -1..1 to 0..1
@@ -221,8 +211,8 @@ static const char *const vdm_defaults[] = {"model.network=vdm",
                                            "model.process.type=learned",
                                            "objective.weighting=bound",
                                            "objective.time=low_discrepancy",
-                                           "sample.solver.sampler=ddpm",
-                                           "sample.solver.steps=250",
+                                           "sample.sampler=ddpm",
+                                           "sample.steps=250",
                                            NULL};
 const preset_def preset_vdm = {.name = "vdm",
                                .summary = "a diffusion model",

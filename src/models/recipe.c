@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/file.h"
+#include "core/place.h"
 
 #define NAME_LIMIT 128
 
@@ -19,7 +20,8 @@ const config_table bench_table = CONFIG_TABLE("bench", bench_config, bench_field
 
 // --- where recipes lie ---------------------------------------------------------------------------------------------------------------
 
-// Calls each(user, directory) for $ELBO_RECIPES (colons between), the source tree and the installed share directory, until it returns true.
+// Calls each(user, directory) for $ELBO_RECIPES (colons between), the share directory of the installation that this is, the source tree and
+// the configured share directory, until it returns true.
 static bool each_directory(bool (*each)(void *user, const char *directory), void *user) {
   const char *list = getenv("ELBO_RECIPES");
   while (list && *list) {
@@ -32,6 +34,8 @@ static bool each_directory(bool (*each)(void *user, const char *directory), void
     }
     list += length + (list[length] == ':');
   }
+  char beside[PATH_MAX];
+  if (place_beside("recipes", beside, sizeof beside) && each(user, beside)) return true;
   return each(user, ELBO_SOURCE_DIR "/recipes") || each(user, ELBO_DATADIR "/recipes");
 }
 

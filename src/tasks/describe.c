@@ -15,6 +15,7 @@
 #include "core/json.h"
 #include "core/memory.h"
 #include "core/pickle.h"
+#include "models/diffusion_model.h"
 #include "models/pipeline_index.h"
 #include "models/weights.h"
 #include "tasks/describe.h"
@@ -152,6 +153,32 @@ static elbo_status list_components(elbo_ctx *ctx, const char *path, json_t *out)
   return status;
 }
 
+static json_t *choice_json(const char *names, int value) {
+  char name[64];
+  const char *text = config_enum_name(names, value, name, sizeof name);
+  return json_string(text ? text : "unknown");
+}
+
+static void describe_diffusion(const diffusion_model *d, json_t *out) {
+  const diffusion_config *m = &d->spec.model;
+  set(out, "network", json_string(denoiser_class_name(&m->denoiser)));
+  set(out, "process", choice_json(process_table.fields[0].names, m->process.type));
+  if (process_steps(d->process)) set(out, "process_steps", json_integer(process_steps(d->process)));
+  double high = process_at(d->process, 0).logsnr, low = process_at(d->process, 1).logsnr;
+  if (isfinite(high) && isfinite(low)) {
+    json_t *ends = json_array();
+    json_array_append_new(ends, json_real(low)), json_array_append_new(ends, json_real(high));
+    set(out, "logsnr", ends);
+  }
+  set(out, "prediction", choice_json(PREDICTION_NAMES, m->prediction));
+  set(out, "variance", choice_json(REVERSE_VARIANCE_NAMES, m->variance));
+  set(out, "condition", choice_json(DIFFUSION_CONDITION_NAMES, m->condition.type));
+  if (d->has_scheduler)
+    set(out, "scheduler", json_string(scheduler_class_name(d->scheduler.class_)));
+  else
+    set(out, "sampler", choice_json(SAMPLER_NAMES, d->spec.sample.solver.sampler));
+}
+
 static elbo_status describe_model(elbo_ctx *ctx, const char *path, json_t *out) {
   char checkpoint[4096];
   bool run = run_is_run(path);
@@ -192,8 +219,12 @@ static elbo_status describe_model(elbo_ctx *ctx, const char *path, json_t *out) 
   else
     json_decref(range), set(out, "value_range", json_string("as in the data")); // floats are taken as they are
   set(out, "likelihood", json_string(info.likelihood));
-  set(out, "latent_dim", json_integer(info.latent_dim));
-  set(out, "latent_groups", json_integer(info.latent_groups));
+  if (model->diffusion) {
+    describe_diffusion(model->diffusion, out);
+  } else {
+    set(out, "latent_dim", json_integer(info.latent_dim));
+    set(out, "latent_groups", json_integer(info.latent_groups));
+  }
   set(out, "classes", json_integer(info.classes));
   if (info.condition_dim) set(out, "condition_dim", json_integer(info.condition_dim));
   elbo_model_destroy(&model);

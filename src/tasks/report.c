@@ -14,9 +14,19 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/memory.h"
+#include "models/diffusion_model.h"
 #include "train/run.h"
 
-enum { METRICS_LIMIT = 256 << 20, RECIPE_LIMIT = 1 << 20, MOST_CURVES = 64, SEEN = 256, LIMIT = 1000 };
+enum {
+  METRICS_LIMIT = 256 << 20,
+  RECIPE_LIMIT = 1 << 20,
+  MOST_CURVES = 64,
+  SEEN = 256,
+  SEEN_POINTS = 2000,
+  LIMIT = 1000,
+  TIMES = 10,
+  SLOW_LIMIT = 200
+};
 
 typedef struct report {
   elbo_ctx *ctx;
@@ -127,9 +137,16 @@ static elbo_status add_samples(report *r) {
   elbo_sample_config config;
   elbo_array *x = NULL;
   elbo_sample_defaults(&config);
-  config.n = 80, config.seed = r->seed, config.condition = r->condition;
+  const char *options[QUICK_OPTIONS];
+  elbo_array told = {0};
+  config.n = 80, config.seed = r->seed;
+  if (r->condition) {
+    told = *r->condition, config.condition = &told;
+    config.n = told.dim[0] = told.dim[0] < config.n ? told.dim[0] : config.n;
+  }
+  if (r->model->diffusion) config.options = options, config.n_options = quick_sampling_options(&r->model->diffusion->spec, options);
   elbo_status status = elbo_sample(r->model, &config, &x);
-  if (status == ELBO_OK) status = add_grid(r, x, 16, "samples from the prior");
+  if (status == ELBO_OK) status = add_grid(r, x, 16, "samples");
   elbo_array_destroy(&x);
   return status;
 }
@@ -198,7 +215,7 @@ static elbo_status read_examples(report *r) {
   elbo_dataset_info about;
   elbo_dataset_get_info(r->data, &about);
   r->split = about.count[ELBO_SPLIT_TEST] ? ELBO_SPLIT_TEST : about.count[ELBO_SPLIT_VALID] ? ELBO_SPLIT_VALID : ELBO_SPLIT_TRAIN;
-  int64_t n = about.count[r->split] < SEEN ? about.count[r->split] : SEEN;
+  int64_t most = about.height * about.width > 1 ? SEEN : SEEN_POINTS, n = about.count[r->split] < most ? about.count[r->split] : most;
   if (!n) return fail(r->ctx, ELBO_ERROR_ARGUMENT, "the data hold no examples");
   TRY(elbo_dataset_read(r->data, r->split, 0, n, 1, r->seed, &r->x, about.classes ? &r->label : NULL));
   if (r->info.condition_dim) TRY(elbo_dataset_read_condition(r->data, r->split, 0, n, 1, r->seed, &r->condition));
@@ -211,21 +228,35 @@ static elbo_status read_examples(report *r) {
   return ELBO_OK;
 }
 
+static elbo_status add_plane(report *r) { return report_plane(r->model, r->x, r->seed, &r->page); }
+
+typedef struct picture_part {
+  const char *title, *text;
+  elbo_status (*add)(report *r);
+  bool needs_data;
+} picture_part;
+
 static void add_pictures(report *r) {
-  bool pictures = r->info.height > 1 || r->info.width > 1;
-  static const struct {
-    const char *title, *text;
-    elbo_status (*add)(report *r);
-    bool needs_data;
-  } parts[] = {{"What it invents", "Codes drawn from the prior, decoded. None of these was in the data.", add_samples, false},
-               {"What it keeps", "Examples it was not trained on, and below each row their reconstructions.", add_reconstructions, true},
-               {"From one to another", "The straight line between the codes of two examples, decoded along the way.", add_walk, true}};
+  static const picture_part of_vae[] = {
+      {"What it invents", "Codes drawn from the prior, decoded. None of these was in the data.", add_samples, false},
+      {"What it keeps", "Examples it was not trained on, and below each row their reconstructions.", add_reconstructions, true},
+      {"From one to another", "The straight line between the codes of two examples, decoded along the way.", add_walk, true},
+      {NULL, NULL, NULL, false}};
+  static const picture_part of_diffusion[] = {
+      {"What it invents", "Noise led to data, in at most 50 steps. None of these was in the data.", add_samples, false},
+      {NULL, NULL, NULL, false}};
+  static const picture_part of_plane[] = {
+      {"What it has learned", "The density of the model (its root), samples of it, and examples.", add_plane, true},
+      {NULL, NULL, NULL, false}};
+  const diffusion_model *d = r->model->diffusion;
+  const bool pictures = r->info.height > 1 || r->info.width > 1, plane = d && !pictures && r->info.channels == 2 && !r->info.bits;
   elbo_status ready = r->data ? read_examples(r) : fail(r->ctx, ELBO_ERROR_ARGUMENT, "no data");
-  for (size_t i = 0; pictures && i < sizeof parts / sizeof *parts; i++) {
-    text_add(&r->page, "<h2>%s</h2><p class=\"soft\">%s</p>\n", parts[i].title, parts[i].text);
-    if (parts[i].needs_data && ready != ELBO_OK)
+  const picture_part *part = d ? (plane ? of_plane : of_diffusion) : of_vae;
+  for (; (pictures || plane) && part->title; part++) {
+    text_add(&r->page, "<h2>%s</h2><p class=\"soft\">%s</p>\n", part->title, part->text);
+    if (part->needs_data && ready != ELBO_OK)
       add_note(r, "not made");
-    else if (parts[i].add(r) != ELBO_OK)
+    else if (part->add(r) != ELBO_OK)
       add_note(r, "not made");
   }
 }
@@ -238,13 +269,14 @@ static void add_evaluation(report *r) {
   if (!r->data) return;
   elbo_eval_defaults(&config);
   config.split = r->split, config.limit = LIMIT, config.seed = r->seed;
+  if (r->model->diffusion) config.limit = SLOW_LIMIT, config.samples = TIMES; // every draw is a call of the network
   text_add(&r->page, "<h2>How good it is</h2>\n");
   if (elbo_evaluate(r->model, r->data, &config, &result) != ELBO_OK) {
     add_note(r, "not measured");
     return;
   }
   static const char *const splits[] = {"training", "held-out", "test"};
-  text_add(&r->page, "<p class=\"soft\">On at most %d random %s examples; &plusmn; is one standard error.</p><table>\n", LIMIT,
+  text_add(&r->page, "<p class=\"soft\">On at most %d random %s examples; &plusmn; is one standard error.</p><table>\n", (int)config.limit,
            splits[r->split]);
   for (int i = 0; i < elbo_eval_count(result); i++) {
     const elbo_metric *m = elbo_eval_metric(result, i);
@@ -269,6 +301,7 @@ static elbo_status add_latents(report *r) {
   int64_t n = 0;
   const char *from = "while it trained";
   void *memory;
+  if (!r->info.latent_dim) return ELBO_OK;
   for (size_t i = json_array_size(r->lines); i > 0 && !n; i--) {
     const char *key;
     json_t *value;
@@ -317,8 +350,9 @@ static void add_heading(report *r) {
   html_add_text(&r->page, r->run);
   text_add(&r->page, "</h1><p class=\"soft\">");
   html_add_text(&r->page, r->info.preset);
-  text_add(&r->page, " of %lld parameters, %d x %d x %d, %d latent numbers, likelihood ", (long long)r->info.params, r->info.height,
-           r->info.width, r->info.channels, r->info.latent_dim);
+  text_add(&r->page, " of %lld parameters, %d x %d x %d, ", (long long)r->info.params, r->info.height, r->info.width, r->info.channels);
+  if (r->info.latent_dim) text_add(&r->page, "%d latent numbers, ", r->info.latent_dim);
+  text_add(&r->page, "likelihood ");
   html_add_text(&r->page, r->info.likelihood);
   if (r->info.step >= 0) text_add(&r->page, "; step %lld", (long long)r->info.step);
   if (last)
@@ -350,6 +384,7 @@ static elbo_status write_page(report *r, const char *out) {
   add_heading(r);
   add_pictures(r);
   add_evaluation(r);
+  if (r->model->diffusion) report_schedule(r->model, &r->page);
   TRY(add_curves(r));
   if (add_latents(r) != ELBO_OK) add_note(r, "KL of every dimension: not made");
   add_recipe_and_machine(r);

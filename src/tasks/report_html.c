@@ -71,8 +71,8 @@ void html_add_curve(text_buffer *out, const curve *c) {
   text_add(out, "<path class=\"axis\" fill=\"none\" d=\"M%d %dV%dH%d\"/>", CHART_LEFT, CHART_TOP, floor, CHART_W);
   text_add(out, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%.3g</text><text x=\"%d\" y=\"%d\" text-anchor=\"end\">%.3g</text>",
            CHART_LEFT - 5, CHART_TOP + 8, high, CHART_LEFT - 5, floor, low);
-  text_add(out, "<text x=\"%d\" y=\"%d\">%.6g</text><text x=\"%d\" y=\"%d\" text-anchor=\"end\">step %.7g</text>", CHART_LEFT, CHART_H - 4,
-           x0, CHART_W, CHART_H - 4, x1);
+  text_add(out, "<text x=\"%d\" y=\"%d\">%.6g</text><text x=\"%d\" y=\"%d\" text-anchor=\"end\">%s %.7g</text>", CHART_LEFT, CHART_H - 4,
+           x0, CHART_W, CHART_H - 4, c->x_name ? c->x_name : "step", x1);
   text_add(out, "<path class=\"line\" d=\"");
   int64_t each = (c->n + MOST_POINTS - 1) / MOST_POINTS; // points averaged into one
   bool pen = false;

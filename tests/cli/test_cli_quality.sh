@@ -49,8 +49,8 @@ expect 0 "$ELBO" eval run --data "$digits" --metrics fid --features classifier -
 says "draws of p(x|z).*forced"
 expect 2 "$ELBO" eval run --data "$digits" --metrics fid --features classifier --n 5000
 complains "at most"
-expect 2 "$ELBO" eval run --data "$digits" --metrics fid --features classifier --n 100 sample.solver.steps=5
-complains "solver.steps=5"
+expect 2 "$ELBO" eval run --data "$digits" --metrics fid --features classifier --n 100 sample.steps=5
+complains "steps=5"
 expect 1 "$ELBO" eval run --data "$digits" --metrics fid --features run
 complains "ElboVAE"
 expect 1 "$ELBO" eval run --data "$digits" --metrics fid --features nowhere

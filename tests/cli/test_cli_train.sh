@@ -48,6 +48,7 @@ interrupt() { # SIGNAL [more arguments]
   signal=$1
   shift
   last_command="elbo train ... --out stopped $* & kill -$signal"
+  : >"$work/err" # or the lines of the last command would be taken for its first progress, before its handler stands
   "$ELBO" train tiny.yaml --out stopped train.steps=100000000 train.checkpoint_every=0 --json "$@" >"$work/out" 2>"$work/err" </dev/null &
   child=$!
   for _ in $(seq 600); do

@@ -10,6 +10,18 @@ expect 0 cmake --install "$ELBO_BUILD" --prefix "$work/root"
 for file in bin/elbo include/elbo/model.h share/man/man1/elbo.1 share/bash-completion/completions/elbo share/elbo/recipes/bench/mlp-vae.yaml; do
   is_file "root/$file"
 done
+# Recipes and digits are found where the installation lies, wherever it was moved to and however it is called.
+mv root moved
+echo "# another recipe of that name" >moved/share/elbo/recipes/vae.yaml
+echo "train: {steps: 17}" >>moved/share/elbo/recipes/vae.yaml
+expect 0 moved/bin/elbo train --list
+says "another recipe of that name"
+(cd / && PATH=$work/moved/bin:$PATH && elbo train --list) | grep -q "another recipe" || note_failure "an installation found through PATH does not find its recipes"
+rm moved/share/elbo/digits/*
+expect 1 moved/bin/elbo data digits
+complains "moved/share/elbo/digits"
+mv moved root
+expect 0 cmake --install "$ELBO_BUILD" --prefix "$work/root"
 library=$(dirname "$(find root -name libelbo.a)")
 expect 0 root/bin/elbo --version
 nm -D --defined-only "$library/libelbo.so" | awk '$2 ~ /[A-Z]/ {print $3}' | grep -v '^elbo_' >foreign

@@ -25,7 +25,7 @@ static void test_checked(void **state) {
 static void test_aligned(void **state) {
   (void)state;
   elbo_ctx *ctx = test_ctx(1);
-  static const size_t sizes[] = {0, 1, 63, 64, 65, 4096, 1 << 20};
+  static const size_t sizes[] = {0, 1, 63, 64, 65, 4096, 1 << 20, 9 << 20};
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
     unsigned char *p;
     assert_ok(ctx, aligned_new(ctx, sizes[i], "a test", (void **)&p));

@@ -77,7 +77,7 @@ static void put(bytes *b, const void *data, size_t n) {
   b->n += n;
 }
 static void put_number(bytes *b, uint64_t value, int width) {
-  for (int i = 0; i < width; i++) put(b, &(uint8_t){(uint8_t)(value >> 8 * i)}, 1);
+  for (int i = 0; i < width; i++) put(b, &(uint8_t){i < 8 ? (uint8_t)(value >> 8 * i) : 0}, 1);
 }
 static void put_code(bytes *b, const char *code) { put(b, code, strlen(code)); }
 static void put_text(bytes *b, const char *text) {

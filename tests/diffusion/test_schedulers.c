@@ -73,7 +73,7 @@ static double compare(const replay *r, const char *name, int *worst_step) {
     return INFINITY;
   }
   for (int c = 0; c < r->calls; c++)
-    if (!(fabs(r->times[c] - at(times, c)) <= 1e-3 * (1 + fabs(at(times, c))))) {
+    if (!(fabs(r->times[c] - at(times, c)) <= 1e-4 + 1e-5 * fabs(at(times, c)))) {
       print_error("%s: call %d at time %g, not %g\n", r->title, c, r->times[c], at(times, c));
       return INFINITY;
     }
@@ -140,7 +140,7 @@ static void test_golden(void **state) {
   int bad = 0;
   double worst = 0;
   assert_true(json_array_size(cases) > 250);
-  json_array_foreach(cases, i, c) bad += !run_case(c, 1e-4, &worst);
+  json_array_foreach(cases, i, c) bad += !run_case(c, 2e-5, &worst);
   print_message("%zu cases, the largest error %.3g\n", json_array_size(cases), worst);
   json_decref(cases);
   if (bad) fail_msg("%d cases differ", bad);

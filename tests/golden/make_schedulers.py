@@ -70,7 +70,8 @@ def run(cls, steps, rows=2, **config):
         module.randn_tensor = draws
     if hasattr(module, "BrownianTreeNoiseSampler"):
         module.BrownianTreeNoiseSampler = brownian(draws)
-    text = scheduler.to_json_string()
+    full = all(case["class"] != cls for case in cases)  # the others are left to the defaults
+    text = scheduler.to_json_string() if full else json.dumps({"_class_name": cls, **config})
     learned = str(scheduler.config.get("variance_type")).startswith("learned")
     x = torch.from_numpy(X[:rows].reshape(rows, 3, 2, 2).copy())
     scheduler.set_timesteps(steps)
@@ -104,7 +105,7 @@ def run(cls, steps, rows=2, **config):
     states = np.stack([s.reshape(rows, 12).numpy() for s in states]).astype(np.float32)
     assert np.isfinite(states).all(), (cls, steps, config)
     tensors[name + ".states"], tensors[name + ".times"] = states, np.array(times, dtype=np.float32)
-    cases.append({"name": name, "title": f"{cls} steps={steps} {config}", "config": text, "steps": steps, "rows": rows})
+    cases.append({"name": name, "class": cls, "title": f"{cls} steps={steps} {config}", "config": text, "steps": steps, "rows": rows})
 
 
 def sweep(cls, *options, steps=(10, 7)):
