@@ -112,7 +112,7 @@ typedef struct listing {
 static elbo_dataset *data_of(elbo_ctx *ctx, int64_t h, int64_t w, int64_t c) {
   elbo_array *x, *label;
   elbo_dataset *data;
-  int64_t n = 400;
+  int64_t n = 800; // as many as the largest batch, and what is held out
   assert_ok(ctx, elbo_array_create(ctx, ELBO_U8, 4, (int64_t[]){n, h, w, c}, &x));
   assert_ok(ctx, elbo_array_create(ctx, ELBO_I32, 1, &n, &label));
   for (int64_t i = 0; i < n; i++) ((int32_t *)label->data)[i] = (int32_t)(i % 10);
@@ -132,8 +132,9 @@ static int check_recipe(void *user, const char *name, const char *path, const ch
   snprintf(l->last, sizeof l->last, "%s", name);
   if (strlen(summary) < 10) fail_msg("recipe %s has no first line that says what it is", name);
   assert_ok(l->ctx, elbo_recipe_load(l->ctx, name, 0, NULL, &r));
-  bool cifar = strstr(name, "cifar") != NULL, shapes = strstr(name, "shapes") != NULL;
-  elbo_dataset *data = data_of(l->ctx, cifar ? 32 : shapes ? 64 : 28, cifar ? 32 : shapes ? 64 : 28, cifar || shapes ? 3 : 1);
+  bool points = strstr(name, "2d") != NULL, colour = strstr(name, "cifar") || strstr(name, "shapes");
+  int64_t side = points ? 1 : strstr(name, "cifar") ? 32 : strstr(name, "shapes") ? 64 : 28;
+  elbo_dataset *data = data_of(l->ctx, side, side, points ? 2 : colour ? 3 : 1);
   assert_ok(l->ctx, workload_create(l->ctx, r, data, &w));
   workload_destroy(&w);
   elbo_dataset_destroy(&data);
