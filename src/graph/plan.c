@@ -69,6 +69,7 @@ static elbo_status compile_steps(elbo_plan *p, compile_env *env) {
     s->node = n;
     elbo_status status = p->backend->compile(env, n, &s->kernel);
     if (status != ELBO_OK) return fail_within(p->ctx, status, "compiling %s%s%s", n->op->name, n->name[0] ? " " : "", n->name);
+    p->kept_bytes += (int64_t)(s->kernel.persist_bytes + 63) / 64 * 64;
     p->packed_bytes += (int64_t)(s->kernel.persist_bytes + s->kernel.library_bytes);
     s->in = arena_alloc(g->arena, sizeof *s->in * (size_t)(n->n_in + 1));
     s->out = arena_alloc(g->arena, sizeof *s->out * (size_t)(n->n_out + 1));
@@ -118,7 +119,7 @@ static void discard_steps(elbo_plan *p) {
   p->buffers = NULL;
   p->buffer_of = NULL;
   p->n_steps = p->n_params = 0;
-  p->n_buffers = p->cap_buffers = p->packed_bytes = 0;
+  p->n_buffers = p->cap_buffers = p->packed_bytes = p->kept_bytes = 0;
 }
 
 static elbo_status place(elbo_plan *p, compile_env *env, const elbo_plan_config *config, elbo_tensor **tensors) {
@@ -266,8 +267,10 @@ static int64_t step_bytes(const elbo_plan *p, const node *n) {
 }
 
 void elbo_plan_get_info(const elbo_plan *plan, elbo_plan_info *out) {
-  *out = (elbo_plan_info){
-      .arena_bytes = plan->arena_bytes, .packed_bytes = plan->packed_bytes, .steps = plan->n_steps, .recomputed = plan->recomputed};
+  *out = (elbo_plan_info){.arena_bytes = plan->arena_bytes - plan->kept_bytes,
+                          .packed_bytes = plan->packed_bytes,
+                          .steps = plan->n_steps,
+                          .recomputed = plan->recomputed};
   for (int64_t i = 0; i < plan->n_buffers; i++)
     if (plan->buffers[i].in_arena) out->unshared_bytes += plan->buffers[i].bytes;
   for (int i = 0; i < plan->n_steps; i++) out->flops += step_flops(plan->steps[i].node);

@@ -91,6 +91,21 @@ if [ -z "${ELBO_SANITIZE:-}" ] && [ $((resident - planned)) -gt $((64 << 20)) ];
   note_failure "$resident bytes resident where $planned are planned"
 fi
 
+# One call of a network in place of a training step; weights are packed once and counted once.
+for recipe in ddpm-small mlp-vae classifier-mnist; do
+  expect 0 "$ELBO" bench "$recipe" bench.forward=true train.batch_size=2 --json --steps 2 --seconds 0 --profile
+  says '"forward": true'
+  says '"batch_size": 2,'
+  says '"op": "between operations"'
+  planned=$(sed -n 's/.*"planned_bytes": \([0-9]*\).*/\1/p' "$work/out")
+  resident=$(sed -n 's/.*"peak_rss_bytes": \([0-9]*\).*/\1/p' "$work/out")
+  if [ -z "${ELBO_SANITIZE:-}" ] && [ $((resident - planned)) -gt $((64 << 20)) ]; then
+    note_failure "$resident bytes resident where $planned are planned"
+  fi
+done
+expect 2 "$ELBO" bench ddpm-small bench.forwards=true
+complains "did you mean 'forward'"
+
 # Standard output that cannot be written is a failure.
 if [ -w /dev/full ]; then
   got=0

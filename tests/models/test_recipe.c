@@ -79,6 +79,30 @@ static void test_refused(void **state) {
   elbo_ctx_destroy(&ctx);
 }
 
+// One name, two recipes: a training at full length, and the workload that is compared with other programs.
+static void test_benchmark_names(void **state) {
+  (void)state;
+  elbo_ctx *ctx = test_ctx(1);
+  elbo_recipe *r;
+  static const char *const forward[] = {"bench.forward=true"};
+  assert_ok(ctx, elbo_recipe_load(ctx, "ddpm-cifar10", 0, NULL, &r));
+  expect(ctx, r, "train.batch_size", "128");
+  expect(ctx, r, "bench.forward", "false");
+  elbo_recipe_destroy(&r);
+  assert_ok(ctx, elbo_recipe_load_benchmark(ctx, "ddpm-cifar10", 0, NULL, &r));
+  expect(ctx, r, "train.batch_size", "16");
+  expect(ctx, r, "model.unet.dropout", "0");
+  elbo_recipe_destroy(&r);
+  assert_ok(ctx, elbo_recipe_load_benchmark(ctx, "ddpm-cifar10-forward-b1", 0, NULL, &r));
+  expect(ctx, r, "bench.forward", "true");
+  elbo_recipe_destroy(&r);
+  assert_ok(ctx, elbo_recipe_load_benchmark(ctx, "vae-mnist-mlp", 1, forward, &r)); // there is no workload of that name
+  expect(ctx, r, "bench.forward", "true");
+  elbo_recipe_destroy(&r);
+  assert_status(ctx, elbo_recipe_load_benchmark(ctx, "no-such-recipe", 0, NULL, &r), ELBO_ERROR_ARGUMENT, "no-such-recipe");
+  elbo_ctx_destroy(&ctx);
+}
+
 typedef struct listing {
   elbo_ctx *ctx;
   int count;
@@ -88,7 +112,7 @@ typedef struct listing {
 static elbo_dataset *data_of(elbo_ctx *ctx, int64_t h, int64_t w, int64_t c) {
   elbo_array *x, *label;
   elbo_dataset *data;
-  int64_t n = 400;
+  int64_t n = 800; // as many as the largest batch, and what is held out
   assert_ok(ctx, elbo_array_create(ctx, ELBO_U8, 4, (int64_t[]){n, h, w, c}, &x));
   assert_ok(ctx, elbo_array_create(ctx, ELBO_I32, 1, &n, &label));
   for (int64_t i = 0; i < n; i++) ((int32_t *)label->data)[i] = (int32_t)(i % 10);
@@ -108,8 +132,9 @@ static int check_recipe(void *user, const char *name, const char *path, const ch
   snprintf(l->last, sizeof l->last, "%s", name);
   if (strlen(summary) < 10) fail_msg("recipe %s has no first line that says what it is", name);
   assert_ok(l->ctx, elbo_recipe_load(l->ctx, name, 0, NULL, &r));
-  bool cifar = strstr(name, "cifar") != NULL, shapes = strstr(name, "shapes") != NULL;
-  elbo_dataset *data = data_of(l->ctx, cifar ? 32 : shapes ? 64 : 28, cifar ? 32 : shapes ? 64 : 28, cifar || shapes ? 3 : 1);
+  bool points = strstr(name, "2d") != NULL, colour = strstr(name, "cifar") || strstr(name, "shapes");
+  int64_t side = points ? 1 : strstr(name, "cifar") ? 32 : strstr(name, "shapes") ? 64 : 28;
+  elbo_dataset *data = data_of(l->ctx, side, side, points ? 2 : colour ? 3 : 1);
   assert_ok(l->ctx, workload_create(l->ctx, r, data, &w));
   workload_destroy(&w);
   elbo_dataset_destroy(&data);
@@ -148,10 +173,8 @@ static void test_counts(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_load),
-      cmocka_unit_test(test_refused),
-      cmocka_unit_test(test_all),
-      cmocka_unit_test(test_counts),
+      cmocka_unit_test(test_load), cmocka_unit_test(test_refused), cmocka_unit_test(test_benchmark_names),
+      cmocka_unit_test(test_all),  cmocka_unit_test(test_counts),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

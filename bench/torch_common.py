@@ -1,0 +1,169 @@
+"""What the comparisons with PyTorch share: variants in processes of their own, rounds that alternate with elbo, one table.
+
+Every PyTorch variant (eager, compiled, or compiled with frozen weights; contiguous or channels-last) lives in a process of its own, so that
+its memory and the time to its first step are its own too. Rounds alternate: elbo, then each variant. The best variant's median step counts
+for PyTorch.
+"""
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+FLAT = ["eager", "compiled"]
+PICTURES = ["eager", "eager-last", "compiled", "compiled-last"]
+FORWARD = PICTURES + ["frozen", "frozen-last"]
+
+
+@dataclasses.dataclass
+class Workload:
+    """A recipe of recipes/bench, and what PyTorch is given to do the same."""
+    batch: int
+    params: int
+    data: str  # as elbo knows it
+    target: float  # PyTorch's time / elbo's, at least
+    variants: list
+    min_steps: int = 5  # timed ones a round, at the least
+    examples: int = 5000
+
+
+def process_age():
+    """Seconds since this process began."""
+    with open("/proc/self/stat") as file:
+        start = int(file.read().rsplit(")", 1)[1].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - start / os.sysconf("SC_CLK_TCK")
+
+
+def peak_rss():
+    import resource
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def prepare(model, variant, params):
+    """The model as the variant wants it, and what to call for a forward pass."""
+    import torch
+    if sum(p.numel() for p in model.parameters()) != params:
+        sys.exit("not the stated number of parameters")
+    if variant.endswith("-last"):
+        model = model.to(memory_format=torch.channels_last)
+    if variant.startswith("frozen"):
+        import torch._inductor.config
+        torch._inductor.config.freezing = True
+    return model, model if variant.startswith("eager") else torch.compile(model)
+
+
+def images_of(data, variant):
+    """(N,C,H,W), 0..1, of a file that elbo wrote as (N,H,W,C)."""
+    import numpy
+    import torch
+    images = torch.from_numpy(numpy.load(data)).permute(0, 3, 1, 2)
+    return images.contiguous(memory_format=torch.channels_last if variant.endswith("-last") else torch.contiguous_format)
+
+
+def serve(step, min_steps):
+    """Says when the first step is done, then times steps for as long as each line on standard input asks."""
+    step()
+    print(json.dumps({"first_step_s": process_age()}), flush=True)
+    for line in sys.stdin:
+        times, end = [], time.monotonic() + float(line)
+        while time.monotonic() < end or len(times) < min_steps:
+            began = time.perf_counter()
+            step()
+            times.append(1e3 * (time.perf_counter() - began))
+        print(json.dumps({"ms": times, "rss": peak_rss()}), flush=True)
+
+
+def start_workers(script, name, workload, args, data):
+    """One after the other: the time to the first step is measured alone."""
+    workers = {}
+    for variant in workload.variants:
+        command = [sys.executable, script, "--worker", variant, "--data", data, "--threads", str(args.threads), name]
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        line = worker.stdout.readline()
+        if line:
+            workers[variant] = {"process": worker, "ms": [], **json.loads(line)}
+        else:
+            print(f"{name}: PyTorch {variant} failed; left out", file=sys.stderr)
+    return workers
+
+
+def compare(script, name, workload, args, folder):
+    data = os.path.join(folder, name + ".npy")
+    subprocess.run([args.elbo, "data", *workload.data.split(), "-n", str(workload.examples), "--out", data], check=True, stdout=subprocess.DEVNULL)
+    workers = start_workers(script, name, workload, args, data)
+    if not workers:
+        sys.exit(f"{name}: every PyTorch variant failed")
+    ours = []
+    for _ in range(args.rounds):
+        out = subprocess.run([args.elbo, "bench", name, "--json", "--threads", str(args.threads), "--seconds", str(args.seconds),
+                              "--steps", str(workload.min_steps)], check=True, stdout=subprocess.PIPE, text=True).stdout
+        ours.append(json.loads(out))
+        for worker in workers.values():
+            worker["process"].stdin.write(f"{args.seconds}\n")
+            worker["process"].stdin.flush()
+            answer = json.loads(worker["process"].stdout.readline())
+            worker["ms"] += answer["ms"]
+            worker["rss"] = answer["rss"]
+    for worker in workers.values():
+        worker["process"].stdin.close()
+        worker["process"].wait()
+    medians = {variant: statistics.median(worker["ms"]) for variant, worker in workers.items()}
+    best = min(medians, key=medians.get)
+    mine = statistics.median(run["step_ms"]["median"] for run in ours)
+    peak, flops = max(run["peak_gflops"] for run in ours), ours[0]["flops_per_step"]
+    for key, value in ("params", workload.params), ("batch_size", workload.batch):
+        if ours[0][key] != value:
+            print(f"{name}: elbo's {key} is {ours[0][key]}, expected {value}", file=sys.stderr)
+    return {
+        "workload": name, "batch": workload.batch, "elbo_ms": mine, "torch_ms": medians[best], "variant": best,
+        "ratio": medians[best] / mine, "target": workload.target,
+        "elbo_share": flops / mine * 1e-6 / peak, "torch_share": flops / medians[best] * 1e-6 / peak, "peak_gflops": peak, "flops": flops,
+        "elbo_rss": max(run["peak_rss_bytes"] for run in ours), "torch_rss": workers[best]["rss"],
+        "elbo_first": min(run["first_step_s"] for run in ours), "torch_first": workers[best]["first_step_s"], "all": medians,
+        "load": os.getloadavg()[0],
+    }
+
+
+def print_table(rows, args):
+    print(f"\n{args.threads} threads, FMA peak {max(r['peak_gflops'] for r in rows):.0f} GFLOP/s, float32; medians, rounds alternate; "
+          f"load {max(r['load'] for r in rows):.1f}")
+    print(f"{'workload':24} {'batch':>5} {'elbo ms':>9} {'torch ms':>9} {'ratio':>6} {'target':>6} {'share':>13} {'resident MiB':>15} "
+          f"{'first step s':>15}  variant")
+    for r in rows:
+        print(f"{r['workload']:24} {r['batch']:5} {r['elbo_ms']:9.2f} {r['torch_ms']:9.2f} {r['ratio']:6.2f} {r['target']:6.1f} "
+              f"{100 * r['elbo_share']:4.0f} % {100 * r['torch_share']:4.0f} % {r['elbo_rss'] / 2**20:7.0f} {r['torch_rss'] / 2**20:7.0f} "
+              f"{r['elbo_first']:7.2f} {r['torch_first']:7.2f}  {r['variant']}")
+
+
+def main(script, description, workloads, step_of):
+    """step_of(name, workload, variant, data): in the worker, the function that does one step and waits for its end."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workloads", nargs="*", default=list(workloads), help=", ".join(workloads))
+    parser.add_argument("--elbo", default="build/elbo")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--seconds", type=float, default=4, help="of timed steps a round and program")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--data", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    for name in args.workloads:
+        if name not in workloads:
+            parser.error(f"no workload '{name}': {', '.join(workloads)}")
+    if args.worker:
+        import torch
+        torch.set_num_threads(args.threads)
+        torch.manual_seed(0)
+        workload = workloads[args.workloads[0]]
+        serve(step_of(args.workloads[0], workload, args.worker, args.data), workload.min_steps)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [compare(script, name, workloads[name], args, folder) for name in args.workloads]
+    if args.json:
+        print(json.dumps(rows))
+    else:
+        print_table(rows, args)
