@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
 """The peer of recipe ddpm-mnist: the same network, data, batches, schedule, averages and steps in PyTorch + diffusers.
 
-    python bench/torch_ddpm_mnist.py --mnist DIR --out DIR [--device cuda|cpu] [--steps 5000] [--samples 5000] [--seeds 3]
+    python bench/torch_ddpm_mnist.py --mnist DIR --out DIR [--device cuda|cpu] [--steps 5000]
 
-Writes DIR/pipeline (diffusers' layout, averaged weights), DIR/samples-SEED.npy (uint8 N,H,W,C, drawn by DPM-Solver++ 2M in 25 steps) and
-DIR/log.json. `elbo eval DIR/samples-0.npy --data MNIST --metrics fid,kid --features CLASSIFIER` judges them. float32 without TF32."""
+Writes DIR/pipeline (diffusers' layout, averaged weights) and DIR/log.json. Both models are then judged by one sampler, from the same noise:
+
+    elbo eval RUN --data MNIST --metrics fid --features CLASSIFIER
+    elbo eval DIR/pipeline --data MNIST --metrics fid --features CLASSIFIER --sampler dpmpp_2m --steps 25 sample.clip=static
+
+float32 without TF32."""
 
 import argparse
 import gzip
@@ -15,7 +19,7 @@ import time
 
 import numpy as np
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 HOLDOUT = 5000
 
@@ -70,28 +74,12 @@ def train(arguments, device):
     return unet, losses, time.time() - start
 
 
-@torch.no_grad()
-def draw(unet, seed, count, device):
-    scheduler = DPMSolverMultistepScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
-    generator = torch.Generator(device).manual_seed(seed)
-    parts = []
-    for first in range(0, count, 1000):
-        scheduler.set_timesteps(25)
-        x = torch.randn(min(1000, count - first), 1, 28, 28, generator=generator, device=device)
-        for t in scheduler.timesteps:
-            x = scheduler.step(unet(x, t).sample, t, x).prev_sample
-        parts.append(x.add(1).mul(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy())
-    return np.concatenate(parts)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mnist", required=True)
     parser.add_argument("--out", required=True)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--steps", type=int, default=5000)
-    parser.add_argument("--samples", type=int, default=5000)
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weight-decay", type=float, default=0.0)
     arguments = parser.parse_args()
@@ -101,8 +89,6 @@ def main():
     unet.eval()
     DDPMPipeline(unet, DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")).save_pretrained(
         os.path.join(arguments.out, "pipeline"))
-    for seed in range(arguments.seeds):
-        np.save(os.path.join(arguments.out, f"samples-{seed}.npy"), draw(unet, seed, arguments.samples, arguments.device))
     with open(os.path.join(arguments.out, "log.json"), "w") as file:
         json.dump({"steps": arguments.steps, "losses": losses, "seconds": seconds, "torch": torch.__version__, "device": arguments.device}, file)
 

@@ -125,6 +125,12 @@ static elbo_status check_condition(elbo_ctx *ctx, const diffusion_spec *spec, co
   return ELBO_OK;
 }
 
+// Pictures lie within -1..1, and where alpha is all but 0 a small error of epsilon throws x0 far out of it: the reverse steps of the papers
+// [Ho20] clip. Flows and preconditioned networks see x0 through no such division.
+static bool clips_by_itself(const diffusion_spec *spec) {
+  return spec->bits && spec->model.prediction != PREDICT_FLOW && spec->model.prediction != PREDICT_EDM;
+}
+
 elbo_status diffusion_spec_make(elbo_ctx *ctx, arena *a, const diffusion_recipe *recipe, const elbo_dataset_info *info, const char *file,
                                 diffusion_spec *out) {
   *out = (diffusion_spec){.model = recipe->model,
@@ -149,6 +155,8 @@ elbo_status diffusion_spec_make(elbo_ctx *ctx, arena *a, const diffusion_recipe 
   char where[512];
   snprintf(where, sizeof where, "%s: model", file);
   TRY(denoiser_fit(ctx, a, &out->model.denoiser, &shape, where));
+  sampler_config *solver = &out->sample.solver;
+  if (solver->clip == STEP_CLIP_AUTO && clips_by_itself(out)) solver->clip = STEP_CLIP_STATIC;
   process *p = NULL;
   snprintf(where, sizeof where, "%s: model.process", file);
   if (out->model.process.type != PROCESS_LEARNED) TRY(process_create(ctx, &out->model.process, where, &p));
