@@ -68,7 +68,7 @@ static elbo_status solve(elbo_ctx *ctx, solution *s, int64_t *calls) {
     }
     *calls += STAGES - 1;
     double norm = error_norm(s, h), change = norm == 0 ? 5 : 0.9 * pow(norm, -0.2); // not a number: shorter, below
-    if (norm <= 1) { // the last slope is the first of the next step
+    if (norm <= 1) {                                                                // the last slope is the first of the next step
       t = h == r->to - t ? r->to : t + h;
       double *old = s->y, *first = s->slope[0];
       s->y = s->next, s->next = old;

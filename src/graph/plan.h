@@ -49,7 +49,7 @@ struct elbo_plan {
   int n_outputs;
   void *arena;
   int64_t arena_bytes, packed_bytes;
-  int64_t kept_bytes; // of packed_bytes, what lies in the arena
+  int64_t kept_bytes;   // of packed_bytes, what lies in the arena
   uint64_t bound_store; // identity of the store that pointers are resolved for
   uint64_t runs;
   bool poison, profile, pointers_stale;
