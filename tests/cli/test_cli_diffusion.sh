@@ -8,7 +8,7 @@ cat >tiny.yaml <<END
 model: {preset: ddpm, $unet, process: {steps: 20}}
 data: {path: "$ELBO_SOURCE/share/digits", limit: 200, holdout: 20, size: 8}
 train: {steps: 8, batch_size: 8, learning_rate: 1e-3, ema: 0.9, checkpoint_every: 4, preview_every: 4, keep: 2, log_every: 2, seed: 3}
-sample: {solver: {sampler: ddim, steps: 4}, batch_size: 8}
+sample: {sampler: ddim, steps: 4, batch_size: 8}
 END
 
 expect 0 "$ELBO" train tiny.yaml --dry-run --json
@@ -88,7 +88,7 @@ model: {preset: ddpm, network: mlp, mlp: {width: 8, layers: 1, time_width: 8}, p
 objective: {time: lognormal}
 data: {path: rings}
 train: {steps: 5, batch_size: 64, checkpoint_every: 5, log_every: 1}
-sample: {solver: {sampler: heun, steps: 5}}
+sample: {sampler: heun, steps: 5}
 END
 expect 0 "$ELBO" train points.yaml --out points
 expect 0 "$ELBO" eval points --metrics ode_nll --limit 20

@@ -65,7 +65,7 @@ static void test_there_and_back(void **state) {
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     char text[700], path[2][256], command[1024], *output;
     bool learned = strstr(cases[i].model, "learned}") != NULL;
-    snprintf(text, sizeof text, "{model: {%s}, objective: {weighting: %s}, sample: {solver: {steps: 3}, batch_size: 5}}", cases[i].model,
+    snprintf(text, sizeof text, "{model: {%s}, objective: {weighting: %s}, sample: {steps: 3, batch_size: 5}}", cases[i].model,
              learned ? "bound" : "simple");
     for (int k = 0; k < 2; k++) snprintf(path[k], sizeof path[k], "%s/way%zu%c", test_directory(), i, 'a' + k);
     write_model(text, cases[i].of_points ? &points : &pictures, path[0]);
@@ -115,16 +115,15 @@ static elbo_status train(const char *out, bool resume, int64_t stop, int n, cons
 
 static void test_resume(void **state) {
   (void)state;
-  static const char *const common[] = {"data.path=digits",      "data.size=8",       "data.limit=100",           "data.holdout=40",
-                                       "train.steps=16",        "train.ema=0.9",     "train.checkpoint_every=8", "train.log_every=3",
-                                       "sample.solver.steps=3", "train.batch_size=8"};
+  static const char *const common[] = {"data.path=digits", "data.size=8",       "data.limit=100",           "data.holdout=40",
+                                       "train.steps=16",   "train.ema=0.9",     "train.checkpoint_every=8", "train.log_every=3",
+                                       "sample.steps=3",   "train.batch_size=8"};
   static const char *const kinds[2][9] = {
       {"model.network=unet", "model.unet.block_out_channels=[8, 8]", "model.unet.norm_num_groups=4", "model.process={steps: 3}",
        "model.unet.down_block_types=[DownBlock2D, DownBlock2D]", "model.unet.up_block_types=[UpBlock2D, UpBlock2D]",
        "objective.time=importance", "train.accumulate=2", "model.unet.attention_head_dim=4"},
       {"model.preset=vdm", "model.network=vdm", "model.vdm={channels: 8, layers: 1, norm_num_groups: 4}", "model.process={type: learned}",
-       "objective.weighting=bound", "objective.time=low_discrepancy", "sample.solver.sampler=ddpm", "train.seed=1",
-       "train.warmup_steps=2"}};
+       "objective.weighting=bound", "objective.time=low_discrepancy", "sample.sampler=ddpm", "train.seed=1", "train.warmup_steps=2"}};
   for (int k = 0; k < 2; k++) {
     const char *overrides[19];
     char one[256], two[256], command[1024], *output;
@@ -162,8 +161,7 @@ static elbo_array *sample(elbo_model *m, int64_t n, int n_options, const char *c
 static void test_independence(void **state) {
   (void)state;
   const char *path = test_path("independent");
-  write_model("{model: {" TINY_UNET ", process: {steps: 20}}, sample: {solver: {sampler: ddpm, steps: 4}, batch_size: 4}}", &pictures,
-              path);
+  write_model("{model: {" TINY_UNET ", process: {steps: 20}}, sample: {sampler: ddpm, steps: 4, batch_size: 4}}", &pictures, path);
   elbo_model *m = load(path);
   elbo_array *few = sample(m, 3, 0, NULL, -1, NULL), *many = sample(m, 10, 0, NULL, -1, NULL),
              *wide = sample(m, 10, 1, (const char *const[]){"batch_size=7"}, -1, NULL);
@@ -183,7 +181,7 @@ static void test_independence(void **state) {
   elbo_model_destroy(&threaded);
   elbo_ctx_destroy(&two);
   // the noise that would be drawn, given
-  const char *const ddim[] = {"solver.sampler=ddim"};
+  const char *const ddim[] = {"sampler=ddim"};
   noise = array_of(ctx, 4, (int64_t[]){3, 8, 8, 1});
   for (int i = 0; i < 3; i++) {
     double z[64];
@@ -202,23 +200,25 @@ static void test_independence(void **state) {
   elbo_model_destroy(&m);
 }
 
-// A variance that the network says is used by the samplers that can, and passed over by the others, under guidance too.
+// A variance that the network says is used by the samplers that can, unless they are told otherwise, and passed over by the others, under
+// guidance too.
 static void test_learned_variance(void **state) {
   (void)state;
   const char *path = test_path("variance"), *weak = test_path("weak");
   char guide[300];
-  write_model("{model: {" TINY_UNET ", process: {steps: 10}, variance: learned_range}, sample: {solver: {sampler: ddpm, steps: 4}}}",
-              &pictures, path);
+  write_model("{model: {" TINY_UNET ", process: {steps: 10}, variance: learned_range}, sample: {sampler: ddpm, steps: 4}}", &pictures,
+              path);
   write_model("{model: {" TINY_UNET ", process: {steps: 10}}}", &pictures, weak);
   snprintf(guide, sizeof guide, "guidance.model=%s", weak);
   elbo_model *m = load(path);
-  elbo_array *fixed = sample(m, 2, 0, NULL, -1, NULL),
-             *learned = sample(m, 2, 1, (const char *const[]){"solver.variance=learned_range"}, -1, NULL),
-             *ddim = sample(m, 2, 1, (const char *const[]){"solver.sampler=ddim"}, -1, NULL),
-             *guided = sample(m, 2, 3, (const char *const[]){"solver.variance=learned_range", "guidance.scale=1.5", guide}, -1, NULL);
+  elbo_array *fixed = sample(m, 2, 1, (const char *const[]){"variance=fixed_small"}, -1, NULL),
+             *learned = sample(m, 2, 1, (const char *const[]){"variance=learned_range"}, -1, NULL), *own = sample(m, 2, 0, NULL, -1, NULL),
+             *ddim = sample(m, 2, 1, (const char *const[]){"sampler=ddim"}, -1, NULL),
+             *guided = sample(m, 2, 3, (const char *const[]){"variance=learned_range", "guidance.scale=1.5", guide}, -1, NULL);
   assert_memory_not_equal(fixed->data, learned->data, elbo_array_bytes(fixed));
+  assert_memory_equal(own->data, learned->data, elbo_array_bytes(fixed));
   assert_memory_not_equal(guided->data, learned->data, elbo_array_bytes(fixed));
-  elbo_array *all[] = {fixed, learned, ddim, guided};
+  elbo_array *all[] = {fixed, learned, own, ddim, guided};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
     for (int k = 0; k < 128; k++) assert_true(isfinite(((float *)all[i]->data)[k]));
     elbo_array_destroy(&all[i]);
@@ -230,8 +230,8 @@ static void test_guidance(void **state) {
   (void)state;
   const char *path = test_path("guided");
   char own[300];
-  write_model("{model: {" TINY_MLP ", process: {type: edm}, prediction: edm, condition: {type: class, dropout: 0.2}}, sample: {solver: "
-              "{sampler: heun, steps: 5}}}",
+  write_model("{model: {" TINY_MLP
+              ", process: {type: edm}, prediction: edm, condition: {type: class, dropout: 0.2}}, sample: {sampler: heun, steps: 5}}",
               &points, path);
   elbo_model *m = load(path);
   snprintf(own, sizeof own, "guidance.model=%s", path);
@@ -270,9 +270,8 @@ static void test_recipes_refused(void **state) {
        &points},
       {"{model: {" TINY_UNET ", process: {type: learned}}}", "trained by the bound", &pictures},
       {"{model: {" TINY_UNET ", process: {type: learned}, prediction: edm}}", "goes with epsilon, v or x0", &pictures},
-      {"{model: {" TINY_UNET "}, sample: {solver: {sampler: flow_euler}}}", "flow_euler", &pictures},
-      {"{model: {" TINY_UNET ", process: {steps: 10}}, sample: {solver: {steps: 11}}}", "sample.solver.steps: 11; the process has 10",
-       &pictures},
+      {"{model: {" TINY_UNET "}, sample: {sampler: flow_euler}}", "flow_euler", &pictures},
+      {"{model: {" TINY_UNET ", process: {steps: 10}}, sample: {steps: 11}}", "sample.steps: 11; the process has 10", &pictures},
       {"{model: {" TINY_UNET ", process: {steps: 10, zero_snr: true}}}", "v or x0 is needed", &pictures},
       {"{model: {" TINY_UNET "}, sample: {guidance: {scale: 2}}}", "guidance needs a model", &pictures},
       {"{model: {" TINY_UNET ", condition: {type: class}}, sample: {guidance: {scale: 2}}}", "model.condition.dropout", &pictures},
@@ -313,7 +312,7 @@ static void test_samples_refused(void **state) {
   (void)state;
   char own[300], other[300];
   const char *plain = test_path("plain"), *classes = test_path("classes"), *flat = test_path("flat");
-  write_model("{model: {" TINY_UNET ", process: {steps: 10}}, sample: {solver: {sampler: ddpm, steps: 2}}}", &pictures, plain);
+  write_model("{model: {" TINY_UNET ", process: {steps: 10}}, sample: {sampler: ddpm, steps: 2}}", &pictures, plain);
   write_model("{model: {" TINY_UNET ", process: {steps: 10}, condition: {type: class}}}", &pictures, classes);
   write_model("{model: {" TINY_MLP ", process: {type: edm}, condition: {type: class}}}", &points, flat);
   elbo_model *m = load(plain), *c = load(classes), *p = load(flat);
@@ -324,12 +323,12 @@ static void test_samples_refused(void **state) {
   refuse_sample(c, 2, NULL, 3, NULL, "class 3: 0 to 2 was expected");
   refuse_sample(m, 2, NULL, 1, NULL, "not conditioned");
   refuse_sample(m, 2, NULL, -1, noise, "noise: float32 (2,8,8,1) was expected, not float32 (2,8,8,3)");
-  refuse_sample(m, 2, "solver.steps=11", -1, NULL, "steps: 11");
-  refuse_sample(m, 2, "solver.steps=-1", -1, NULL, "steps");
-  refuse_sample(m, 2, "solver.sampler=flow_heun", -1, NULL, "flow_heun");
-  refuse_sample(m, 2, "solver.sampler=dmp", -1, NULL, "sampler");
-  refuse_sample(m, 2, "solver.variance=learned_range", -1, NULL, "this model's network says none");
-  refuse_sample(m, 2, "solver.stepz=3", -1, NULL, "steps");
+  refuse_sample(m, 2, "steps=11", -1, NULL, "steps: 11");
+  refuse_sample(m, 2, "steps=-1", -1, NULL, "steps");
+  refuse_sample(m, 2, "sampler=flow_heun", -1, NULL, "flow_heun");
+  refuse_sample(m, 2, "sampler=dmp", -1, NULL, "sampler");
+  refuse_sample(m, 2, "variance=learned_range", -1, NULL, "this model's network says none");
+  refuse_sample(m, 2, "stepz=3", -1, NULL, "steps");
   refuse_sample(m, 0, NULL, -1, NULL, "n is 0");
   snprintf(own, sizeof own, "guidance.model=%s", flat);
   snprintf(other, sizeof other, "{guidance: {scale: 2}}");

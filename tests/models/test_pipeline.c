@@ -56,17 +56,17 @@ static void check(const char *name, const char *likelihood, int classes, int n_o
 
 static void test_unconditional(void **state) {
   (void)state;
-  check("ddim", "discretized_gaussian", 0, 1, (const char *const[]){"solver.steps=10"}, 10);
+  check("ddim", "discretized_gaussian", 0, 1, (const char *const[]){"steps=10"}, 10);
 }
 
 static void test_classes(void **state) {
   (void)state;
-  check("classes", "discretized_gaussian", 3, 1, (const char *const[]){"solver.steps=8"}, 8);
+  check("classes", "discretized_gaussian", 3, 1, (const char *const[]){"steps=8"}, 8);
 }
 
 static void test_guided_transformer(void **state) {
   (void)state;
-  check("dit", "discretized_gaussian", 5, 2, (const char *const[]){"solver.steps=6", "guidance.scale=2.5"}, 6);
+  check("dit", "discretized_gaussian", 5, 2, (const char *const[]){"steps=6", "guidance.scale=2.5"}, 6);
 }
 
 // What a directory of diffusers' may not be.
