@@ -437,6 +437,26 @@ static void test_apply_refused(void **state) {
   assert_status(ctx, elbo_apply(ctx, network, 3, in, 1, &out), ELBO_ERROR_ARGUMENT, "this network takes sample, timestep, class_labels");
 }
 
+// A class that the model has not seen is no null class.
+static void test_too_many_classes(void **state) {
+  (void)state;
+  const char *path = test_path("classes");
+  write_model("{model: {" TINY_UNET ", process: {steps: 10}, condition: {type: class, dropout: 0.1}}}", &pictures, path);
+  elbo_model *m = load(path);
+  uint8_t pixels[20 * 64] = {0};
+  int32_t label[20] = {3};
+  elbo_array x = {ELBO_U8, 4, {20, 8, 8, 1}, pixels}, y = {ELBO_I32, 1, {20}, label};
+  elbo_dataset *data;
+  elbo_eval_config config;
+  elbo_eval_result *result = NULL;
+  assert_ok(ctx, elbo_dataset_from_arrays(ctx, &x, &y, 0, NULL, &data));
+  elbo_eval_defaults(&config);
+  config.metrics = "bpd", config.split = ELBO_SPLIT_TRAIN;
+  assert_status(ctx, elbo_evaluate(m, data, &config, &result), ELBO_ERROR_ARGUMENT, "the data have 4 classes; the model knows 3");
+  elbo_dataset_destroy(&data);
+  elbo_model_destroy(&m);
+}
+
 // A network that wants more than samplers give (a text as one vector, sizes): apply runs it, sampling names what is missing.
 static void test_apply_added(void **state) {
   (void)state;
@@ -482,7 +502,7 @@ int main(void) {
       cmocka_unit_test(test_there_and_back),   cmocka_unit_test(test_resume),        cmocka_unit_test(test_independence),
       cmocka_unit_test(test_learned_variance), cmocka_unit_test(test_guidance),      cmocka_unit_test(test_recipes_refused),
       cmocka_unit_test(test_samples_refused),  cmocka_unit_test(test_files_refused), cmocka_unit_test(test_evaluation_refused),
-      cmocka_unit_test(test_apply_refused),    cmocka_unit_test(test_apply_added),
+      cmocka_unit_test(test_apply_refused),    cmocka_unit_test(test_apply_added),   cmocka_unit_test(test_too_many_classes),
   };
   return cmocka_run_group_tests(tests, open, close_all);
 }
