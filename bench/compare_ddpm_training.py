@@ -9,7 +9,8 @@ aside: their gradient is zero but for rounding (attention does not change when o
 With --control PyTorch trains once more on one thread, which splits its sums otherwise: how far apart two correct programs drift.
 
 means: the means of the loss over the last 40 steps differ by no more than two standard errors. Times, noise and data are the same on both
-sides; initial weights and dropout are each program's own, so that a difference in their laws would show.
+sides; initial weights and dropout are each program's own, so that a difference in their laws would show. A run is one observation: its
+40 losses have its initial weights in common, so the error comes from the spread between runs. More --seeds, a sharper test.
 
 Exits with 1 when a bound is passed.
 """
@@ -51,14 +52,32 @@ def start_elbo(args, case, seed, out, keys):
         return np.array([line["loss"] for line in map(json.loads, lines) if "loss" in line])
 
 
-def draws(case, seed, x, step):
-    """What elbo draws in a step: x (B,C,H,W) in -1..1, t (B), noise like x."""
+def draws(case, seed, x):
+    """What elbo draws for the step's samples: x (B,C,H,W) in -1..1, t (B), noise like x."""
     import torch
-    samples = np.arange(step * case["batch"], (step + 1) * case["batch"])
-    noise = philox.normal(seed, "epsilon", samples, (32, 32, case["channels"]))
+    samples = case["samples"]
+    noise = philox.normals(seed, "epsilon", samples, (32, 32, case["channels"]))
     t = philox.training_times(seed, samples, 1000)
     clean = 2 * x[case["order"][samples]] - 1
     return [torch.from_numpy(np.ascontiguousarray(v)) for v in (clean.transpose(0, 3, 1, 2), t, noise.transpose(0, 3, 1, 2))]
+
+
+def share_dropout(network, case, seed):
+    """Gives every dropout of the network the masks that elbo draws: functions of (seed, name of the layer, sample, element)."""
+    import torch
+
+    class SharedDropout(torch.nn.Module):
+        def __init__(self, name, probability):
+            super().__init__()
+            self.name, self.probability = f"denoiser.{name}", probability
+
+        def forward(self, h):
+            u = philox.uniforms(seed, self.name, case["samples"], (*h.shape[2:], h.shape[1]))
+            return h * torch.from_numpy((u >= self.probability).transpose(0, 3, 1, 2) / (1 - self.probability)).to(h.dtype)
+
+    found = [(name, m) for name, m in network.named_modules() if isinstance(m, torch.nn.Dropout) and "resnets" in name]
+    for name, m in found:
+        network.set_submodule(name, SharedDropout(name, m.p))
 
 
 def train_torch(case, network, seed, x, steps, say):
@@ -69,7 +88,8 @@ def train_torch(case, network, seed, x, steps, say):
     optimizer = torch.optim.AdamW(network.parameters(), lr=case["rate"], weight_decay=0)
     losses = []
     for step in range(steps):
-        clean, t, noise = draws(case, seed, x, step)
+        case["samples"] = np.arange(step * case["batch"], (step + 1) * case["batch"])
+        clean, t, noise = draws(case, seed, x)
         a = alpha_bar[t].view(-1, 1, 1, 1)
         noisy = a.sqrt().float() * clean + (1 - a).sqrt().float() * noise
         optimizer.zero_grad(set_to_none=True)
@@ -100,10 +120,11 @@ def compare_exact(args, case, folder):
     torch.manual_seed(args.seed)
     x = read_data(args, case, folder)
     case["order"] = philox.training_order(args.seed, len(x), args.steps * case["batch"])
-    network, init, run = UNet2DModel(**case["config"]), os.path.join(folder, "init"), os.path.join(folder, "run")
+    network, init, run = UNet2DModel(**case["config"], dropout=args.dropout), os.path.join(folder, "init"), os.path.join(folder, "run")
     network.save_pretrained(init)
     start = numbers_of(network)
-    ours = start_elbo(args, case, args.seed, run, [f"train.init={init}"])
+    ours = start_elbo(args, case, args.seed, run, [f"train.init={init}", f"model.unet.dropout={args.dropout}"])
+    share_dropout(network, case, args.seed)
     theirs = train_torch(case, network, args.seed, x, args.steps, "torch")
     after = load_file(os.path.join(run, "checkpoints", f"step-{args.steps}", "unet", "diffusion_pytorch_model.safetensors"))
     after = {name: v.astype(np.float64) for name, v in after.items()}
@@ -116,6 +137,7 @@ def compare_exact(args, case, folder):
     if args.control:
         torch.set_num_threads(1)
         again = UNet2DModel.from_pretrained(init)
+        share_dropout(again, case, args.seed)
         control = train_torch(case, again, args.seed, x, args.steps, "torch, one thread")
         result["control_loss_difference"] = (np.abs(control - theirs) / theirs).max()
         result["control_weights_difference"], result["control_largest"] = distance(numbers_of(again), numbers_of(network), start)
@@ -128,18 +150,17 @@ def compare_means(args, case, folder):
     torch.set_num_threads(args.threads)
     x = read_data(args, case, folder)
     ours, theirs = [], []
-    for seed in range(args.seed, args.seed + 3):
+    for seed in range(args.seed, args.seed + args.seeds):
         case["order"] = philox.training_order(seed, len(x), args.steps * case["batch"])
         ours.append(start_elbo(args, case, seed, os.path.join(folder, f"run-{seed}"), [f"model.unet.dropout={DROPOUT}"]))
         torch.manual_seed(seed)
         theirs.append(train_torch(case, UNet2DModel(**case["config"], dropout=DROPOUT), seed, x, args.steps, f"torch, seed {seed}"))
     ours, theirs = np.array(ours), np.array(theirs)
-    a, b = ours[:, -LAST:], theirs[:, -LAST:]
-    error = np.sqrt(a.var(ddof=1) / a.size + b.var(ddof=1) / b.size)
+    a, b = ours[:, -LAST:].mean(1), theirs[:, -LAST:].mean(1)  # (seeds)
+    error = np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b))
     difference = a.mean() - b.mean()
-    paired = (a - b).mean(1)  # of each seed: what the draws have in common is gone
-    result = {"steps": args.steps, "batch": case["batch"], "elbo_mean": a.mean(), "torch_mean": b.mean(), "difference": difference, "standard_error": error,
-              "paired_difference_of_seeds": paired.tolist(), "first_losses": [ours[:, 0].tolist(), theirs[:, 0].tolist()]}
+    result = {"steps": args.steps, "batch": case["batch"], "elbo_means": a.tolist(), "torch_means": b.tolist(), "difference": difference, "standard_error": error,
+              "first_losses": [ours[:, 0].tolist(), theirs[:, 0].tolist()]}
     return result, bool(abs(difference) <= 2 * error)
 
 
@@ -151,9 +172,12 @@ def main():
     parser.add_argument("--steps", type=int, help="instead of 50 and 100")
     parser.add_argument("--batch", type=int, help="instead of the recipe's 16 and 64, to try it quickly")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=3, help="means: runs of each program")
+    parser.add_argument("--small", action="store_true", help="exact: ddpm-small in place of ddpm-cifar10")
+    parser.add_argument("--dropout", type=float, default=0, help="exact: with this probability, and elbo's masks in both programs")
     parser.add_argument("--control", action="store_true", help="exact: also PyTorch with one thread, to see how far two correct programs drift")
     args = parser.parse_args()
-    case = CASES[args.case]
+    case = CASES["means" if args.small else args.case]
     args.steps, case["batch"] = args.steps or case["steps"], args.batch or case["batch"]
     with tempfile.TemporaryDirectory() as folder:
         result, ok = (compare_exact if args.case == "exact" else compare_means)(args, case, folder)

@@ -34,16 +34,27 @@ def uniform(bits):
     return (bits >> np.uint64(8)).astype(np.float64) * 2.0**-24
 
 
-def normal(seed, name, samples, shape):
-    """(len(samples),*shape) float32 standard normals, by Box and Muller [Box58]."""
-    n = int(np.prod(shape))
-    block = np.arange((n + 3) // 4)
-    w = words(seed, stream_of(name), np.asarray(samples)[:, None], block[None, :])
-    pairs = []
+def blocks(seed, name, samples, shape):
+    """The words of every four elements of samples of a shape."""
+    return words(seed, stream_of(name), np.asarray(samples)[:, None], np.arange((int(np.prod(shape)) + 3) // 4)[None, :])
+
+
+def elements(lanes, samples, shape):
+    """(len(samples),*shape) of four arrays with an element of every block each."""
+    return np.stack(lanes, -1).reshape(len(samples), -1)[:, :int(np.prod(shape))].reshape(len(samples), *shape).astype(np.float32)
+
+
+def uniforms(seed, name, samples, shape):
+    return elements([uniform(w) for w in blocks(seed, name, samples, shape)], samples, shape)
+
+
+def normals(seed, name, samples, shape):
+    """Standard normals, by Box and Muller [Box58]."""
+    w, pairs = blocks(seed, name, samples, shape), []
     for a, b in (w[0], w[1]), (w[2], w[3]):
         radius, angle = np.sqrt(-2 * np.log(uniform(a) + 2.0**-24)), 2 * np.pi * uniform(b)
         pairs += [radius * np.cos(angle), radius * np.sin(angle)]
-    return np.stack(pairs, -1).reshape(len(samples), -1)[:, :n].reshape(len(samples), *shape).astype(np.float32)
+    return elements(pairs, samples, shape)
 
 
 def permutation(seed, stream, n):

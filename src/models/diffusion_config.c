@@ -156,6 +156,8 @@ elbo_status diffusion_spec_make(elbo_ctx *ctx, arena *a, const diffusion_recipe 
   snprintf(where, sizeof where, "%s: model", file);
   TRY(denoiser_fit(ctx, a, &out->model.denoiser, &shape, where));
   sampler_config *solver = &out->sample.solver;
+  if (solver->variance == VARIANCE_FIXED_SMALL && out->model.variance != REVERSE_FIXED_SMALL) // the one that the model was trained for
+    solver->variance = out->model.variance == REVERSE_FIXED_LARGE ? VARIANCE_FIXED_LARGE : VARIANCE_LEARNED_RANGE;
   if (solver->clip == STEP_CLIP_AUTO && clips_by_itself(out)) solver->clip = STEP_CLIP_STATIC;
   process *p = NULL;
   snprintf(where, sizeof where, "%s: model.process", file);

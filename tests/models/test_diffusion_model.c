@@ -200,7 +200,8 @@ static void test_independence(void **state) {
   elbo_model_destroy(&m);
 }
 
-// A variance that the network says is used by the samplers that can, and passed over by the others, under guidance too.
+// A variance that the network says is used by the samplers that can, unless they are told otherwise, and passed over by the others, under
+// guidance too.
 static void test_learned_variance(void **state) {
   (void)state;
   const char *path = test_path("variance"), *weak = test_path("weak");
@@ -210,13 +211,14 @@ static void test_learned_variance(void **state) {
   write_model("{model: {" TINY_UNET ", process: {steps: 10}}}", &pictures, weak);
   snprintf(guide, sizeof guide, "guidance.model=%s", weak);
   elbo_model *m = load(path);
-  elbo_array *fixed = sample(m, 2, 0, NULL, -1, NULL),
-             *learned = sample(m, 2, 1, (const char *const[]){"variance=learned_range"}, -1, NULL),
+  elbo_array *fixed = sample(m, 2, 1, (const char *const[]){"variance=fixed_small"}, -1, NULL),
+             *learned = sample(m, 2, 1, (const char *const[]){"variance=learned_range"}, -1, NULL), *own = sample(m, 2, 0, NULL, -1, NULL),
              *ddim = sample(m, 2, 1, (const char *const[]){"sampler=ddim"}, -1, NULL),
              *guided = sample(m, 2, 3, (const char *const[]){"variance=learned_range", "guidance.scale=1.5", guide}, -1, NULL);
   assert_memory_not_equal(fixed->data, learned->data, elbo_array_bytes(fixed));
+  assert_memory_equal(own->data, learned->data, elbo_array_bytes(fixed));
   assert_memory_not_equal(guided->data, learned->data, elbo_array_bytes(fixed));
-  elbo_array *all[] = {fixed, learned, ddim, guided};
+  elbo_array *all[] = {fixed, learned, own, ddim, guided};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
     for (int k = 0; k < 128; k++) assert_true(isfinite(((float *)all[i]->data)[k]));
     elbo_array_destroy(&all[i]);
