@@ -43,8 +43,8 @@ typedef struct eval_options {
   model_options which;
   const char *data, *metrics, *per_image, *features;
   int split, layout, force, draw;
-  int64_t samples, limit, n;
-  const char *sampler, *steps;
+  int64_t samples, limit, n, steps;
+  const char *sampler;
   const char *keys[66]; // of a recipe's `sample` section
   int n_keys;
   char text[2][320];
@@ -52,7 +52,9 @@ typedef struct eval_options {
 
 // --sampler and --steps as keys of the section, and what stands among the other keys as "sample.KEY=VALUE", which are taken out of these.
 static void take_sample_keys(eval_options *o, text_list *keys) {
-  const char *const name[] = {"sampler", "steps"}, *const value[] = {o->sampler, o->steps};
+  char count[24];
+  snprintf(count, sizeof count, "%lld", (long long)o->steps);
+  const char *const name[] = {"sampler", "steps"}, *const value[] = {o->sampler, o->steps ? count : NULL};
   for (int i = 0; i < 2; i++) {
     if (!value[i]) continue;
     snprintf(o->text[i], sizeof o->text[i], "%s=%s", name[i], value[i]);
@@ -158,7 +160,7 @@ static int run(const command *self, int argc, char **argv) {
       {"n", 'n', OPTION_INT, &o.n, 1, 1e9, "N", "pictures of each set in these (default: 5000, or half of the split)"},
       {"force", 0, OPTION_FLAG, &o.force, 0, 0, NULL, "fewer than ten pictures for each feature"},
       {"sampler", 0, OPTION_TEXT, &o.sampler, 0, 0, "NAME", "how a diffusion model draws those pictures (default: as its recipe says)"},
-      {"steps", 0, OPTION_TEXT, &o.steps, 0, 0, "K", "steps of that sampler"},
+      {"steps", 0, OPTION_INT, &o.steps, 1, 1e6, "K", "steps of that sampler"},
       {"draw", 0, OPTION_FLAG, &o.draw, 0, 0, NULL, "judge draws of a pixel likelihood instead of its means"},
       {"per-image", 0, OPTION_TEXT, &o.per_image, 0, 0, "FILE.npy",
        "also the value of each image under the first metric, to compare models"},

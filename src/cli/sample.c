@@ -50,10 +50,10 @@ static int run(const command *self, int argc, char **argv) {
   array_options arrays = {0};
   elbo_sample_config config;
   elbo_sample_defaults(&config);
-  int64_t n = 0, label = -1, columns = 0, calls = 0;
+  int64_t n = 0, steps = 0, label = -1, columns = 0, calls = 0;
   int draw = 0;
   double temperature = 1;
-  const char *out = NULL, *steps = NULL, *sampler = NULL, *guidance = NULL, *eta = NULL, *noise_path = NULL, *condition_path = NULL;
+  const char *out = NULL, *sampler = NULL, *guidance = NULL, *eta = NULL, *noise_path = NULL, *condition_path = NULL;
   elbo_array *noise = NULL, *condition = NULL;
   sample_keys keys = {0};
   text_list positional;
@@ -62,7 +62,7 @@ static int run(const command *self, int argc, char **argv) {
                             {"class", 0, OPTION_INT, &label, 0, 1e9, "C", "class, for a conditional model (default: all in turn)"},
                             {"draw", 0, OPTION_FLAG, &draw, 0, 0, NULL, "draw pixels from the likelihood instead of showing its mean"},
                             {"temperature", 0, OPTION_FLOAT, &temperature, 0, 100, "T", "standard deviation of the prior (default: 1)"},
-                            {"steps", 0, OPTION_TEXT, &steps, 0, 0, "K", "diffusion: steps of the sampler"},
+                            {"steps", 0, OPTION_INT, &steps, 1, 1e6, "K", "diffusion: steps of the sampler"},
                             {"sampler", 0, OPTION_TEXT, &sampler, 0, 0, "NAME", "diffusion: ddpm, ddim, euler, heun, dpmpp_2m, unipc, ..."},
                             {"guidance", 0, OPTION_TEXT, &guidance, 0, 0, "W", "diffusion: classifier-free guidance (1: none)"},
                             {"eta", 0, OPTION_TEXT, &eta, 0, 0, "E", "diffusion: share of fresh noise in each step of ddim"},
@@ -76,7 +76,9 @@ static int run(const command *self, int argc, char **argv) {
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);
   if (status != ARGS_GO) return status;
   if (positional.count < 1) return usage_error(self, "expected a RUN or MODEL directory");
-  add_key(&keys, "steps", steps), add_key(&keys, "sampler", sampler);
+  char count[24];
+  snprintf(count, sizeof count, "%lld", (long long)steps);
+  add_key(&keys, "steps", steps ? count : NULL), add_key(&keys, "sampler", sampler);
   add_key(&keys, "guidance.scale", guidance), add_key(&keys, "eta", eta);
   status = collect_keys(self, &positional, &keys);
   if (status != ARGS_GO) return status;

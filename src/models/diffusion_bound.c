@@ -97,7 +97,8 @@ static double prior_kl(const diffusion_spec *s, const process_point *end, const 
 // -log p(x|z_0) of 256 levels in proportion to N(z_0 / alpha_0; level, sigma_0^2 / alpha_0^2) [Kingma21 eq. 8]
 static double level_nll(double x, double z, double precision) {
   const double step = 2.0 / 255;
-  int reach = (int)ceil(sqrt(90 / precision) / step) + 1, own = (int)lround((x + 1) / step), from = own - reach, to = own + reach;
+  int reach = (int)ceil(fmin(sqrt(90 / precision) / step, 255)) + 1, own = (int)lround((x + 1) / step), from = own - reach,
+      to = own + reach;
   double total = 0;
   for (int k = from < 0 ? 0 : from; k <= (to > 255 ? 255 : to); k++) {
     double level = k * step - 1, exponent = 0.5 * precision * ((z - x) * (z - x) - (z - level) * (z - level));
@@ -168,6 +169,7 @@ static elbo_status draw_middle(bound_work *w, int draws) {
   const process *p = w->m->diffusion->process;
   int64_t steps = process_steps(p);
   double *square = b->draw_variance;
+  if (steps == 1) return ELBO_OK; // the decoder is all there is
   for (int k = 0; k < draws; k++) {
     for (int64_t i = 0; i < b->n; i++) {
       double u = stratified(w->e->seed, i, k, draws);

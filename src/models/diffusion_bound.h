@@ -37,6 +37,8 @@ typedef struct ode_options {
   bool exact; // the trace itself, by one derivative for each number of an example
   double rtol, atol, t_min;
 } ode_options;
+// The time at which the flow begins: the process' own end, or where that has no noise at all, all but there.
+double diffusion_ode_start(const process *p);
 // -log p(x) in nats of each example by the probability flow [Song21 sec. 4.3]; 8-bit pictures are dequantised uniformly, and the value is
 // then an upper bound on their discrete code length. log_p (n), variance over draws divided by their number (n; may be NULL).
 elbo_status diffusion_ode_nll(elbo_model *m, const scored_examples *e, const ode_options *options, double *nll, double *variance,

@@ -21,7 +21,7 @@ elbo_status density_grid(elbo_model *m, double reach, int side, elbo_progress_fn
   if (s->model.condition.type != DIFFUSION_UNCONDITIONAL)
     return fail(m->ctx, ELBO_ERROR_ARGUMENT, "density_mass: of a model without a condition");
   elbo_array *grid = NULL;
-  int64_t n = (int64_t)side * side, calls, steps = process_steps(m->diffusion->process);
+  int64_t n = (int64_t)side * side, calls;
   double cell = 2 * reach / side;
   TRY(elbo_array_create(m->ctx, ELBO_F32, 2, (int64_t[]){n, 2}, &grid));
   for (int64_t i = 0; i < n; i++) {
@@ -30,7 +30,7 @@ elbo_status density_grid(elbo_model *m, double reach, int side, elbo_progress_fn
   }
   scored_examples points = {.x = grid, .n = n, .progress = progress, .user = user};
   ode_options o = {.draws = 1, .exact = true, .rtol = 1e-4, .atol = 1e-4};
-  o.t_min = steps ? 1.0 / (double)steps : s->model.process.type == PROCESS_FLOW ? 1e-3 : 0;
+  o.t_min = diffusion_ode_start(m->diffusion->process);
   elbo_status status = diffusion_ode_nll(m, &points, &o, density, NULL, &calls);
   for (int64_t i = 0; status == ELBO_OK && i < n; i++) density[i] = exp(-density[i]);
   elbo_array_destroy(&grid);

@@ -148,10 +148,11 @@ static const pipeline_component *find_network(const pipeline_index *index) {
   return NULL;
 }
 
-static elbo_status read_scheduler(elbo_ctx *ctx, arena *a, const char *directory, diffusion_model *out) {
+static elbo_status read_scheduler(elbo_ctx *ctx, arena *a, const char *directory, const pipeline_index *index, diffusion_model *out) {
   char path[PATH_MAX];
+  bool named = pipeline_index_find(index, "scheduler") != NULL;
   TRY(path_join(ctx, path, sizeof path, directory, "scheduler/scheduler_config.json"));
-  if (!file_exists(path)) return ELBO_OK;
+  if (!named && !file_exists(path)) return ELBO_OK;
   TRY(scheduler_read(ctx, a, path, &out->scheduler));
   out->has_scheduler = true;
   out->spec.model.prediction = out->scheduler.prediction, out->spec.model.sigma_data = out->scheduler.sigma_data;
@@ -177,7 +178,7 @@ static elbo_status read_pipeline(elbo_ctx *ctx, arena *a, const char *directory,
     return read_own(ctx, a, yaml_get(root, "_elbo"), &out->spec, step);
   }
   TRY(spec_of_network(ctx, directory, &out->spec));
-  return read_scheduler(ctx, a, directory, out);
+  return read_scheduler(ctx, a, directory, index, out);
 }
 
 elbo_status diffusion_directory_read(elbo_ctx *ctx, arena *a, const char *directory, diffusion_model *out, int64_t *step) {

@@ -43,6 +43,11 @@ static elbo_status read_examples(evaluation *e, elbo_dataset *data) {
                 info.height, info.width, info.channels, (long long)s->height, (long long)s->width, (long long)s->channels);
   if (s->model.condition.type == DIFFUSION_CLASS && info.classes < 1)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: this model is conditioned on a class; the data have no labels");
+  if (s->model.condition.type == DIFFUSION_CLASS && info.classes > s->classes)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: the data have %d classes; the model knows %lld", info.classes, (long long)s->classes);
+  if (s->model.condition.type == DIFFUSION_CONTEXT)
+    return fail(ctx, ELBO_ERROR_UNSUPPORTED,
+                "evaluate: this model is conditioned on embeddings (encoder_hidden_states); no data set carries them");
   if (s->bits == 8 && info.bits != 8)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: the model is of 8-bit pictures; these are %s", info.bits ? "16-bit" : "float");
   TRY(diffusion_read(s, data, e->config->split, 0, all, &e->x, &e->label));
@@ -110,11 +115,10 @@ static elbo_status report_ode(evaluation *e, bool bits) {
   const diffusion_model *d = e->m->diffusion;
   elbo_ctx *ctx = e->m->ctx;
   int64_t n = e->examples.n, size = d->spec.height * d->spec.width * d->spec.channels, calls;
-  int64_t steps = process_steps(d->process);
   if (bits && d->spec.bits != 8) return fail(ctx, ELBO_ERROR_ARGUMENT, "metrics: ode_bpd: of 8-bit pictures; ode_nll scores float data");
   ode_options o = {.exact = size <= EXACT_MOST, .rtol = 1e-5, .atol = 1e-5};
   o.draws = o.exact && d->spec.bits != 8 ? 1 : e->config->samples > 0 ? e->config->samples : 1;
-  o.t_min = steps ? 1.0 / (double)steps : d->spec.model.process.type == PROCESS_FLOW ? 1e-3 : 0;
+  o.t_min = diffusion_ode_start(d->process);
   double *nll = NULL, *variance = NULL;
   elbo_status status;
   TRY_GOTO(array_new(ctx, (size_t)n, sizeof(double), "scores", (void **)&nll));

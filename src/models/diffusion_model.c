@@ -5,11 +5,22 @@
 
 #include "train/run.h"
 
+// The network with every input that it can take, those too that only `apply` gives (text_embeds, time_ids, timestep_cond): its weights.
+static void declare_network(const diffusion_spec *spec, elbo_graph *g) {
+  denoiser_needs needs = denoiser_config_needs(&spec->model.denoiser);
+  denoiser_call call = {
+      .batch = 1, .height = spec->height, .width = spec->width, .tokens = 1, .time_ids = 1, .timestep_cond = needs.timestep_cond_dim > 0};
+  elbo_scope_push(g, DENOISER_SCOPE);
+  denoiser_inputs in = denoiser_declare(g, &needs, &call);
+  denoiser_network(&spec->model.denoiser, &in);
+  elbo_scope_pop(g);
+}
+
 elbo_status diffusion_store_create(elbo_ctx *ctx, const diffusion_spec *spec, uint64_t seed, elbo_store **out) {
   *out = NULL;
   elbo_graph *g = NULL;
   TRY(elbo_graph_create(ctx, "model", &g));
-  diffusion_call_graph(spec, g, 1);
+  declare_network(spec, g);
   if (spec->model.process.type == PROCESS_LEARNED) learned_process_parameters(spec, g);
   elbo_status status = elbo_graph_check(g);
   if (status == ELBO_OK) status = elbo_store_create(ctx, 1, &g, seed, out);

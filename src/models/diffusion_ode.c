@@ -52,6 +52,13 @@ static elbo_status flow_open(flow *f, bool exact) {
   return session_create(f->m->ctx, g, f->m->store, batch, 2, outputs, &f->plan);
 }
 
+// A tenth of the first step, or of a thousandth: there the noise is thinner than a level of dequantised pictures, so that what is lost by
+// not going on to the end, where log-SNR is infinite, does not show.
+double diffusion_ode_start(const process *p) {
+  int64_t steps = process_steps(p);
+  return steps ? 0.1 / (double)steps : process_kind(p) == PROCESS_FLOW ? 1e-4 : 0;
+}
+
 // y: rows of (state, log-determinant)
 static elbo_status flow_slope(void *user, double t, const double *y, double *dy) {
   flow *f = user;

@@ -145,6 +145,8 @@ static elbo_status check_conditions(sampling *s) {
   if (wants && config->condition) {
     int64_t n = config->n;
     if (c->type == DIFFUSION_VECTOR) return check_rows(s, "condition", config->condition, 2, (int64_t[]){n, c->dim});
+    if (c->type == DIFFUSION_CONTEXT && config->condition->rank == 3 && config->condition->dim[1] > 0)
+      s->m->diffusion->spec.model.condition.tokens = config->condition->dim[1]; // any length: no weight depends on it
     if (c->type == DIFFUSION_CONTEXT) return check_rows(s, "condition", config->condition, 3, (int64_t[]){n, c->tokens, c->dim});
     return check_rows(s, "condition", config->condition, 4, (int64_t[]){n, p->height, p->width, diffusion_extra_channels(p)});
   }

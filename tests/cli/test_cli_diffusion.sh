@@ -49,6 +49,8 @@ expect 2 "$ELBO" sample run -n 2 --noise x.npy --out bad.npy
 complains 'noise'
 expect 2 "$ELBO" sample run -n 2 --steps 21 --out bad.npy
 complains 'steps'
+expect 2 "$ELBO" sample run -n 2 --steps 0 --out bad.npy
+complains 'steps 0'
 expect 2 "$ELBO" sample run -n 2 --sampler flow_euler --out bad.npy
 complains 'flow_euler'
 expect 2 "$ELBO" sample run -n 2 --guidance 2 --out bad.npy

@@ -439,6 +439,53 @@ static void test_apply_refused(void **state) {
   assert_status(ctx, elbo_apply(ctx, network, 3, in, 1, &out), ELBO_ERROR_ARGUMENT, "this network takes sample, timestep, class_labels");
 }
 
+// A class that the model has not seen is no null class.
+static void test_too_many_classes(void **state) {
+  (void)state;
+  const char *path = test_path("classes");
+  write_model("{model: {" TINY_UNET ", process: {steps: 10}, condition: {type: class, dropout: 0.1}}}", &pictures, path);
+  elbo_model *m = load(path);
+  uint8_t pixels[20 * 64] = {0};
+  int32_t label[20] = {3};
+  elbo_array x = {ELBO_U8, 4, {20, 8, 8, 1}, pixels}, y = {ELBO_I32, 1, {20}, label};
+  elbo_dataset *data;
+  elbo_eval_config config;
+  elbo_eval_result *result = NULL;
+  assert_ok(ctx, elbo_dataset_from_arrays(ctx, &x, &y, 0, NULL, &data));
+  elbo_eval_defaults(&config);
+  config.metrics = "bpd", config.split = ELBO_SPLIT_TRAIN;
+  assert_status(ctx, elbo_evaluate(m, data, &config, &result), ELBO_ERROR_ARGUMENT, "the data have 4 classes; the model knows 3");
+  elbo_dataset_destroy(&data);
+  elbo_model_destroy(&m);
+}
+
+// A network that wants more than samplers give (a text as one vector, sizes): apply runs it, sampling names what is missing.
+static void test_apply_added(void **state) {
+  (void)state;
+  diffusion_spec s = {.height = 8, .width = 8, .channels = 1, .bits = 8};
+  diffusion_recipe recipe =
+      recipe_of(ctx, memory,
+                "{model: {network: unet, unet: {class: UNet2DConditionModel, sample_size: 8, in_channels: 1, out_channels: 1, "
+                "block_out_channels: [8, 8], layers_per_block: 1, down_block_types: [DownBlock2D, DownBlock2D], mid_block_type: null, "
+                "up_block_types: [UpBlock2D, UpBlock2D], norm_num_groups: 4, cross_attention_dim: 4, addition_embed_type: text_time, "
+                "addition_time_embed_dim: 2, projection_class_embeddings_input_dim: 17}}}");
+  s.model = recipe.model, s.sample = recipe.sample;
+  elbo_store *store;
+  assert_ok(ctx, diffusion_store_create(ctx, &s, 3, &store));
+  assert_ok(ctx, directory_make(ctx, test_path("added")));
+  assert_ok(ctx, diffusion_directory_write(ctx, test_path("added"), &s, store, 1));
+  elbo_store_destroy(&store);
+  char network[300];
+  snprintf(network, sizeof network, "%s/unet", test_path("added"));
+  float pixels[2 * 64] = {0}, time = 3, text[2 * 5] = {0}, sizes[2 * 6] = {0};
+  elbo_array x = {ELBO_F32, 4, {2, 8, 8, 1}, pixels}, t = {ELBO_F32, 1, {1}, &time}, e = {ELBO_F32, 2, {2, 5}, text},
+             k = {ELBO_F32, 2, {2, 6}, sizes};
+  elbo_named_array in[4] = {{"sample", &x}, {"timestep", &t}, {"text_embeds", &e}, {"time_ids", &k}}, out = {"sample", NULL};
+  assert_ok(ctx, elbo_apply(ctx, network, 4, in, 1, &out));
+  elbo_array_destroy(&out.array);
+  assert_status(ctx, elbo_apply(ctx, network, 3, in, 1, &out), ELBO_ERROR_ARGUMENT, "input 'time_ids' is missing");
+}
+
 static int open(void **state) {
   (void)state;
   ctx = test_ctx(1);
@@ -457,7 +504,7 @@ int main(void) {
       cmocka_unit_test(test_there_and_back),   cmocka_unit_test(test_resume),        cmocka_unit_test(test_independence),
       cmocka_unit_test(test_learned_variance), cmocka_unit_test(test_guidance),      cmocka_unit_test(test_recipes_refused),
       cmocka_unit_test(test_samples_refused),  cmocka_unit_test(test_files_refused), cmocka_unit_test(test_evaluation_refused),
-      cmocka_unit_test(test_apply_refused),
+      cmocka_unit_test(test_apply_refused),    cmocka_unit_test(test_apply_added),   cmocka_unit_test(test_too_many_classes),
   };
   return cmocka_run_group_tests(tests, open, close_all);
 }
