@@ -102,6 +102,8 @@ typedef struct elbo_eval_config {
   uint64_t seed;
   elbo_progress_fn progress;
   void *progress_user;
+  double tolerance; // of ode_bpd and ode_nll, relative and absolute; 0: 1e-5
+  double t_min;     // time at which their flow begins; 0: the model's own, which the result states
   // Of fid, kid, precision and recall:
   const char *features; // run of a classifier, or file of Inception-v3 weights (.safetensors, .pth)
   int64_t n;            // pictures of each set; 0: 5,000, or half of the split where that is less. Figures compare only at equal n

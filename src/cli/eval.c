@@ -44,6 +44,7 @@ typedef struct eval_options {
   const char *data, *metrics, *per_image, *features;
   int split, layout, force, draw;
   int64_t samples, limit, n, steps;
+  double tolerance, t_min;
   const char *sampler;
   const char *keys[66]; // of a recipe's `sample` section
   int n_keys;
@@ -75,6 +76,7 @@ static elbo_eval_config config_of(const eval_options *o) {
   elbo_eval_defaults(&c);
   c.metrics = o->metrics, c.split = (elbo_split)o->split, c.limit = o->limit, c.seed = o->common.seed;
   if (o->samples) c.samples = (int)o->samples;
+  c.tolerance = o->tolerance, c.t_min = o->t_min;
   c.features = o->features, c.n = o->n, c.force = o->force, c.draw = o->draw;
   c.progress = show_progress, c.n_options = o->n_keys, c.options = o->keys;
   return c;
@@ -152,9 +154,13 @@ static int run(const command *self, int argc, char **argv) {
   const option options[] = {
       {"data", 0, OPTION_TEXT, &o.data, 0, 0, "PATH", "what to judge on (default: the run's own data)"},
       {"split", 0, OPTION_CHOICE, &o.split, 0, 0, SPLIT_NAMES, "which part (default: test where there is one, else held out)"},
-      {"metrics", 0, OPTION_TEXT, &o.metrics, 0, 0, "A,B,...", "elbo,iwae,recon,kl,bpd,fid,... (default: the model's usual ones)"},
+      {"metrics", 0, OPTION_TEXT, &o.metrics, 0, 0, "A,B,...",
+       "elbo,iwae,recon,kl,...; of diffusion bpd,bpd_parts,ode_bpd,ode_nll,density_mass,"
+       "schedule_variance; fid,kid,precision,recall (default: the model's usual ones)"},
       {"samples", 0, OPTION_INT, &o.samples, 1, 1e6, "K", "importance samples of iwae; times drawn for each picture of bpd"},
       {"limit", 0, OPTION_INT, &o.limit, 1, 1e12, "N", "a random subset of N examples, chosen by the seed"},
+      {"tolerance", 0, OPTION_FLOAT, &o.tolerance, 1e-12, 1, "E", "of ode_bpd and ode_nll (default: 1e-5)"},
+      {"t-min", 0, OPTION_FLOAT, &o.t_min, 1e-9, 0.9, "T", "time at which their flow begins (default: as the result states)"},
       {"features", 0, OPTION_TEXT, &o.features, 0, 0, "PATH",
        "of fid, kid, precision, recall: the run of a classifier, or a file of Inception-v3 weights"},
       {"n", 'n', OPTION_INT, &o.n, 1, 1e9, "N", "pictures of each set in these (default: 5000, or half of the split)"},

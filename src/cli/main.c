@@ -12,7 +12,7 @@ const command *const commands[] = {&command_train,  &command_sample, &command_re
 const int n_commands = COUNT(commands);
 
 static void print_usage(FILE *out) {
-  fprintf(out, "elbo trains, judges and uses variational autoencoders.\n\nusage: elbo COMMAND ...\n\n");
+  fprintf(out, "elbo trains, judges and uses variational autoencoders and diffusion models.\n\nusage: elbo COMMAND ...\n\n");
   for (int i = 0; i < n_commands; i++) fprintf(out, "  %-12s %s\n", commands[i]->name, commands[i]->summary);
   fprintf(out, "\n`elbo COMMAND --help` lists a command's options and gives an example; `elbo --version` prints the version.\n"
                "Exit status: 0 done, 1 failed, 2 bad usage, 130 interrupted.\n\nexample:\n"

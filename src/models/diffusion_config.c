@@ -41,7 +41,8 @@ static const config_table diffusion_model_table =
 static const config_field objective_fields[] = {
     CONFIG_ENUM(diffusion_objective, weighting, "simple", LOSS_WEIGHTING_NAMES,
                 "of the squared error: none, in the space of the prediction; the bound's; min-SNR; P2; EDM's; a sigmoid of log-SNR"),
-    CONFIG_FLOAT(diffusion_objective, gamma, 0, 1e6, "5", "", "of min_snr, and the exponent of p2"),
+    CONFIG_FLOAT(diffusion_objective, gamma, 0, 1e6, "5", "", "of min_snr"),
+    CONFIG_FLOAT(diffusion_objective, p2_gamma, 0, 1e6, "1", "", "exponent of p2"),
     CONFIG_FLOAT(diffusion_objective, p2_k, 0, 1e6, "1", "", "of p2"),
     CONFIG_FLOAT(diffusion_objective, bias, -100, 100, "2", "log-SNR", "of sigmoid"),
     CONFIG_ENUM(diffusion_objective, time, "uniform", TIME_SAMPLING_NAMES,

@@ -56,10 +56,11 @@ typedef struct diffusion_config {
 
 typedef struct diffusion_objective {
   int weighting; // loss_weighting
-  double gamma;  // of min_snr and p2
-  double p2_k;   // of p2
-  double bias;   // of sigmoid
-  int time;      // time_sampling
+  double gamma;  // of min_snr
+  double p2_gamma;
+  double p2_k; // of p2
+  double bias; // of sigmoid
+  int time;    // time_sampling
   double time_mean, time_std;
   double variance_weight; // of the bound in L_hybrid [Nichol21 eq. 16]
 } diffusion_objective;

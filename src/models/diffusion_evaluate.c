@@ -117,8 +117,9 @@ static elbo_status report_ode(evaluation *e, bool bits) {
   int64_t n = e->examples.n, size = d->spec.height * d->spec.width * d->spec.channels, calls;
   if (bits && d->spec.bits != 8) return fail(ctx, ELBO_ERROR_ARGUMENT, "metrics: ode_bpd: of 8-bit pictures; ode_nll scores float data");
   ode_options o = {.exact = size <= EXACT_MOST, .rtol = 1e-5, .atol = 1e-5};
+  if (e->config->tolerance > 0) o.rtol = o.atol = e->config->tolerance;
   o.draws = o.exact && d->spec.bits != 8 ? 1 : e->config->samples > 0 ? e->config->samples : 1;
-  o.t_min = diffusion_ode_start(d->process);
+  o.t_min = e->config->t_min > 0 ? e->config->t_min : diffusion_ode_start(d->process);
   double *nll = NULL, *variance = NULL;
   elbo_status status;
   TRY_GOTO(array_new(ctx, (size_t)n, sizeof(double), "scores", (void **)&nll));

@@ -259,7 +259,8 @@ bool diffusion_fill(const diffusion_spec *spec, const diffusion_objective *objec
   else if (!strcmp(input, "x0_of_output"))
     v = prediction_coefficients(m->prediction, q.alpha, q.sigma, m->sigma_data).x0_output;
   else if (!strcmp(input, "loss_weight") && objective) {
-    weighting_config w = {objective->weighting, objective->gamma, objective->p2_k, objective->bias, m->sigma_data};
+    double gamma = objective->weighting == WEIGHTING_P2 ? objective->p2_gamma : objective->gamma;
+    weighting_config w = {objective->weighting, gamma, objective->p2_k, objective->bias, m->sigma_data};
     v = loss_weight_at(&w, p, m->prediction, t);
   } else if (steps && !strcmp(input, "posterior_log_variance"))
     v = posterior_at(p, i).log_variance;

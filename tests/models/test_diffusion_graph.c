@@ -25,7 +25,7 @@ static double weight_of_epsilon(const diffusion_objective *o, const process_poin
   switch (o->weighting) {
   case WEIGHTING_BOUND: return -0.5 * q->dlogsnr;
   case WEIGHTING_MIN_SNR: return fmin(snr, o->gamma) / snr;
-  case WEIGHTING_P2: return pow(o->p2_k + snr, -o->gamma);
+  case WEIGHTING_P2: return pow(o->p2_k + snr, -o->p2_gamma);
   case WEIGHTING_EDM: return 1 + 1 / (snr * sigma_data * sigma_data);
   default: return 1 / (1 + exp(q->logsnr - o->bias));
   }
@@ -102,7 +102,7 @@ static void test_losses(void **state) {
       static const char *const names[] = {"epsilon", "x0", "v", "score", "flow", "edm"};
       char text[512];
       snprintf(text, sizeof text,
-               "{model: {" TINY_MLP ", process: {type: %s}, prediction: %s, sigma_data: 0.7}, objective: {gamma: 1.5, bias: 0.5}}",
+               "{model: {" TINY_MLP ", process: {type: %s}, prediction: %s, sigma_data: 0.7}, objective: {gamma: 1.5, p2_gamma: 1.2, bias: 0.5}}",
                processes[k], names[prediction]);
       diffusion_recipe recipe = recipe_of(ctx, memory, text);
       diffusion_spec s;
