@@ -209,6 +209,8 @@ const preset_def preset_ddpm = {
 
 static const char *const vdm_defaults[] = {"model.network=vdm",
                                            "model.process.type=learned",
+                                           "model.process.logsnr_min=-5",
+                                           "model.process.logsnr_max=13.3",
                                            "objective.weighting=bound",
                                            "objective.time=low_discrepancy",
                                            "sample.sampler=ddpm",
