@@ -102,7 +102,8 @@ static void test_losses(void **state) {
       static const char *const names[] = {"epsilon", "x0", "v", "score", "flow", "edm"};
       char text[512];
       snprintf(text, sizeof text,
-               "{model: {" TINY_MLP ", process: {type: %s}, prediction: %s, sigma_data: 0.7}, objective: {gamma: 1.5, p2_gamma: 1.2, bias: 0.5}}",
+               "{model: {" TINY_MLP
+               ", process: {type: %s}, prediction: %s, sigma_data: 0.7}, objective: {gamma: 1.5, p2_gamma: 1.2, bias: 0.5}}",
                processes[k], names[prediction]);
       diffusion_recipe recipe = recipe_of(ctx, memory, text);
       diffusion_spec s;
