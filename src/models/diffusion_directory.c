@@ -105,6 +105,20 @@ fail:
 
 // --- reading ---
 
+// The index and the network's config come from two files: what they say of channels and classes must agree, since the sizes of rows follow
+// from the one and the network's results from the other.
+static elbo_status check_network(elbo_ctx *ctx, const yaml_node *of, const diffusion_spec *spec) {
+  denoiser_needs needs = denoiser_config_needs(&spec->model.denoiser);
+  int64_t in = spec->channels + diffusion_extra_channels(spec), out = spec->channels * (diffusion_learned_variance(spec) ? 2 : 1);
+  if (needs.in_channels != in || needs.out_channels != out)
+    return yaml_fail(ctx, of, "_elbo", "says %lld channels to %lld; the network's config has %lld to %lld", (long long)in, (long long)out,
+                     (long long)needs.in_channels, (long long)needs.out_channels);
+  if (spec->model.condition.type == DIFFUSION_CLASS && (needs.class_labels != CLASS_INPUT_INDEX || needs.classes < spec->classes))
+    return yaml_fail(ctx, of, "_elbo", "says %lld classes; the network's config has %lld", (long long)spec->classes,
+                     (long long)needs.classes);
+  return ELBO_OK;
+}
+
 static elbo_status read_own(elbo_ctx *ctx, arena *a, const yaml_node *of, diffusion_spec *spec, int64_t *step) {
   diffusion_index index;
   TRY(config_load(ctx, a, &index_table, of, "_elbo", &index));
@@ -114,7 +128,7 @@ static elbo_status read_own(elbo_ctx *ctx, arena *a, const yaml_node *of, diffus
   spec->height = index.height, spec->width = index.width, spec->channels = index.channels;
   spec->classes = index.classes, spec->bits = (int)index.bits;
   *step = index.step;
-  return ELBO_OK;
+  return check_network(ctx, of, spec);
 }
 
 // What a network of diffusers' says by its own config.

@@ -360,6 +360,8 @@ static void test_files_refused(void **state) {
       {"model_index.json", "\"DDPMPipeline\"", "\"TeaPipeline\"", "TeaPipeline"},
       {"model_index.json", "\"steps\": 10", "\"steps\": 0", "steps"},
       {"model_index.json", "\"height\"", "\"heigth\"", "heigth"},
+      {"model_index.json", "\"channels\": ", "\"channels\": 1", "the network's config has"},
+      {"model_index.json", "^    \"variance\": \"fixed_small\"", "    \"variance\": \"learned_range\"", "the network's config has"},
       {"unet/config.json", "\"act_fn\"", "\"act_fun\"", "act_fun"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
