@@ -18,6 +18,7 @@ typedef struct elbo_bench_config {
   double seconds;     // of timed steps, 3
   int64_t min_steps;  // timed at the least, 20
   int profile;        // 1: time every operation (elbo_bench_result.rows)
+  const char *kernel; // elbo_bench_op alone: the one kernel that convolutions must take; NULL: the cheapest
   elbo_dataset *data; // borrowed; NULL: from the recipe
   elbo_progress_fn progress;
   void *progress_user;
@@ -50,6 +51,25 @@ ELBO_API ELBO_MUST_CHECK elbo_status elbo_bench_recipe(elbo_ctx *ctx, const elbo
                                                        elbo_bench_result *out);
 // Every operation alone at a usual size; only n_rows, rows and peak_gflops are set.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_bench_ops(elbo_ctx *ctx, const elbo_bench_config *config, elbo_bench_result *out);
+
+// One operation at one shape.
+typedef struct elbo_bench_op_result {
+  double min_ms, median_ms; // of one run
+  double gflops;            // at the shortest run, FLOPs of the direct algorithm, 2 per multiply-add
+  double gbytes;            // at the shortest run, each tensor read or written once, in GB/s
+  int64_t flops, bytes, runs;
+  char kernel[160];         // its kernels, ", " between them
+  double max_error;         // largest |result - reference| over largest |reference|, in double precision
+  int64_t checked, outputs; // elements compared, of how many: all, or some drawn at random where all would take long
+} elbo_bench_op_result;
+
+// Times what `spec` says, "conv2d:n=1,h=64,w=64,c=320,k=320,r=3,dir=forward": an operation, its sizes and a direction (forward, backward,
+// backward_data, backward_weights). What is not said has a default. A result that is wrong altogether is ELBO_ERROR_NUMERIC, an unknown
+// operation or key ELBO_ERROR_ARGUMENT with those that there are. `config` may be NULL; seconds, min_steps, kernel and progress are used.
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_bench_op(elbo_ctx *ctx, const char *spec, const elbo_bench_config *config,
+                                                   elbo_bench_op_result *out);
+// What specs can say: name and defaults of the i-th operation, "conv2d:n=1,h=32,..."; NULL past the last. Static.
+ELBO_API const char *elbo_bench_op_at(int i);
 ELBO_API void elbo_bench_free(elbo_bench_result *result);
 
 #ifdef __cplusplus

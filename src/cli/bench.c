@@ -85,17 +85,59 @@ static elbo_status bench_machine(elbo_ctx *ctx, const elbo_bench_config *config,
   return status;
 }
 
+static void print_op(elbo_ctx *ctx, const char *spec, const elbo_bench_op_result *r, bool json) {
+  if (!json) {
+    printf("%10.4f %10.4f %9.1f %8.1f %9.2g %10lld/%-10lld  %-26s %s\n", r->min_ms, r->median_ms, r->gflops, r->gbytes, r->max_error,
+           (long long)r->checked, (long long)r->outputs, r->kernel, spec);
+    return;
+  }
+  printf("{\"op\": ");
+  print_json_text(stdout, spec);
+  printf(", \"ms\": {\"min\": %.6g, \"median\": %.6g}, \"gflops\": %.6g, \"gbytes\": %.6g, \"kernel\": ", r->min_ms, r->median_ms,
+         r->gflops, r->gbytes);
+  print_json_text(stdout, r->kernel);
+  printf(", \"max_error\": ");
+  print_json_number(stdout, r->max_error);
+  printf(", \"checked\": %lld, \"outputs\": %lld, \"flops\": %lld, \"bytes\": %lld, \"runs\": %lld, \"threads\": %d, \"isa\": \"%s\"}",
+         (long long)r->checked, (long long)r->outputs, (long long)r->flops, (long long)r->bytes, (long long)r->runs, elbo_ctx_threads(ctx),
+         elbo_ctx_isa(ctx));
+}
+
+// One object for one operation, {"ops": [...]} for several.
+static elbo_status bench_single_ops(elbo_ctx *ctx, const text_list *specs, const elbo_bench_config *config, bool json) {
+  bool many = specs->count > 1;
+  elbo_status status = ELBO_OK;
+  for (int i = 0; i < specs->count && status == ELBO_OK; i++) {
+    elbo_bench_op_result result;
+    status = elbo_bench_op(ctx, specs->at[i], config, &result);
+    clear_progress();
+    if (status != ELBO_OK) break;
+    if (json)
+      printf("%s", i ? ",\n" : many ? "{\"ops\": [\n" : "");
+    else if (!i)
+      printf("%10s %10s %9s %8s %9s %10s/%-10s  %-26s %s\n", "ms, least", "median", "GFLOP/s", "GB/s", "max error", "checked", "of",
+             "kernel", "operation");
+    print_op(ctx, specs->at[i], &result, json);
+  }
+  if (json && status == ELBO_OK) printf("%s\n", many ? "]}" : "");
+  return status;
+}
+
 static int run(const command *self, int argc, char **argv) {
   common_options common = {0};
   elbo_bench_config config;
   elbo_bench_defaults(&config);
   const char *data_path = NULL, *recipe = NULL;
-  text_list positional;
-  const option options[] = {{"profile", 0, OPTION_FLAG, &config.profile, 0, 0, NULL, "time every operation of the step, the slowest first"},
-                            {"steps", 0, OPTION_INT, &config.min_steps, 1, 1e9, "N", "timed steps at the least (default: 20)"},
-                            {"seconds", 0, OPTION_FLOAT, &config.seconds, 0, 3600, "T", "timed seconds at the least (default: 3)"},
-                            {"data", 0, OPTION_TEXT, &data_path, 0, 0, "PATH", "instead of the recipe's data.path"},
-                            COMMON_OPTIONS(common)};
+  text_list positional, specs = {0};
+  const option options[] = {
+      {"op", 0, OPTION_LIST, &specs, 0, 0, "OP:key=value,...", "one operation at one shape, checked; may be repeated"},
+      {"kernel", 0, OPTION_TEXT, &config.kernel, 0, 0, "NAME", "with --op: the kernel that convolutions must take"},
+      {"isa", 0, OPTION_TEXT, &common.isa, 0, 0, "v2|v3|v4", "instruction set of the kernels (default: the best)"},
+      {"profile", 0, OPTION_FLAG, &config.profile, 0, 0, NULL, "time every operation of the step, the slowest first"},
+      {"steps", 0, OPTION_INT, &config.min_steps, 1, 1e9, "N", "timed steps at the least (default: 20)"},
+      {"seconds", 0, OPTION_FLOAT, &config.seconds, 0, 3600, "T", "timed seconds at the least (default: 3)"},
+      {"data", 0, OPTION_TEXT, &data_path, 0, 0, "PATH", "instead of the recipe's data.path"},
+      COMMON_OPTIONS(common)};
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);
   if (status != ARGS_GO) return status;
   int n = 0;
@@ -107,6 +149,9 @@ static int run(const command *self, int argc, char **argv) {
     else
       recipe = positional.at[i];
   }
+  if (specs.count && (recipe || n || data_path || config.profile))
+    return usage_error(self, "--op goes with neither a recipe, key=value, --data nor --profile");
+  if (config.kernel && !specs.count) return usage_error(self, "--kernel: expected --op beside it");
   if (!recipe && (n || data_path || config.profile)) return usage_error(self, "a recipe is needed with key=value, --data and --profile");
   char seed[64];
   const char **keys = calloc((size_t)n + 2, sizeof *keys);
@@ -120,7 +165,9 @@ static int run(const command *self, int argc, char **argv) {
   config.progress = show_progress;
   catch_interruption();
   elbo_status done = data_path ? open_data(ctx, NULL, data_path, NULL, 0, &config.data) : ELBO_OK;
-  if (done == ELBO_OK && recipe)
+  if (done == ELBO_OK && specs.count)
+    done = bench_single_ops(ctx, &specs, &config, common.json);
+  else if (done == ELBO_OK && recipe)
     done = bench_workload(ctx, recipe, n + 1, keys, &config, common.json);
   else if (done == ELBO_OK)
     done = bench_machine(ctx, &config, common.json);
@@ -133,10 +180,13 @@ static int run(const command *self, int argc, char **argv) {
 
 const command command_bench = {
     "bench",
-    "[RECIPE [key=value ...]] [--profile] [--json]",
+    "[RECIPE [key=value ...] [--profile] | --op OP:key=value,... [--kernel NAME]] [--json]",
     "measure this machine, or the steps of a recipe",
     "Without a recipe: the peak of float32 multiply-adds, and every operation alone. With one: its training steps (with\n"
     "bench.forward=true calls of its network), beside that peak; FLOPs are those of the direct algorithms, 2 per multiply-add,\n"
-    "whatever kernel runs. A bare name means the workload of recipes/bench where there is one. Nothing is written.",
+    "whatever kernel runs. A bare name means the workload of recipes/bench where there is one. Nothing is written.\n"
+    "With --op: single operations, conv2d:n=1,h=64,c=320,r=3,dir=backward_data; dir is forward, backward, backward_data or\n"
+    "backward_weights; constant=1 keeps the weights from run to run, as inference does. GFLOP/s are of the shortest run; the largest\n"
+    "error is against double precision, over the largest value. A wrong name lists the operations, a wrong key those of its own.",
     "elbo bench conv-vae-mnist --profile",
     run};

@@ -160,7 +160,12 @@ static elbo_status build(elbo_plan *p, elbo_graph *graph, int n_outputs, elbo_te
   elbo_tensor **tensors = NULL;
   TRY(array_new(p->ctx, (size_t)n_outputs + 1, sizeof *tensors, "a plan", (void **)&tensors));
   memcpy(tensors, outputs, sizeof *tensors * (size_t)n_outputs);
-  compile_env env = {.ctx = p->ctx, .isa = p->ctx->isa, .pool = &p->ctx->pool, .weights_constant = config->weights_constant};
+  compile_env env = {.ctx = p->ctx,
+                     .isa = p->ctx->isa,
+                     .pool = &p->ctx->pool,
+                     .weights_constant = config->weights_constant,
+                     .no_winograd = config->no_winograd,
+                     .kernel = config->kernel};
   elbo_status status = lower(p, graph, config, n_outputs, tensors);
   if (status == ELBO_OK) status = place(p, &env, config, tensors);
   if (status == ELBO_OK && config->memory_limit > 0) status = fit(p, &env, config, tensors);

@@ -136,6 +136,12 @@ static int by_value(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
+void bench_summary(double *times, int64_t n, double *min_ms, double *median_ms) {
+  qsort(times, (size_t)n, sizeof *times, by_value);
+  *min_ms = 1e3 * times[0];
+  *median_ms = 1e3 * (n % 2 ? times[n / 2] : 0.5 * (times[n / 2 - 1] + times[n / 2]));
+}
+
 enum { MOST_STEPS = 100000 };
 
 // What is timed: the steps of a trainer, or the calls of a network.
@@ -185,10 +191,8 @@ static elbo_status time_steps(elbo_ctx *ctx, bench_subject *s, const elbo_bench_
       status = fail(ctx, ELBO_ERROR_STOPPED, "stopped while timing steps");
   }
   if (status == ELBO_OK) {
-    qsort(times, (size_t)n, sizeof *times, by_value);
     out->steps = n;
-    out->step_min_ms = 1e3 * times[0];
-    out->step_median_ms = 1e3 * (n % 2 ? times[n / 2] : 0.5 * (times[n / 2 - 1] + times[n / 2]));
+    bench_summary(times, n, &out->step_min_ms, &out->step_median_ms);
   }
   free(memory);
   return status;
