@@ -164,7 +164,7 @@ static elbo_status build(elbo_plan *p, elbo_graph *graph, int n_outputs, elbo_te
                      .isa = p->ctx->isa,
                      .pool = &p->ctx->pool,
                      .weights_constant = config->weights_constant,
-                     .no_winograd = config->no_winograd,
+                     .no_winograd = p->ctx->winograd == WINOGRAD_AS_ASKED ? config->no_winograd : p->ctx->winograd == WINOGRAD_OFF,
                      .kernel = config->kernel};
   elbo_status status = lower(p, graph, config, n_outputs, tensors);
   if (status == ELBO_OK) status = place(p, &env, config, tensors);

@@ -75,4 +75,25 @@ expect 2 "$ELBO" bench mlp-vae --op conv2d
 complains "neither a recipe"
 silent
 
+# engine.winograd: a key of recipes, resolved in the run; what uses the run follows it, or takes it for this once.
+tiny >"$work/tiny.yaml"
+expect 0 "$ELBO" train "$work/tiny.yaml" --out "$work/run" engine.winograd=off
+grep -A1 '^engine:' "$work/run/recipe.yaml" | grep -q 'winograd: off' || note_failure "engine.winograd is not in the run's recipe"
+is_file "$work/run/checkpoints/step-60/training/kernels.json"
+grep -q 'own:gemm' "$work/run/checkpoints/step-60/training/kernels.json" || note_failure "the kernels are not in the checkpoint"
+expect 0 "$ELBO" train "$work/tiny.yaml" --out "$work/run" --resume engine.winograd=auto train.steps=65 # how it is computed is free to change
+sed '/^engine:/,/winograd/d' "$work/run/recipe.yaml" >"$work/older.yaml"
+cp "$work/older.yaml" "$work/run/recipe.yaml"
+expect 0 "$ELBO" train "$work/tiny.yaml" --out "$work/run" --resume train.steps=70 # a run of before the key
+expect 0 "$ELBO" sample "$work/run" -n 2 --out "$work/x.npy" engine.winograd=off
+expect 0 "$ELBO" eval "$work/run" --data "$ELBO_SOURCE/share/digits" --limit 64 --json engine.winograd=auto
+expect 2 "$ELBO" sample "$work/run" -n 2 --out "$work/y.npy" engine.winograd=on
+complains "'engine.winograd=on': expected auto or off"
+expect 2 "$ELBO" sample "$work/run" -n 2 --out "$work/y.npy" engine.winogrd=off
+complains "'engine.winogrd=off': expected engine.winograd=auto|off"
+expect 2 "$ELBO" train "$work/tiny.yaml" --out "$work/other" engine.winogrd=off
+complains "did you mean 'winograd'"
+expect 0 "$ELBO" bench --op conv2d:n=1,h=32,c=64 conv2d:h=32,c=64,dir=backward --json $quick engine.winograd=off
+grep -qi winograd "$work/out" && note_failure "engine.winograd=off did not keep Winograd's kernels out"
+
 finish
