@@ -13,11 +13,16 @@ extern "C" {
 // Takes about a third of a second.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_bench_peak(elbo_ctx *ctx, double *gflops);
 
+// The most bytes a second that its threads read and write in memory, in GB/s: an update of one array by another, both larger than the last
+// cache by far. Takes about half a second and up to 1 GiB, which is given back.
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_bench_bandwidth(elbo_ctx *ctx, double *gbytes);
+
 typedef struct elbo_bench_config {
   size_t size;        // sizeof, set by elbo_bench_defaults
   double seconds;     // of timed steps, 3
   int64_t min_steps;  // timed at the least, 20
   int profile;        // 1: time every operation (elbo_bench_result.rows)
+  const char *trace;  // file for one step in the format of chrome://tracing; NULL: none
   const char *kernel; // elbo_bench_op alone: the one kernel that convolutions must take; NULL: the cheapest
   elbo_dataset *data; // borrowed; NULL: from the recipe
   elbo_progress_fn progress;
@@ -28,10 +33,13 @@ ELBO_API void elbo_bench_defaults(elbo_bench_config *config);
 // One operation: of a profile, or measured alone.
 typedef struct elbo_bench_row {
   char op[48], name[96], kernel[64];
-  double ms;     // of one run, average
-  double share;  // of the step's time, 0..1; 0 for operations measured alone
-  double gflops; // 0: does no arithmetic worth counting
-  double gbytes; // read and written a second, in GB/s, each tensor once
+  double ms;       // of one run, average
+  double share;    // of the step's time, 0..1; 0 for operations measured alone
+  double gflops;   // 0: does no arithmetic worth counting
+  double gbytes;   // read and written a second, in GB/s, each tensor once
+  double roofline; // the least time by peak and bandwidth over its own: 1 is as fast as direct algorithms from memory can be, above it is a
+                   // better algorithm, or data from a cache; 0 for operations measured alone
+  int64_t flops, bytes; // of one run
 } elbo_bench_row;
 
 typedef struct elbo_bench_result {
@@ -41,8 +49,10 @@ typedef struct elbo_bench_result {
   int64_t planned_bytes, peak_rss_bytes;     // what the planner computed; what the process had at its most
   double first_step_s;                       // from the process's start to the end of its first step
   int n_rows;
-  elbo_bench_row *rows; // the slowest first; elbo_bench_free
-  int forward;          // 1: a step is one call of the network (bench.forward), nothing is trained
+  elbo_bench_row *rows;             // the slowest first; elbo_bench_free
+  int64_t moved_bytes, least_bytes; // of a step's plans: every operation's operands and results; every tensor written once and read once
+  double bandwidth_gbytes;          // of this machine's memory; 0 unless profiled or traced
+  int forward;                      // 1: a step is one call of the network (bench.forward), nothing is trained
 } elbo_bench_result;
 
 // Trains the recipe in memory, writing nothing, and times its steps, loading included. With `bench: {forward: true}` a step is one call of

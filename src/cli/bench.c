@@ -7,12 +7,14 @@
 #include "cli/cli.h"
 
 static void print_rows(const elbo_bench_result *r, bool json) {
-  if (!json && r->n_rows) printf("%9s %6s %9s %8s  %-18s %-26s %s\n", "ms", "share", "GFLOP/s", "GB/s", "operation", "kernel", "makes");
+  if (!json && r->n_rows)
+    printf("%9s %6s %9s %8s %9s %8s  %-18s %-26s %s\n", "ms", "share", "GFLOP/s", "GB/s", "MiB", "roofline", "operation", "kernel",
+           "makes");
   for (int i = 0; i < r->n_rows; i++) {
     const elbo_bench_row *row = &r->rows[i];
     if (!json) {
-      printf("%9.4f %5.1f%% %9.1f %8.1f  %-18s %-26s %s\n", row->ms, 100 * row->share, row->gflops, row->gbytes, row->op, row->kernel,
-             row->name);
+      printf("%9.4f %5.1f%% %9.1f %8.1f %9.3f %7.1f%%  %-18s %-26s %s\n", row->ms, 100 * row->share, row->gflops, row->gbytes,
+             (double)row->bytes / 1048576, 100 * row->roofline, row->op, row->kernel, row->name);
       continue;
     }
     printf("%s{\"op\": ", i ? ", " : "");
@@ -21,7 +23,8 @@ static void print_rows(const elbo_bench_result *r, bool json) {
     print_json_text(stdout, row->name);
     printf(", \"kernel\": ");
     print_json_text(stdout, row->kernel);
-    printf(", \"ms\": %.6g, \"share\": %.4g, \"gflops\": %.6g, \"gbytes\": %.6g}", row->ms, row->share, row->gflops, row->gbytes);
+    printf(", \"ms\": %.6g, \"share\": %.4g, \"gflops\": %.6g, \"gbytes\": %.6g, \"flops\": %lld, \"bytes\": %lld, \"roofline\": %.4g}",
+           row->ms, row->share, row->gflops, row->gbytes, (long long)row->flops, (long long)row->bytes, row->roofline);
   }
 }
 
@@ -34,16 +37,20 @@ static void print_workload(const elbo_bench_result *r, bool json) {
     printf("speed            %.1f GFLOP/s, %.1f %% of this machine's %.1f\n", r->gflops, 100 * r->share_of_peak, r->peak_gflops);
     printf("memory           %.1f MiB planned, %.1f MiB resident at most\n", (double)r->planned_bytes / 1048576,
            (double)r->peak_rss_bytes / 1048576);
+    printf("bytes moved      %.1f MiB by the operations of a step, %.2f times the least (every tensor written once and read once)\n",
+           (double)r->moved_bytes / 1048576, r->least_bytes ? (double)r->moved_bytes / (double)r->least_bytes : 0);
+    if (r->bandwidth_gbytes > 0) printf("bandwidth        %.1f GB/s of this machine's memory\n", r->bandwidth_gbytes);
     printf("first step done  %.3f s after the start of the process\n", r->first_step_s);
     return;
   }
   printf("{\"params\": %lld, \"flops_per_step\": %lld, \"step_ms\": {\"min\": %.6g, \"median\": %.6g}, \"gflops\": %.6g, \"peak_gflops\": "
          "%.6g, "
          "\"share_of_peak\": %.4g, \"planned_bytes\": %lld, \"peak_rss_bytes\": %lld, \"first_step_s\": %.4g, \"batch_size\": %lld, "
-         "\"steps\": %lld, \"forward\": %s",
+         "\"steps\": %lld, \"forward\": %s, \"moved_bytes\": %lld, \"least_bytes\": %lld",
          (long long)r->params, (long long)r->flops_per_step, r->step_min_ms, r->step_median_ms, r->gflops, r->peak_gflops, r->share_of_peak,
          (long long)r->planned_bytes, (long long)r->peak_rss_bytes, r->first_step_s, (long long)r->batch_size, (long long)r->steps,
-         r->forward ? "true" : "false");
+         r->forward ? "true" : "false", (long long)r->moved_bytes, (long long)r->least_bytes);
+  if (r->bandwidth_gbytes > 0) printf(", \"bandwidth_gbytes\": %.6g", r->bandwidth_gbytes);
 }
 
 static elbo_status bench_workload(elbo_ctx *ctx, const char *name, int n, const char *const *keys, const elbo_bench_config *config,
@@ -134,6 +141,7 @@ static int run(const command *self, int argc, char **argv) {
       {"kernel", 0, OPTION_TEXT, &config.kernel, 0, 0, "NAME", "with --op: the kernel that convolutions must take"},
       {"isa", 0, OPTION_TEXT, &common.isa, 0, 0, "v2|v3|v4", "instruction set of the kernels (default: the best)"},
       {"profile", 0, OPTION_FLAG, &config.profile, 0, 0, NULL, "time every operation of the step, the slowest first"},
+      {"trace", 0, OPTION_TEXT, &config.trace, 0, 0, "FILE.json", "one step as a timeline for chrome://tracing"},
       {"steps", 0, OPTION_INT, &config.min_steps, 1, 1e9, "N", "timed steps at the least (default: 20)"},
       {"seconds", 0, OPTION_FLOAT, &config.seconds, 0, 3600, "T", "timed seconds at the least (default: 3)"},
       {"data", 0, OPTION_TEXT, &data_path, 0, 0, "PATH", "instead of the recipe's data.path"},
@@ -153,10 +161,12 @@ static int run(const command *self, int argc, char **argv) {
     else
       recipe = positional.at[i];
   }
-  if (specs.count && (recipe || n || data_path || config.profile))
-    return usage_error(self, "--op goes with neither a recipe, key=value, --data nor --profile");
+  if (specs.count && (recipe || n || data_path || config.profile || config.trace))
+    return usage_error(self, "--op goes with neither a recipe, key=value, --data, --profile nor --trace");
   if (config.kernel && !specs.count) return usage_error(self, "--kernel: expected --op beside it");
-  if (!recipe && (n || data_path || config.profile)) return usage_error(self, "a recipe is needed with key=value, --data and --profile");
+  if (!recipe && (n || data_path || config.profile || config.trace))
+    return usage_error(self, "a recipe is needed with key=value, --data, --profile and --trace");
+  if (config.trace && check_folder(config.trace) != ARGS_GO) return STATUS_FAILED; // before anything is measured
   char seed[64];
   const char **keys = calloc((size_t)n + 2, sizeof *keys);
   if (!keys) return say("out of memory"), STATUS_FAILED;
@@ -184,12 +194,14 @@ static int run(const command *self, int argc, char **argv) {
 
 const command command_bench = {
     "bench",
-    "[RECIPE [key=value ...] [--profile] | --op OP:key=value,... [--kernel NAME]] [--json]",
+    "[RECIPE [key=value ...] [--profile] [--trace FILE.json] | --op OP:key=value,... [--kernel NAME]] [--json]",
     "measure this machine, or the steps of a recipe",
     "Without a recipe: the peak of float32 multiply-adds, and every operation alone. With one: its training steps (with\n"
     "bench.forward=true calls of its network), beside that peak; FLOPs are those of the direct algorithms, 2 per multiply-add,\n"
-    "whatever kernel runs. A bare name means the workload of recipes/bench where there is one. Nothing is written.\n"
-    "With --op: single operations, conv2d:n=1,h=64,c=320,r=3,dir=backward_data; dir is forward, backward, backward_data or\n"
+    "whatever kernel runs. A bare name means the workload of recipes/bench where there is one. Nothing but the trace is written.\n"
+    "--profile: by operation; its share of the roofline is the least time by the peak and the memory's bandwidth over its own,\n"
+    "above 100 % where an algorithm saves work or data come from a cache.\n"
+    "--op: single operations, conv2d:n=1,h=64,c=320,r=3,dir=backward_data; dir is forward, backward, backward_data or\n"
     "backward_weights; constant=1 keeps the weights from run to run, as inference does. GFLOP/s are of the shortest run; the largest\n"
     "error is against double precision, over the largest value. A wrong name lists the operations, a wrong key those of its own.",
     "elbo bench conv-vae-mnist --profile",

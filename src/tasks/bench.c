@@ -1,4 +1,4 @@
-// Benchmarks: the machine's arithmetic peak, and the training steps of a recipe run by the trainer that trains, or its network's calls.
+// Benchmarks: the training steps of a recipe run by the trainer that trains, or its network's calls.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,62 +13,12 @@
 #include "models/recipe.h"
 #include "models/workload.h"
 #include "tasks/bench.h"
-#include "tasks/peak.h"
 #include "train/loop.h"
 
 double seconds_of(clockid_t clock) {
   struct timespec t;
   clock_gettime(clock, &t);
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-// --- peak ---
-
-typedef struct peak_work {
-  isa_level isa;
-  int64_t rounds;
-  float results[64]; // written so that the loops cannot be dropped
-} peak_work;
-
-static void peak_body(void *arg, int id, int count) {
-  peak_work *w = arg;
-  (void)count;
-  float result;
-#ifdef ELBO_HAVE_X86_VARIANTS
-  if (w->isa == ISA_V4)
-    result = peak_loop_v4(w->rounds, 0.999f, 0.5f);
-  else if (w->isa == ISA_V3)
-    result = peak_loop_v3(w->rounds, 0.999f, 0.5f);
-  else
-#endif
-    result = peak_loop_base(w->rounds, 0.999f, 0.5f);
-  w->results[id % 64] = result;
-}
-
-static int flops_per_round(isa_level isa) {
-#ifdef ELBO_HAVE_X86_VARIANTS
-  if (isa == ISA_V4) return peak_flops_per_round_v4();
-  if (isa == ISA_V3) return peak_flops_per_round_v3();
-#endif
-  (void)isa;
-  return peak_flops_per_round_base();
-}
-
-elbo_status elbo_bench_peak(elbo_ctx *ctx, double *gflops) {
-  peak_work work = {.isa = ctx->isa, .rounds = 200000};
-  double best = 0, began = seconds_of(CLOCK_MONOTONIC);
-  *gflops = 0;
-  while (seconds_of(CLOCK_MONOTONIC) - began < 0.35) {
-    double start = seconds_of(CLOCK_MONOTONIC);
-    parallel_run(&ctx->pool, peak_body, &work);
-    double taken = seconds_of(CLOCK_MONOTONIC) - start;
-    double rate = (double)flops_per_round(ctx->isa) * (double)work.rounds * pool_threads(&ctx->pool) / taken * 1e-9;
-    if (rate > best) best = rate;
-    if (taken < 0.005) work.rounds *= 2; // long enough that starting the threads does not show
-  }
-  if (!isfinite((double)work.results[0])) return fail(ctx, ELBO_ERROR_INTERNAL, "the peak loop gave a value that is not finite");
-  *gflops = best;
-  return ELBO_OK;
 }
 
 // --- profiles ---
@@ -105,7 +55,7 @@ elbo_status bench_add_plan(elbo_ctx *ctx, const elbo_plan *plan, const char *nam
     if (!step.runs) continue;
     elbo_bench_row *row = &r->rows[r->n_rows++];
     double seconds = step.seconds / (double)step.runs;
-    *row = (elbo_bench_row){.ms = 1e3 * seconds};
+    *row = (elbo_bench_row){.ms = 1e3 * seconds, .flops = step.flops, .bytes = step.bytes};
     snprintf(row->op, sizeof row->op, "%s", step.op);
     snprintf(row->name, sizeof row->name, "%s", name ? name : step.name);
     snprintf(row->kernel, sizeof row->kernel, "%s", step.kernel ? step.kernel : "");
@@ -198,14 +148,49 @@ static elbo_status time_steps(elbo_ctx *ctx, bench_subject *s, const elbo_bench_
   return status;
 }
 
-enum { PROFILED_STEPS = 20 };
+double bench_least_ms(const elbo_bench_result *r, int64_t flops, int64_t bytes) {
+  double by_peak = r->peak_gflops > 0 ? 1e-6 * (double)flops / r->peak_gflops : 0;
+  double by_memory = r->bandwidth_gbytes > 0 ? 1e-6 * (double)bytes / r->bandwidth_gbytes : 0;
+  return by_peak > by_memory ? by_peak : by_memory;
+}
 
-static elbo_status profile_steps(elbo_ctx *ctx, bench_subject *s, elbo_bench_result *out) {
+static void count_bytes(bench_subject *s, elbo_bench_result *out) {
+  for (int p = 0; p < subject_plans(s); p++) {
+    elbo_plan_info info;
+    elbo_plan_get_info(subject_plan(s, p), &info);
+    out->moved_bytes += info.moved_bytes, out->least_bytes += info.least_bytes;
+  }
+}
+
+// One step, and the file of it.
+static elbo_status trace_step(elbo_ctx *ctx, bench_subject *s, const char *path, const elbo_bench_result *r) {
+  bench_trace *trace = NULL;
+  elbo_status status;
+  TRY(bench_trace_create(ctx, r, &trace));
+  for (int p = 0; p < subject_plans(s); p++) elbo_plan_profile(subject_plan(s, p), 1);
+  double began = seconds_of(CLOCK_MONOTONIC);
+  TRY_GOTO(run_step(s));
+  TRY_GOTO(bench_trace_step(trace, began, seconds_of(CLOCK_MONOTONIC)));
+  for (int p = 0; p < subject_plans(s); p++) TRY_GOTO(bench_trace_plan(trace, subject_plan(s, p)));
+  TRY_GOTO(bench_trace_write(trace, path));
+fail:
+  for (int p = 0; p < subject_plans(s); p++) elbo_plan_profile(subject_plan(s, p), 0);
+  bench_trace_destroy(&trace);
+  return status;
+}
+
+enum { PROFILED_STEPS = 20, PROFILED_AT_LEAST = 2 };
+
+static elbo_status profile_steps(elbo_ctx *ctx, bench_subject *s, double seconds, elbo_bench_result *out) {
   const int plans = subject_plans(s);
-  double taken = seconds_of(CLOCK_MONOTONIC);
+  int steps = 0;
+  double began = seconds_of(CLOCK_MONOTONIC), taken = 0;
   for (int p = 0; p < plans; p++) elbo_plan_profile(subject_plan(s, p), 1);
-  for (int i = 0; i < PROFILED_STEPS; i++) TRY(run_step(s));
-  taken = 1e3 * (seconds_of(CLOCK_MONOTONIC) - taken) / PROFILED_STEPS;
+  for (; steps < PROFILED_AT_LEAST || (steps < PROFILED_STEPS && taken < seconds); steps++) {
+    TRY(run_step(s));
+    taken = seconds_of(CLOCK_MONOTONIC) - began;
+  }
+  taken *= 1e3 / steps;
   for (int p = 0; p < plans; p++) {
     TRY(bench_add_plan(ctx, subject_plan(s, p), NULL, out));
     elbo_plan_profile(subject_plan(s, p), 0);
@@ -217,7 +202,11 @@ static elbo_status profile_steps(elbo_ctx *ctx, bench_subject *s, elbo_bench_res
   snprintf(rest->op, sizeof rest->op, "%s", s->call ? "between operations" : "update and loading");
   snprintf(rest->name, sizeof rest->name, "%s", s->call ? "" : "optimiser, average, next batch");
   double total = planned + rest->ms;
-  for (int i = 0; i < out->n_rows; i++) out->rows[i].share = total > 0 ? out->rows[i].ms / total : 0;
+  for (int i = 0; i < out->n_rows; i++) {
+    elbo_bench_row *row = &out->rows[i];
+    row->share = total > 0 ? row->ms / total : 0;
+    row->roofline = row->ms > 0 ? bench_least_ms(out, row->flops, row->bytes) / row->ms : 0;
+  }
   bench_sort_rows(out);
   return ELBO_OK;
 }
@@ -240,7 +229,10 @@ elbo_status elbo_bench_recipe(elbo_ctx *ctx, const elbo_recipe *recipe, const el
   TRY_GOTO(elbo_bench_peak(ctx, &out->peak_gflops));
   out->gflops = (double)out->flops_per_step / out->step_median_ms * 1e-6;
   out->share_of_peak = out->peak_gflops > 0 ? out->gflops / out->peak_gflops : 0;
-  if (config->profile) TRY_GOTO(profile_steps(ctx, &subject, out));
+  count_bytes(&subject, out);
+  if (config->profile || config->trace) TRY_GOTO(elbo_bench_bandwidth(ctx, &out->bandwidth_gbytes));
+  if (config->profile) TRY_GOTO(profile_steps(ctx, &subject, config->seconds, out));
+  if (config->trace) TRY_GOTO(trace_step(ctx, &subject, config->trace, out));
 fail:
   if (status != ELBO_OK) elbo_bench_free(out);
   close_subject(&subject);

@@ -75,6 +75,27 @@ expect 2 "$ELBO" bench mlp-vae --op conv2d
 complains "neither a recipe"
 silent
 
+# A profile has time, rates, bytes and share of roofline by operation; a trace is one step of it.
+expect 0 "$ELBO" bench conv-vae-mnist train.batch_size=4 --profile --trace "$work/trace.json" --json $quick
+says '"moved_bytes": [0-9]*, "least_bytes": [0-9]*, "bandwidth_gbytes": [0-9.]*, "profile": \['
+says '"op": "conv2d", "name": "[^"]*", "kernel": "[^"]*", "ms": [0-9.e-]*, "share": [0-9.e-]*, "gflops": [0-9.e+-]*, "gbytes": [0-9.e+-]*, "flops": [0-9]*, "bytes": [0-9]*, "roofline": [0-9.e-]*}'
+awk 'match($0, /"moved_bytes": [0-9]*/) { moved = substr($0, RSTART + 15, RLENGTH - 15) }
+     match($0, /"least_bytes": [0-9]*/) { least = substr($0, RSTART + 15, RLENGTH - 15) }
+     END { exit !(least + 0 > 0 && moved + 0 > least + 0) }' "$work/out" || note_failure "bytes moved should be more than the least"
+is_file "$work/trace.json"
+for part in '"traceEvents": \[' '"name": "step"' '"name": "conv2d_weight_grad"' '"ph": "X"' '"kernel": "' '"flops": [0-9]' '"share of roofline"' '"dur": [0-9]'; do
+  grep -q -e "$part" "$work/trace.json" || note_failure "the trace lacks $part"
+done
+[ "$(grep -c '"cat": "operation"' "$work/trace.json")" = "$(grep -o '"op": "' "$work/out" | awk 'END { print NR - 1 }')" ] ||
+  note_failure "the trace should have as many operations as the profile"
+expect 0 "$ELBO" bench conv-vae-mnist train.batch_size=4 bench.forward=true --profile $quick
+says 'GFLOP/s .* MiB roofline  *operation'
+says 'times the least'
+expect 1 "$ELBO" bench mlp-vae --trace "$work/no/trace.json"
+complains "$work/no"
+expect 2 "$ELBO" bench --trace "$work/trace.json"
+complains "a recipe is needed"
+
 # engine.winograd: a key of recipes, resolved in the run; what uses the run follows it, or takes it for this once.
 tiny >"$work/tiny.yaml"
 expect 0 "$ELBO" train "$work/tiny.yaml" --out "$work/run" engine.winograd=off
