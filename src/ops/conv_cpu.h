@@ -17,6 +17,7 @@ typedef struct conv_problem {
   bool weights_constant;
   bool no_winograd; // compile_env's
   isa_level isa;
+  int threads;
 } conv_problem;
 conv_problem conv_problem_of(const compile_env *env, const node *n);
 

@@ -11,7 +11,8 @@ conv_problem conv_problem_of(const compile_env *env, const node *n) {
                     .residual = -1,
                     .weights_constant = env->weights_constant,
                     .no_winograd = env->no_winograd,
-                    .isa = env->isa};
+                    .isa = env->isa,
+                    .threads = pool_threads(env->pool)};
   p.epilogue = CONTRACTION_EPILOGUE_NONE;
   bool transposed = n->op == &op_conv_transpose2d || n->op == &op_fused_conv_transpose2d;
   bool fused = n->op == &op_fused_conv2d || n->op == &op_fused_conv_transpose2d;
