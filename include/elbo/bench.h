@@ -33,13 +33,13 @@ ELBO_API void elbo_bench_defaults(elbo_bench_config *config);
 // One operation: of a profile, or measured alone.
 typedef struct elbo_bench_row {
   char op[48], name[96], kernel[64];
-  double ms;       // of one run, average
+  double ms;       // of one run, average; of a profile: of all its runs in the shortest step
   double share;    // of the step's time, 0..1; 0 for operations measured alone
   double gflops;   // 0: does no arithmetic worth counting
   double gbytes;   // read and written a second, in GB/s, each tensor once
   double roofline; // the least time by peak and bandwidth over its own: 1 is as fast as direct algorithms from memory can be, above it is a
                    // better algorithm, or data from a cache; 0 for operations measured alone
-  int64_t flops, bytes; // of one run
+  int64_t flops, bytes; // in that time
 } elbo_bench_row;
 
 typedef struct elbo_bench_result {

@@ -54,8 +54,9 @@ elbo_status bench_add_plan(elbo_ctx *ctx, const elbo_plan *plan, const char *nam
     TRY(elbo_plan_get_step(plan, i, &step));
     if (!step.runs) continue;
     elbo_bench_row *row = &r->rows[r->n_rows++];
+    int64_t runs = name ? 1 : step.runs; // alone: one run; of a step: all of its runs
     double seconds = step.seconds / (double)step.runs;
-    *row = (elbo_bench_row){.ms = 1e3 * seconds, .flops = step.flops, .bytes = step.bytes};
+    *row = (elbo_bench_row){.ms = 1e3 * seconds * (double)runs, .flops = runs * step.flops, .bytes = runs * step.bytes};
     snprintf(row->op, sizeof row->op, "%s", step.op);
     snprintf(row->name, sizeof row->name, "%s", name ? name : step.name);
     snprintf(row->kernel, sizeof row->kernel, "%s", step.kernel ? step.kernel : "");
@@ -154,48 +155,24 @@ double bench_least_ms(const elbo_bench_result *r, int64_t flops, int64_t bytes) 
   return by_peak > by_memory ? by_peak : by_memory;
 }
 
-static void count_bytes(bench_subject *s, elbo_bench_result *out) {
+// Of a step, which runs the plans once for every part of its batch.
+static void count_bytes(bench_subject *s, int64_t parts, elbo_bench_result *out) {
   for (int p = 0; p < subject_plans(s); p++) {
     elbo_plan_info info;
     elbo_plan_get_info(subject_plan(s, p), &info);
-    out->moved_bytes += info.moved_bytes, out->least_bytes += info.least_bytes;
+    out->moved_bytes += parts * info.moved_bytes, out->least_bytes += parts * info.least_bytes;
   }
 }
 
-// One step, and the file of it.
-static elbo_status trace_step(elbo_ctx *ctx, bench_subject *s, const char *path, const elbo_bench_result *r) {
-  bench_trace *trace = NULL;
-  elbo_status status;
-  TRY(bench_trace_create(ctx, r, &trace));
-  for (int p = 0; p < subject_plans(s); p++) elbo_plan_profile(subject_plan(s, p), 1);
-  double began = seconds_of(CLOCK_MONOTONIC);
-  TRY_GOTO(run_step(s));
-  TRY_GOTO(bench_trace_step(trace, began, seconds_of(CLOCK_MONOTONIC)));
-  for (int p = 0; p < subject_plans(s); p++) TRY_GOTO(bench_trace_plan(trace, subject_plan(s, p)));
-  TRY_GOTO(bench_trace_write(trace, path));
-fail:
-  for (int p = 0; p < subject_plans(s); p++) elbo_plan_profile(subject_plan(s, p), 0);
-  bench_trace_destroy(&trace);
-  return status;
-}
-
-enum { PROFILED_STEPS = 20, PROFILED_AT_LEAST = 2 };
-
-static elbo_status profile_steps(elbo_ctx *ctx, bench_subject *s, double seconds, elbo_bench_result *out) {
-  const int plans = subject_plans(s);
-  int steps = 0;
-  double began = seconds_of(CLOCK_MONOTONIC), taken = 0;
-  for (int p = 0; p < plans; p++) elbo_plan_profile(subject_plan(s, p), 1);
-  for (; steps < PROFILED_AT_LEAST || (steps < PROFILED_STEPS && taken < seconds); steps++) {
-    TRY(run_step(s));
-    taken = seconds_of(CLOCK_MONOTONIC) - began;
-  }
-  taken *= 1e3 / steps;
-  for (int p = 0; p < plans; p++) {
+// The step that has just run, as rows and, where there is a trace, as its events.
+static elbo_status record_step(elbo_ctx *ctx, bench_subject *s, double began, double ended, bench_trace *trace, elbo_bench_result *out) {
+  double planned = 0, taken = 1e3 * (ended - began);
+  out->n_rows = 0;
+  if (trace) TRY(bench_trace_step(trace, began, ended));
+  for (int p = 0; p < subject_plans(s); p++) {
     TRY(bench_add_plan(ctx, subject_plan(s, p), NULL, out));
-    elbo_plan_profile(subject_plan(s, p), 0);
+    if (trace) TRY(bench_trace_plan(trace, subject_plan(s, p)));
   }
-  double planned = 0;
   for (int i = 0; i < out->n_rows; i++) planned += out->rows[i].ms;
   elbo_bench_row *rest = &out->rows[out->n_rows++]; // bench_add_plan leaves room for one more
   *rest = (elbo_bench_row){.ms = taken > planned ? taken - planned : 0};
@@ -207,8 +184,31 @@ static elbo_status profile_steps(elbo_ctx *ctx, bench_subject *s, double seconds
     row->share = total > 0 ? row->ms / total : 0;
     row->roofline = row->ms > 0 ? bench_least_ms(out, row->flops, row->bytes) / row->ms : 0;
   }
-  bench_sort_rows(out);
   return ELBO_OK;
+}
+
+enum { PROFILED_STEPS = 20, PROFILED_AT_LEAST = 2 };
+
+// The shortest of some steps: what else the machine did lengthened the others.
+static elbo_status profile_steps(elbo_ctx *ctx, bench_subject *s, const elbo_bench_config *config, elbo_bench_result *out) {
+  bench_trace *trace = NULL;
+  elbo_status status = config->trace ? bench_trace_create(ctx, out, &trace) : ELBO_OK;
+  double first = seconds_of(CLOCK_MONOTONIC), now = first, shortest = INFINITY;
+  for (int i = 0; status == ELBO_OK && (i < PROFILED_AT_LEAST || (i < PROFILED_STEPS && now - first < config->seconds)); i++) {
+    for (int p = 0; p < subject_plans(s); p++) elbo_plan_profile(subject_plan(s, p), 1);
+    double began = seconds_of(CLOCK_MONOTONIC);
+    status = run_step(s);
+    now = seconds_of(CLOCK_MONOTONIC);
+    if (status != ELBO_OK || now - began >= shortest) continue;
+    shortest = now - began;
+    status = record_step(ctx, s, began, now, trace, out);
+  }
+  for (int p = 0; p < subject_plans(s); p++) elbo_plan_profile(subject_plan(s, p), 0);
+  if (status == ELBO_OK && trace) status = bench_trace_write(trace, config->trace);
+  bench_trace_destroy(&trace);
+  bench_sort_rows(out);
+  if (!config->profile) elbo_bench_free(out); // asked for the trace alone
+  return status;
 }
 
 elbo_status elbo_bench_recipe(elbo_ctx *ctx, const elbo_recipe *recipe, const elbo_bench_config *config, elbo_bench_result *out) {
@@ -229,10 +229,11 @@ elbo_status elbo_bench_recipe(elbo_ctx *ctx, const elbo_recipe *recipe, const el
   TRY_GOTO(elbo_bench_peak(ctx, &out->peak_gflops));
   out->gflops = (double)out->flops_per_step / out->step_median_ms * 1e-6;
   out->share_of_peak = out->peak_gflops > 0 ? out->gflops / out->peak_gflops : 0;
-  count_bytes(&subject, out);
-  if (config->profile || config->trace) TRY_GOTO(elbo_bench_bandwidth(ctx, &out->bandwidth_gbytes));
-  if (config->profile) TRY_GOTO(profile_steps(ctx, &subject, config->seconds, out));
-  if (config->trace) TRY_GOTO(trace_step(ctx, &subject, config->trace, out));
+  count_bytes(&subject, subject.call ? 1 : recipe->stage->train.accumulate, out);
+  if (config->profile || config->trace) {
+    TRY_GOTO(elbo_bench_bandwidth(ctx, &out->bandwidth_gbytes));
+    TRY_GOTO(profile_steps(ctx, &subject, config, out));
+  }
 fail:
   if (status != ELBO_OK) elbo_bench_free(out);
   close_subject(&subject);

@@ -37,6 +37,7 @@ static elbo_status add_event(bench_trace *t, const char *name, const char *categ
 elbo_status bench_trace_step(bench_trace *t, double began, double ended) {
   const elbo_bench_result *r = t->limits;
   t->origin = began;
+  json_array_clear(t->events);
   return add_event(t, r->forward ? "call" : "step", "step", began, ended - began,
                    json_pack("{s:I, s:I, s:I, s:o, s:o}", "flops", (json_int_t)r->flops_per_step, "bytes", (json_int_t)r->moved_bytes,
                              "least bytes", (json_int_t)r->least_bytes, "peak GFLOP/s", json_number(r->peak_gflops), "memory GB/s",
