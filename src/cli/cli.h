@@ -47,6 +47,8 @@ typedef struct common_options {
   int64_t threads; // 0: not given
   uint64_t seed;
   int json;
+  const char *isa;      // NULL: the best
+  const char *winograd; // engine.winograd=..., NULL: not given
 } common_options;
 #define COMMON_OPTIONS(c)                                                                           \
   {"threads", 0, OPTION_INT, &(c).threads, 1, 4096, "N", "worker threads (default: one per core)"}, \
@@ -67,6 +69,9 @@ int usage_error(const command *self, const char *format, ...) ELBO_PRINTF(2, 3);
 bool is_override(const char *text);
 // One argument, `what` in messages, and behind it overrides of the data section, which land in *keys. Returns ARGS_GO or bad usage.
 int one_and_keys(const command *self, const text_list *positional, const char *what, text_list *keys);
+// Takes "engine.KEY=VALUE" out of a model's arguments: what a recipe says in its section `engine`, for this once. Returns ARGS_GO or bad
+// usage.
+int take_engine_keys(const command *self, text_list *positional, common_options *common);
 // The nearest of "a|b|c" (NULL when none is near).
 const char *nearest_name(const char *text, const char *const *names, int n);
 extern const command *const commands[];

@@ -30,6 +30,8 @@ int open_context(const common_options *common, elbo_ctx **ctx) {
   elbo_ctx_config config;
   elbo_ctx_defaults(&config);
   config.threads = (int)common->threads;
+  config.isa = common->isa;
+  config.winograd = common->winograd;
   config.log = print_log;
   elbo_status status = elbo_ctx_create(&config, message, sizeof message, ctx);
   if (status == ELBO_OK) return ARGS_GO;

@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/config.h"
+#include "core/file.h"
+#include "graph/store.h"
 #include "models/diffusion_model.h"
 #include "train/run.h"
 
@@ -36,6 +39,16 @@ static elbo_status find_kind(elbo_model *m, const char *directory) {
       if (used < sizeof known) used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", *name);
     }
   return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "%s: _class_name: '%s'; one of %s was expected", directory, class_name, known);
+}
+
+// engine.winograd of the run that a checkpoint belongs to. What cannot be read forbids nothing.
+static bool run_forbids_winograd(elbo_model *m, const char *directory) {
+  char path[PATH_MAX];
+  yaml_node *root = NULL;
+  if (path_join(m->ctx, path, sizeof path, directory, "../../recipe.yaml") != ELBO_OK || !file_exists(path)) return false;
+  if (yaml_read(m->ctx, m->arena, path, &root) != ELBO_OK) return false;
+  const yaml_node *value = yaml_get(yaml_get(root, "engine"), "winograd");
+  return value && value->kind == YAML_SCALAR && strcmp(value->text, "off") == 0;
 }
 
 static elbo_status cannot(const elbo_model *m, const char *what) {
@@ -70,6 +83,7 @@ elbo_status elbo_model_load(elbo_ctx *ctx, const char *path, const elbo_model_co
   TRY_GOTO(find_kind(m, directory));
   TRY_GOTO(m->kind->open(m, directory));
   if (run_step >= 0) m->step = run_step;
+  if (m->store) m->store->no_winograd = run_forbids_winograd(m, directory);
   count_params(m);
   *out = m;
   return ELBO_OK;

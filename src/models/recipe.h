@@ -13,7 +13,7 @@ struct elbo_recipe {
   arena *arena;     // everything below
   const char *name; // file or bare name, for messages
   const preset_def *preset;
-  stage_config *stage; // data, train and bench
+  stage_config *stage; // data, train, engine and bench
   void *config;        // the preset's own sections
   config_field field[MAX_SECTIONS];
   config_table table; // of one block that holds both

@@ -3,6 +3,7 @@
 #define TRAIN_TRAIN_CONFIG_H
 
 #include "core/config.h"
+#include "train/engine_config.h"
 #include "train/optimizer.h"
 
 enum { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE, SCHEDULE_STEP };
@@ -37,6 +38,7 @@ typedef struct train_config {
   int64_t memory_limit; // bytes of a step's intermediate tensors; 0: none
   bool stop_on_nan;     // false: such an update is skipped and counted
   config_map groups;    // group_config by the beginning of parameter names
+  engine_config engine; // the recipe's section of that name; no key of this one
 } train_config;
 
 extern const config_table train_table;
