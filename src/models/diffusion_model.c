@@ -57,8 +57,8 @@ static elbo_status open_diffusion(elbo_model *m, const char *directory) {
   diffusion_model *d = m->diffusion;
   TRY(diffusion_directory_read(m->ctx, m->arena, directory, d, &m->step));
   TRY(diffusion_store_create(m->ctx, &d->spec, 0, &m->store));
-  if (m->raw)
-    TRY(run_read_raw_weights(m->ctx, directory, m->store));
+  if (m->ema != 0)
+    TRY(run_read_weights(m->ctx, directory, m->ema, m->store));
   else
     TRY(diffusion_directory_weights(m->ctx, directory, d, m->store));
   return diffusion_process_create(m->ctx, &d->spec, m->store, directory, &d->process);
@@ -67,7 +67,7 @@ static elbo_status open_diffusion(elbo_model *m, const char *directory) {
 static void info(const elbo_model *m, elbo_model_info *out) {
   const diffusion_spec *s = &m->diffusion->spec;
   *out = (elbo_model_info){.preset = s->model.preset ? "vdm" : "ddpm",
-                           .weights = m->raw ? "raw" : "ema",
+                           .weights = m->weights,
                            .likelihood = s->bits == 8 ? "discretized_gaussian" : "none",
                            .height = (int)s->height,
                            .width = (int)s->width,

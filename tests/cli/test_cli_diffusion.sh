@@ -7,7 +7,7 @@ unet='network: unet, unet: {block_out_channels: [8, 8], layers_per_block: 1, dow
 cat >tiny.yaml <<END
 model: {preset: ddpm, $unet, process: {steps: 20}}
 data: {path: "$ELBO_SOURCE/share/digits", limit: 200, holdout: 20, size: 8}
-train: {steps: 8, batch_size: 8, learning_rate: 1e-3, ema: 0.9, checkpoint_every: 4, preview_every: 4, keep: 2, log_every: 2, seed: 3}
+train: {steps: 8, batch_size: 8, learning_rate: 1e-3, ema: [0.9, 0.2], checkpoint_every: 4, preview_every: 4, keep: 2, log_every: 2, seed: 3}
 sample: {sampler: ddim, steps: 4, batch_size: 8}
 END
 
@@ -29,6 +29,25 @@ rm -r again/checkpoints/step-8
 expect 0 "$ELBO" train tiny.yaml --out again --resume
 same run/checkpoints/step-8/training/state.safetensors again/checkpoints/step-8/training/state.safetensors
 same run/checkpoints/step-8/unet/diffusion_pytorch_model.safetensors again/checkpoints/step-8/unet/diffusion_pytorch_model.safetensors
+
+expect 1 "$ELBO" train tiny.yaml --out again --resume --steps 9 train.ema=0.9
+complains 'train.ema'
+
+# Several averages: each by its decay, the first unless told otherwise.
+expect 0 "$ELBO" info run
+says 'ema  *\[0.9, 0.2\]'
+for which in 0.9 0.2 raw; do
+  expect 0 "$ELBO" sample run -n 2 --ema $which --out $which.npy --json
+  says '"weights": "'
+done
+expect 0 "$ELBO" sample run -n 2 --out first.npy
+same first.npy 0.9.npy
+cmp -s first.npy 0.2.npy && note_failure "the second average is the first"
+cmp -s raw.npy 0.2.npy && note_failure "the second average is the raw weights"
+expect 0 "$ELBO" eval run --ema 0.2 --metrics bpd -n 8 --json
+says '"weights": "ema 0.2"'
+expect 2 "$ELBO" sample run -n 2 --ema 0.7 --out bad.npy
+complains 'no average of decay 0.7.*0.9, 0.2'
 
 # Samples
 expect 0 "$ELBO" sample run -n 9 --out grid.png
