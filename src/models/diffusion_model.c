@@ -35,7 +35,8 @@ elbo_status diffusion_process_create(elbo_ctx *ctx, const diffusion_spec *spec, 
 
 elbo_status diffusion_view(elbo_ctx *ctx, const diffusion_spec *spec, elbo_store *store, elbo_model *out) {
   int64_t size = spec->height * spec->width * spec->channels, batch = 64 * 1024 / (size > 1024 ? size : 1024);
-  *out = (elbo_model){.ctx = ctx, .kind = &model_kind_diffusion, .store = store, .step = -1, .batch_size = batch < 4 ? 4 : (int)batch};
+  *out = (elbo_model){
+      .ctx = ctx, .kind = &model_kind_diffusion, .store = store, .weights = "ema", .step = -1, .batch_size = batch < 4 ? 4 : (int)batch};
   out->diffusion = calloc(1, sizeof *out->diffusion);
   if (!out->diffusion) return fail_memory(ctx, sizeof *out->diffusion, "a model");
   out->diffusion->spec = *spec;

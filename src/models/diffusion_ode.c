@@ -69,12 +69,11 @@ static elbo_status flow_slope(void *user, double t, const double *y, double *dy)
   double shown = c->prediction == PREDICT_EDM ? 1 / sqrt(q.sigma * q.sigma + c->sigma_data * c->sigma_data * q.alpha * q.alpha) : 1;
   double of_state = q.dalpha * map.x0_x + q.dsigma * map.epsilon_x, of_output = q.dalpha * map.x0_output + q.dsigma * map.epsilon_output;
   int64_t batch = f->plan.batch, size = f->size;
-  float *sample = elbo_plan_input(f->plan.plan, "sample"), *time = elbo_plan_input(f->plan.plan, "timestep");
-  double told = diffusion_time_told(&d->spec, d->process, process_network_time(d->process, t));
+  float *sample = elbo_plan_input(f->plan.plan, "sample");
+  diffusion_set_time(f->plan.plan, diffusion_time_told(&d->spec, d->process, process_network_time(d->process, t)));
   for (int64_t r = 0; r < batch; r++) {
     const double *row = y + (r < f->count ? r : 0) * (size + 1);
     for (int64_t i = 0; i < size; i++) sample[r * size + i] = (float)(shown * row[i]);
-    if (time) time[r] = (float)told;
   }
   TRY(elbo_plan_run(f->plan.plan, f->m->store));
   const float *output = session_output(&f->plan, 0), *trace = session_output(&f->plan, 1);

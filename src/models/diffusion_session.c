@@ -45,10 +45,10 @@ static void split_variance(const float *from, int64_t pixels, int64_t channels, 
 elbo_status denoiser_session_run(denoiser_session *s, const double *x, double timestep, const condition_rows *rows, int64_t count,
                                  double *output) {
   int64_t batch = s->plan.batch;
-  float *state = elbo_plan_input(s->plan.plan, "sample"), *time = elbo_plan_input(s->plan.plan, "timestep");
+  float *state = elbo_plan_input(s->plan.plan, "sample");
   double told = s->process ? diffusion_time_told(s->spec, s->process, timestep) : timestep;
   for (int64_t i = 0; i < batch * s->size; i++) state[i] = (float)x[i];
-  for (int64_t i = 0; time && i < batch; i++) time[i] = (float)told;
+  diffusion_set_time(s->plan.plan, told);
   fill_condition(s, "label", rows ? rows->label : NULL, count);
   fill_condition(s, "condition", rows ? rows->vector : NULL, count);
   fill_condition(s, "picture", rows ? rows->picture : NULL, count);
