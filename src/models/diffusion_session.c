@@ -74,6 +74,17 @@ elbo_status diffusion_read(const diffusion_spec *spec, elbo_dataset *data, elbo_
   return status;
 }
 
+elbo_status condition_session_open(const elbo_model *m, int64_t batch, session *out) {
+  const diffusion_spec *s = &m->diffusion->spec;
+  elbo_graph *g = NULL;
+  *out = (session){0};
+  if (!diffusion_extra_channels(s)) return ELBO_OK;
+  TRY(elbo_graph_create(m->ctx, "condition", &g));
+  elbo_tensor *x = elbo_input(g, "x", ELBO_F32, 4, (int64_t[]){batch, s->height, s->width, s->channels});
+  elbo_tensor *picture = diffusion_training_condition(s, g, batch, diffusion_centred(s, x), false).picture;
+  return session_create(m->ctx, g, m->store, batch, 1, &picture, out);
+}
+
 // --- inputs that depend on the time ---
 
 void session_fill_times(session *s, const diffusion_spec *spec, const diffusion_objective *objective, const process *p,

@@ -44,7 +44,7 @@ expect 0 "$ELBO" sample run -n 2 --out first.npy
 same first.npy 0.9.npy
 cmp -s first.npy 0.2.npy && note_failure "the second average is the first"
 cmp -s raw.npy 0.2.npy && note_failure "the second average is the raw weights"
-expect 0 "$ELBO" eval run --ema 0.2 --metrics bpd -n 8 --json
+expect 0 "$ELBO" eval run --ema 0.2 --metrics bpd --limit 8 --json
 says '"weights": "ema 0.2"'
 expect 2 "$ELBO" sample run -n 2 --ema 0.7 --out bad.npy
 complains 'no average of decay 0.7.*0.9, 0.2'
@@ -66,6 +66,9 @@ expect 0 "$ELBO" sample run --noise x.npy --out from-noise.npy
 says '3 samples'
 expect 2 "$ELBO" sample run -n 2 --noise x.npy --out bad.npy
 complains 'noise'
+{ head -c 128 x.npy; head -c 384 x.npy | tail -c 256; printf '\000\000\300\177'; tail -c 508 x.npy; } >nan.npy # row 1 begins with a NaN
+expect 2 "$ELBO" sample run --noise nan.npy --out bad.npy
+complains 'noise: number 0 of row 1 is nan'
 expect 2 "$ELBO" sample run -n 2 --steps 21 --out bad.npy
 complains 'steps'
 expect 2 "$ELBO" sample run -n 2 --steps 0 --out bad.npy
@@ -75,6 +78,19 @@ complains 'flow_euler'
 expect 2 "$ELBO" sample run -n 2 --guidance 2 --out bad.npy
 complains 'guided'
 is_absent bad.npy
+
+# Conditions made of the pictures, and points: previews of what they lead to, likelihoods under them.
+for condition in '{type: lowres, factor: 2}' '{type: masked}'; do
+  rm -rf told
+  expect 0 "$ELBO" train tiny.yaml --out told train.steps=2 train.preview_every=2 "model.condition=$condition"
+  is_file told/samples/step-2.png
+  expect 0 "$ELBO" eval told --metrics ode_bpd --limit 2 --tolerance 1e-2 --json
+  says '"ode_bpd"'
+done
+expect 0 "$ELBO" train ddpm-2d --data rings --out plane train.steps=2 train.batch_size=16 train.preview_every=2 sample.steps=3
+is_file plane/samples/step-2.png
+expect 0 "$ELBO" info plane/samples/step-2.png
+says '194, 387, 1'
 
 # What it is worth, what it is
 expect 0 "$ELBO" eval run --metrics bpd_parts --limit 8 --json
