@@ -86,12 +86,12 @@ int report_failure(elbo_ctx *ctx, elbo_status status);
 void say(const char *format, ...) ELBO_PRINTF(1, 2); // "elbo: ..." on standard error
 // The model that the first positional argument names.
 typedef struct model_options {
-  int raw;
+  const char *ema;
   const char *checkpoint;
 } model_options;
-#define MODEL_OPTIONS(m)                                                                                                   \
-  {"raw", 0, OPTION_FLAG, &(m).raw, 0, 0, NULL, "the raw weights instead of their running average"}, {                     \
-    "checkpoint", 0, OPTION_TEXT, &(m).checkpoint, 0, 0, "newest|best|STEP", "which checkpoint of a run (default: newest)" \
+#define MODEL_OPTIONS(m)                                                                                                        \
+  {"ema", 0, OPTION_TEXT, &(m).ema, 0, 0, "DECAY|raw", "which of a run's averages (default: the first), or the raw weights"}, { \
+    "checkpoint", 0, OPTION_TEXT, &(m).checkpoint, 0, 0, "newest|best|STEP", "which checkpoint of a run (default: newest)"      \
   }
 // Creates context and model; on failure says why, destroys both and returns the exit status, else ARGS_GO.
 int open_model(const command *self, const common_options *common, const model_options *options, const char *path, elbo_ctx **ctx,
