@@ -4,14 +4,6 @@
 
 #include "nn/vector_quantizer.h"
 
-static const config_field codec_fields[] = {
-    CONFIG_ENUM(codec_config, network, "kl", CODEC_NAMES, "which autoencoder"),
-    CONFIG_SECTION(codec_config, kl, &kl_table),
-    CONFIG_SECTION(codec_config, vq, &vq_table),
-    CONFIG_SECTION(codec_config, tiny, &tiny_table),
-};
-const config_table codec_table = CONFIG_TABLE("model", codec_config, codec_fields, "an autoencoder between pictures and maps of codes");
-
 typedef struct codec_def {
   const char *key, *class_name;
   elbo_status (*check)(elbo_ctx *ctx, const codec_config *c, const char *where);
@@ -88,6 +80,7 @@ int64_t codec_code_size(const codec_config *c, int64_t size) {
 codec_code codec_encode(const codec_config *c, elbo_tensor *x) { return kinds[c->network].encode(c, x); }
 elbo_tensor *codec_decode(const codec_config *c, elbo_tensor *z) { return kinds[c->network].decode(c, z); }
 elbo_status codec_check(elbo_ctx *ctx, const codec_config *c, const char *where) { return kinds[c->network].check(ctx, c, where); }
+const char *codec_key(const codec_config *c) { return kinds[c->network].key; }
 const char *codec_class_name(const codec_config *c) {
   return c->network == CODEC_TINY && c->tiny.use_midblock_gn ? TINY_OWN_CLASS : kinds[c->network].class_name;
 }

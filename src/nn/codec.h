@@ -14,7 +14,6 @@ typedef struct codec_config {
   akl_config kl, vq;
   tiny_config tiny;
 } codec_config;
-extern const config_table codec_table; // "network" and a section for each kind
 
 // What is fixed of arrays on both sides
 typedef struct codec_shape {
@@ -38,6 +37,8 @@ codec_code codec_encode(const codec_config *c, elbo_tensor *x);
 elbo_tensor *codec_decode(const codec_config *c, elbo_tensor *z);
 
 elbo_status codec_check(elbo_ctx *ctx, const codec_config *c, const char *where);
+// "kl", "vq", "tiny"
+const char *codec_key(const codec_config *c);
 // "AutoencoderKL" and the like: what a config.json is of
 const char *codec_class_name(const codec_config *c);
 // config.json. Lists live in the arena.
