@@ -82,6 +82,7 @@ const command command_apply = {
     "MODEL --in name=x.npy ... --out name=y.npy ...",
     "run any network of a model directory on arrays",
     "MODEL/encoder: x in; mean, std out. MODEL/decoder: codes in; x (the likelihood's mean), output (its parameters) out.\n"
-    "MODEL: x in; any of these out. A conditional one takes label or condition too. Arrays: any numeric type.",
+    "MODEL: x in; any of these out. A conditional one takes label or condition too. Arrays: any numeric type.\n"
+    "An autoencoder of diffusers (PIPELINE/vae): x in; mean, logvar (AutoencoderKL) or latents (the others) out; z in; sample out.",
     "elbo apply run/checkpoints/step-3000/decoder --in codes=codes.npy --out x=pictures.npy",
     run};
