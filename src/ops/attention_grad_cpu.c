@@ -5,9 +5,13 @@
 #include "ops/attention_tile.h"
 #include "ops/isa.h"
 
+enum { GRAD_QUERIES = 64 }; // of a tile, whatever the threads: sums over queries are taken tile by tile
+
 typedef struct attention_grad_state {
   attention_shape s;
   bool whole_heads;
+  bool pairs;  // rows of two queries, interleaved (gemm_pairs): where whole vectors of channels would be half empty
+  int64_t row; // channels of a packed row, or of two that are interleaved: whole vectors
   int64_t thread_floats;
 } attention_grad_state;
 
@@ -20,146 +24,202 @@ typedef struct attention_grad_job {
 } attention_grad_job;
 
 typedef struct grad_buffers {
-  float *q, *dy;        // (q_block,dp); q is scaled
-  float *keys, *keys_t; // (k_block,dp), (d,k_block)
-  float *values_t;      // (d,k_block)
-  float *p, *ds;        // (q_block,k_block)
-  float *dq, *dk, *dv;  // (Nq rounded up to tiles,dp), (k_block,dp), (k_block,dp)
+  float *q, *dy;           // (d,q_block); q times scale log2(e)
+  float *q_rows, *dy_rows; // (q_block,row), or (q_block/2,row) of pairs; q times scale
+  float *lse, *along;      // (q_block); lse in units of log 2, infinity where a query sees nothing or there is none
+  float *keys, *values;    // packed
+  float *p, *ds;           // (TILE_KEYS,GEMM_LD)
+  float *dq;               // (d,q_block)
+  float *dk, *dv;          // (TILE_KEYS or all keys,row)
+  float *factor;           // (q_block): scale
 } grad_buffers;
 
 static int64_t layout(const attention_grad_state *state, float *base, grad_buffers *t) {
   const attention_shape *s = &state->s;
-  int64_t used = 0;
-  t->q = take_floats(base, &used, s->q_block * s->dp);
-  t->dy = take_floats(base, &used, s->q_block * s->dp);
-  t->keys = take_floats(base, &used, s->k_block * s->dp);
-  t->keys_t = take_floats(base, &used, s->d * s->k_block);
-  t->values_t = take_floats(base, &used, s->d * s->k_block);
-  t->p = take_floats(base, &used, s->q_block * s->k_block);
-  t->ds = take_floats(base, &used, s->q_block * s->k_block);
-  t->dq = take_floats(base, &used, (state->whole_heads ? s->q_tiles : 1) * s->q_block * s->dp);
-  t->dk = take_floats(base, &used, s->k_block * s->dp);
-  t->dv = take_floats(base, &used, s->k_block * s->dp);
+  int64_t used = 0, keys = state->whole_heads ? s->nk : TILE_KEYS;
+  t->q = take_floats(base, &used, s->d * s->q_block);
+  t->dy = take_floats(base, &used, s->d * s->q_block);
+  t->q_rows = take_floats(base, &used, s->q_block * state->row);
+  t->dy_rows = take_floats(base, &used, s->q_block * state->row);
+  t->lse = take_floats(base, &used, s->q_block);
+  t->along = take_floats(base, &used, s->q_block);
+  t->keys = take_floats(base, &used, packed_keys_floats(s));
+  t->values = take_floats(base, &used, packed_keys_floats(s));
+  t->p = take_floats(base, &used, TILE_KEYS * GEMM_LD);
+  t->ds = take_floats(base, &used, TILE_KEYS * GEMM_LD);
+  t->dq = take_floats(base, &used, s->d * s->q_block);
+  t->dk = take_floats(base, &used, keys * state->row);
+  t->dv = take_floats(base, &used, keys * state->row);
+  t->factor = take_floats(base, &used, s->q_block);
   return used;
 }
 
-typedef struct tile_place {
-  int64_t b, h, q0, nq, rows, k0, nk;
-} tile_place;
-
-static void place_queries(const attention_shape *s, tile_place *at, int64_t tile) {
-  at->q0 = tile * s->q_block;
-  at->nq = s->nq - at->q0 < s->q_block ? s->nq - at->q0 : s->q_block;
-  at->rows = round_up(at->nq, TILE_ROWS);
-}
-
-static void place_keys(const attention_shape *s, tile_place *at, int64_t tile) {
-  at->k0 = tile * s->k_block;
-  at->nk = s->nk - at->k0 < s->k_block ? s->nk - at->k0 : s->k_block;
+// n tokens as rows of `row` floats, or in pairs; zeros behind their channels, and in place of a missing second of a pair
+static void pack_rows(const attention_grad_state *state, const float *x, int64_t n, float factor, float *to) {
+  const attention_shape *s = &state->s;
+  int64_t d = s->d, i = 0;
+  if (!state->pairs) {
+    for (; i < n; i++)
+      for (int64_t c = 0; c < state->row; c += VW) vstore(to + i * state->row + c, factor * load_upto(x + i * s->width + c, d - c));
+    return;
+  }
+  for (; i < n; i += 2, to += state->row) {
+    const float *a = x + i * s->width, *b = a + s->width;
+    int64_t c = 0;
+    for (; i + 1 < n && c + 4 <= d; c += 4) {
+      typedef float quad __attribute__((vector_size(16)));
+      quad l = *(const quad_unaligned *)(a + c), r = *(const quad_unaligned *)(b + c);
+      *(quad_unaligned *)(to + 2 * c) = factor * __builtin_shufflevector(l, r, 0, 4, 1, 5);
+      *(quad_unaligned *)(to + 2 * c + 4) = factor * __builtin_shufflevector(l, r, 2, 6, 3, 7);
+    }
+    for (; c < d; c++) to[2 * c] = factor * a[c], to[2 * c + 1] = i + 1 < n ? factor * b[c] : 0;
+    for (c *= 2; c < state->row; c++) to[c] = 0;
+  }
 }
 
 static void pack_queries(const attention_grad_job *j, const grad_buffers *t, const tile_place *at) {
   const attention_shape *s = &j->state->s;
-  int64_t from = (at->b * s->nq + at->q0) * s->width + at->h * s->d;
-  pack_rows(s, j->q + from, at->nq, at->rows, s->scale, t->q);
-  pack_rows(s, j->dy + from, at->nq, at->rows, 1.0f, t->dy);
+  int64_t from = (at->b * s->nq + at->q0) * s->width + at->h * s->d, row0 = (at->b * s->heads + at->h) * s->nq + at->q0;
+  pack_lanes(s, j->q + from, at->nq, s->scale * LOG2_E, t->q);
+  pack_lanes(s, j->dy + from, at->nq, 1.0f, t->dy);
+  pack_rows(j->state, j->q + from, at->nq, s->scale, t->q_rows);
+  pack_rows(j->state, j->dy + from, at->nq, 1.0f, t->dy_rows);
+  for (int64_t i = 0; i < s->q_block; i++) {
+    float lse = i < at->nq ? j->lse[row0 + i] : INFINITY; // 2^(score - infinity) = 0
+    t->lse[i] = lse == -INFINITY ? INFINITY : LOG2_E * lse;
+    t->along[i] = i < at->nq ? j->along[row0 + i] : 0;
+    t->factor[i] = s->scale;
+  }
 }
 
-static void pack_keys(const attention_grad_job *j, const grad_buffers *t, const tile_place *at) {
+static void pack_tile_keys(const attention_grad_job *j, const grad_buffers *t, const tile_place *at) {
   const attention_shape *s = &j->state->s;
   int64_t from = (at->b * s->nk + at->k0) * s->width + at->h * s->d;
-  pack_rows(s, j->k + from, at->nk, s->k_block, 1.0f, t->keys);
-  pack_columns(s, j->k + from, at->nk, s->k_block, t->keys_t);
-  pack_columns(s, j->v + from, at->nk, s->k_block, t->values_t);
+  pack_keys(s, j->k + from, at->nk, t->keys);
+  pack_keys(s, j->v + from, at->nk, t->values);
 }
 
-// p and ds of a tile whose queries and keys are packed; rows without a query are 0
+// p and ds of a tile whose queries and keys are packed; columns without a query, up to a whole vector, are 0
 static void make_tile(const attention_grad_job *j, const grad_buffers *t, const tile_place *at) {
   const attention_shape *s = &j->state->s;
-  int64_t kb = s->k_block, row0 = (at->b * s->heads + at->h) * s->nq + at->q0;
-  tile_product(at->rows, kb, s->d, t->q, s->dp, 1, t->keys_t, kb, t->p, kb, false);
-  tile_product(at->rows, kb, s->d, t->dy, s->dp, 1, t->values_t, kb, t->ds, kb, false);
-  mask_scores(s, j->bias, at->b, at->h, at->q0, at->nq, at->k0, at->nk, t->p);
-  for (int64_t i = 0; i < at->rows; i++) {
-    float lse = i < at->nq ? j->lse[row0 + i] : INFINITY, along = i < at->nq ? j->along[row0 + i] : 0;
-    if (lse == -INFINITY) lse = INFINITY; // a query that sees nothing: exp(score - infinity) = 0
-    for (int64_t c = 0; c < kb; c += VW) {
-      vfloat p = vexp(vload(t->p + i * kb + c) - lse);
-      vstore(t->p + i * kb + c, p);
-      vstore(t->ds + i * kb + c, p * (vload(t->ds + i * kb + c) - along));
+  for (int64_t i = 0; i < at->nq; i += TILE_LANES) {
+    int64_t n = at->nq - i < TILE_LANES ? at->nq - i : TILE_LANES;
+    scores(s, at->nk, n, t->keys, t->q + i, t->p + i, GEMM_LD);
+    scores(s, at->nk, n, t->values, t->dy + i, t->ds + i, GEMM_LD);
+    if (j->bias || s->causal) mask_scores(s, j->bias, at, i, n, t->p + i, GEMM_LD);
+  }
+  for (int64_t i = 0; i < at->nq; i += VW) {
+    vfloat lse = vload(t->lse + i), along = vload(t->along + i);
+    float *p_at = t->p + i, *ds_at = t->ds + i;
+    for (int64_t r = 0; r < at->nk; r++, p_at += GEMM_LD, ds_at += GEMM_LD) {
+      vfloat p = vexp2_below(vload(p_at) - lse);
+      vstore(p_at, p);
+      vstore(ds_at, p * (vload(ds_at) - along));
     }
   }
 }
 
-// dk and dv of the tile of keys, from the tile of queries
-static void add_keys(const attention_shape *s, const grad_buffers *t, const tile_place *at) {
-  tile_product(s->k_block, s->dp, at->nq, t->p, 1, s->k_block, t->dy, s->dp, t->dv, s->dp, true);
-  tile_product(s->k_block, s->dp, at->nq, t->ds, 1, s->k_block, t->q, s->dp, t->dk, s->dp, true);
+// to (nk,row) += a^T rows, over the queries of the tile; a is p or ds
+static void add_rows(const attention_grad_state *state, const float *a, const float *rows, const tile_place *at, float *to) {
+  if (!state->pairs) {
+    tile_product(at->nk, state->row, at->nq, a, rows, state->row, to, state->row, true);
+    return;
+  }
+  int tiles = gemm_tiles(at->nk), height = (int)at->nk / tiles, longer = (int)at->nk % tiles;
+  for (int64_t c = 0; c < state->row; c += GEMM_NR)
+    for (int64_t i = 0, r = 0; i < tiles; i++) {
+      int now = height + (i < longer);
+      ISA(gemm_pairs)
+      (now, state->row - c > VW ? 2 : 1, round_up(at->nq, 2), a + r * GEMM_LD, rows + c, state->row, to + r * state->row + c, state->row);
+      r += now;
+    }
+}
+
+// dk, dv (nk,row) of the tile of keys += from the tile of queries
+static void add_keys(const attention_grad_job *j, const grad_buffers *t, const tile_place *at, float *dk, float *dv) {
+  add_rows(j->state, t->p, t->dy_rows, at, dv);
+  add_rows(j->state, t->ds, t->q_rows, at, dk);
+}
+
+static void add_queries(const attention_shape *s, const grad_buffers *t, const tile_place *at) {
+  for (int64_t i = 0; i < at->nq; i += TILE_LANES)
+    keys_product(s, at->nk, at->nq - i < TILE_LANES ? at->nq - i : TILE_LANES, t->keys, t->ds + i, GEMM_LD, t->dq + i, s->q_block, true);
 }
 
 static void clear(float *x, int64_t n) { memset(x, 0, (size_t)n * sizeof *x); }
 
-static void unpack_rows(const attention_shape *s, const float *from, int64_t n, float factor, float *to) {
-  for (int64_t r = 0; r < n; r++)
-    for (int64_t c = 0; c < s->d; c += VW) vstore_upto(to + r * s->width + c, factor * vload(from + r * s->dp + c), s->d - c);
-}
-
-static void store_keys(const attention_grad_job *j, const grad_buffers *t, const tile_place *at) {
-  const attention_shape *s = &j->state->s;
-  int64_t to = (at->b * s->nk + at->k0) * s->width + at->h * s->d;
-  unpack_rows(s, t->dk, at->nk, 1.0f, j->dk + to);
-  unpack_rows(s, t->dv, at->nk, 1.0f, j->dv + to);
-}
-
-// One tile of keys: dk and dv; when dq is not NULL (q_tiles of (q_block,dp)) its share of dq too.
-static void sweep_queries(const attention_grad_job *j, const grad_buffers *t, tile_place *at, float *dq) {
-  const attention_shape *s = &j->state->s;
-  pack_keys(j, t, at);
-  clear(t->dk, s->k_block * s->dp);
-  clear(t->dv, s->k_block * s->dp);
-  for (int64_t tile = 0; tile < s->q_tiles; tile++) {
-    place_queries(s, at, tile);
-    if (!tile_visible(s, at->q0, at->nq, at->k0)) continue;
-    pack_queries(j, t, at);
-    make_tile(j, t, at);
-    add_keys(s, t, at);
-    if (dq) tile_product(at->rows, s->dp, at->nk, t->ds, s->k_block, 1, t->keys, s->dp, dq + tile * s->q_block * s->dp, s->dp, true);
+static void unpack_rows(const attention_grad_state *state, const float *from, int64_t n, float *to) {
+  const attention_shape *s = &state->s;
+  for (int64_t r = 0; r < n; r++, from += state->row, to += s->width) {
+    if (state->pairs)
+      for (int64_t c = 0; c < s->d; c++) to[c] = from[2 * c] + from[2 * c + 1];
+    else
+      copy_floats(to, from, s->d);
   }
-  store_keys(j, t, at);
+}
+
+static void store_keys(const attention_grad_job *j, const grad_buffers *t, int64_t token, int64_t n, int64_t h) {
+  const attention_shape *s = &j->state->s;
+  unpack_rows(j->state, t->dk, n, j->dk + token * s->width + h * s->d);
+  unpack_rows(j->state, t->dv, n, j->dv + token * s->width + h * s->d);
+}
+
+static void store_queries(const attention_grad_job *j, const grad_buffers *t, const tile_place *at) {
+  const attention_shape *s = &j->state->s;
+  unpack_lanes(s, t->dq, at->nq, t->factor, j->dq + (at->b * s->nq + at->q0) * s->width + at->h * s->d);
+}
+
+// One tile of queries against all keys: dq, and with `keys_too` its share of dk and dv of the whole head.
+static void sweep_keys(const attention_grad_job *j, const grad_buffers *t, tile_place *at, bool keys_too) {
+  const attention_shape *s = &j->state->s;
+  int64_t row = j->state->row;
+  pack_queries(j, t, at);
+  clear(t->dq, s->d * s->q_block);
+  for (int64_t tile = 0; tile < s->k_tiles; tile++) {
+    place_keys(s, at, tile);
+    if (!tile_visible(s, at)) break;
+    pack_tile_keys(j, t, at);
+    make_tile(j, t, at);
+    add_queries(s, t, at);
+    if (keys_too) add_keys(j, t, at, t->dk + at->k0 * row, t->dv + at->k0 * row);
+  }
+  store_queries(j, t, at);
 }
 
 static void gradient_head(const attention_grad_job *j, const grad_buffers *t, int64_t item) {
   const attention_shape *s = &j->state->s;
   tile_place at = {.b = item / s->heads, .h = item % s->heads};
-  clear(t->dq, s->q_tiles * s->q_block * s->dp);
-  for (int64_t tile = 0; tile < s->k_tiles; tile++) {
-    place_keys(s, &at, tile);
-    sweep_queries(j, t, &at, t->dq);
+  clear(t->dk, s->nk * j->state->row);
+  clear(t->dv, s->nk * j->state->row);
+  for (int64_t tile = 0; tile < s->q_tiles; tile++) {
+    place_queries(s, &at, tile);
+    sweep_keys(j, t, &at, true);
   }
-  unpack_rows(s, t->dq, s->nq, s->scale, j->dq + at.b * s->nq * s->width + at.h * s->d);
+  store_keys(j, t, at.b * s->nk, s->nk, at.h);
 }
 
 static void gradient_keys(const attention_grad_job *j, const grad_buffers *t, int64_t item) {
   const attention_shape *s = &j->state->s;
   tile_place at = {.b = item / (s->heads * s->k_tiles), .h = item / s->k_tiles % s->heads};
   place_keys(s, &at, item % s->k_tiles);
-  sweep_queries(j, t, &at, NULL);
+  pack_tile_keys(j, t, &at);
+  clear(t->dk, TILE_KEYS * j->state->row);
+  clear(t->dv, TILE_KEYS * j->state->row);
+  for (int64_t tile = 0; tile < s->q_tiles; tile++) {
+    place_queries(s, &at, tile);
+    if (!tile_visible(s, &at)) continue;
+    pack_queries(j, t, &at);
+    make_tile(j, t, &at);
+    add_keys(j, t, &at, t->dk, t->dv);
+  }
+  store_keys(j, t, at.b * s->nk + at.k0, at.nk, at.h);
 }
 
 static void gradient_queries(const attention_grad_job *j, const grad_buffers *t, int64_t item) {
   const attention_shape *s = &j->state->s;
   tile_place at = {.b = item / (s->heads * s->q_tiles), .h = item / s->q_tiles % s->heads};
   place_queries(s, &at, item % s->q_tiles);
-  pack_queries(j, t, &at);
-  clear(t->dq, at.rows * s->dp);
-  for (int64_t tile = 0; tile < s->k_tiles; tile++) {
-    place_keys(s, &at, tile);
-    if (!tile_visible(s, at.q0, at.nq, at.k0)) continue;
-    pack_keys(j, t, &at);
-    make_tile(j, t, &at);
-    tile_product(at.rows, s->dp, at.nk, t->ds, s->k_block, 1, t->keys, s->dp, t->dq, s->dp, true);
-  }
-  unpack_rows(s, t->dq, at.nq, s->scale, j->dq + (at.b * s->nq + at.q0) * s->width + at.h * s->d);
+  sweep_keys(j, t, &at, false);
 }
 
 // One part of bias that no other item touches: all images, heads and query tiles over which it is broadcast.
@@ -175,12 +235,12 @@ static void gradient_bias(const attention_grad_job *j, const grad_buffers *t, in
         pack_queries(j, t, &at);
         for (int64_t key = 0; key < s->k_tiles; key++) {
           place_keys(s, &at, key);
-          if (!tile_visible(s, at.q0, at.nq, at.k0)) continue;
-          pack_keys(j, t, &at);
+          if (!tile_visible(s, &at)) continue;
+          pack_tile_keys(j, t, &at);
           make_tile(j, t, &at);
           for (int64_t i = 0; i < at.nq; i++) {
             float *to = j->dbias + at.b * stride[0] + at.h * stride[1] + (at.q0 + i) * stride[2] + at.k0 * stride[3];
-            for (int64_t c = 0; c < at.nk; c++) to[c * stride[3]] += t->ds[i * s->k_block + c];
+            for (int64_t c = 0; c < at.nk; c++) to[c * stride[3]] += t->ds[c * GEMM_LD + i];
           }
         }
       }
@@ -240,8 +300,10 @@ static elbo_status attention_grad_prepare(compile_env *env, const node *n, kerne
   attention_grad_state *state;
   grad_buffers t;
   TRY(kernel_state_new(env, k, sizeof *state, &state));
-  attention_shape_of(n, &state->s);
+  attention_shape_of(n, GRAD_QUERIES, &state->s);
   const attention_shape *s = &state->s;
+  state->pairs = VW > 4 && round_up(s->d, VW / 2) < round_up(s->d, VW);
+  state->row = state->pairs ? 2 * round_up(s->d, VW / 2) : round_up(s->d, VW);
   int64_t threads = pool_threads(env->pool), heads = s->batch * s->heads;
   // heads that do not come out even leave threads idle; the second way makes the scores twice (7 products for 5)
   state->whole_heads = (heads + threads - 1) / threads * threads * 5 <= heads * 7;

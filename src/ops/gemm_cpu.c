@@ -4,14 +4,13 @@
 
 // --- micro-kernels ------------------------------------------------------------------------------------------------------------------
 
-// tile[r * GEMM_NR + n] = sum over k of a[r * GEMM_LD + k] b[k * vectors VW + n]
-INLINE void rows_body(const int rows, const int vectors, int64_t K, const float *restrict a, const float *restrict b,
-                      float *restrict tile) {
+INLINE void rows_body(const int rows, const int vectors, int64_t K, const float *restrict a, const float *restrict b, int64_t ldb,
+                      float *restrict acc_out, int64_t ld_acc, bool add) {
   vfloat acc[GEMM_MR][2];
 #pragma GCC unroll 14
   for (int r = 0; r < rows; r++)
 #pragma GCC unroll 2
-    for (int v = 0; v < vectors; v++) acc[r][v] = (vfloat){0};
+    for (int v = 0; v < vectors; v++) acc[r][v] = add ? vload(acc_out + r * ld_acc + v * VW) : (vfloat){0};
   for (int64_t k = 0; k < K; k++) {
     vfloat bv[2];
 #pragma GCC unroll 2
@@ -23,12 +22,41 @@ INLINE void rows_body(const int rows, const int vectors, int64_t K, const float 
       for (int v = 0; v < vectors; v++) acc[r][v] += ar * bv[v];
     }
     a++;
-    b += vectors * VW;
+    b += ldb;
   }
 #pragma GCC unroll 14
   for (int r = 0; r < rows; r++)
 #pragma GCC unroll 2
-    for (int v = 0; v < vectors; v++) vstore(tile + r * GEMM_NR + v * VW, acc[r][v]);
+    for (int v = 0; v < vectors; v++) vstore(acc_out + r * ld_acc + v * VW, acc[r][v]);
+}
+
+// Two steps of k at once: their numbers of a, repeated over a vector.
+INLINE void pairs_body(const int rows, const int vectors, int64_t K, const float *restrict a, const float *restrict b, int64_t ldb,
+                       float *restrict acc_out, int64_t ld_acc) {
+  typedef double vpair __attribute__((vector_size(4 * VW)));
+  typedef double pair __attribute__((aligned(4), may_alias));
+  vfloat acc[GEMM_MR][2];
+#pragma GCC unroll 14
+  for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) acc[r][v] = vload(acc_out + r * ld_acc + v * VW);
+  for (int64_t k = 0; k < K; k += 2) {
+    vfloat bv[2];
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) bv[v] = vload(b + v * VW);
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; r++) {
+      vfloat ar = (vfloat)(*(const pair *)(a + r * GEMM_LD) - (vpair){0});
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; v++) acc[r][v] += ar * bv[v];
+    }
+    a += 2;
+    b += ldb;
+  }
+#pragma GCC unroll 14
+  for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) vstore(acc_out + r * ld_acc + v * VW, acc[r][v]);
 }
 
 INLINE void outer_body(const int rows, const int vectors, int64_t K, const float *restrict a, int64_t lda, const float *restrict b,
@@ -57,14 +85,20 @@ INLINE void outer_body(const int rows, const int vectors, int64_t K, const float
     for (int v = 0; v < vectors; v++) vstore(acc_out + r * ld_acc + v * VW, acc[r][v]);
 }
 
-typedef void (*rows_fn)(int64_t K, const float *a, const float *b, float *tile);
+typedef void (*rows_fn)(int64_t K, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc, bool add);
+typedef void (*pairs_fn)(int64_t K, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc);
 typedef void (*outer_fn)(int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, float *acc, int64_t ld_acc, bool add);
 
-#define MICRO(rows, vectors)                                                                                                               \
-  static void rows_##rows##_##vectors(int64_t K, const float *a, const float *b, float *tile) { rows_body(rows, vectors, K, a, b, tile); } \
-  static void outer_##rows##_##vectors(int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, float *acc, int64_t ld_acc,    \
-                                       bool add) {                                                                                         \
-    outer_body(rows, vectors, K, a, lda, b, ldb, acc, ld_acc, add);                                                                        \
+#define MICRO(rows, vectors)                                                                                                            \
+  static void rows_##rows##_##vectors(int64_t K, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc, bool add) {   \
+    rows_body(rows, vectors, K, a, b, ldb, acc, ld_acc, add);                                                                           \
+  }                                                                                                                                     \
+  static void pairs_##rows##_##vectors(int64_t K, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc) {            \
+    pairs_body(rows, vectors, K, a, b, ldb, acc, ld_acc);                                                                               \
+  }                                                                                                                                     \
+  static void outer_##rows##_##vectors(int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, float *acc, int64_t ld_acc, \
+                                       bool add) {                                                                                      \
+    outer_body(rows, vectors, K, a, lda, b, ldb, acc, ld_acc, add);                                                                     \
   }
 #if GEMM_MR == 14
 #define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
@@ -74,13 +108,23 @@ typedef void (*outer_fn)(int64_t K, const float *a, int64_t lda, const float *b,
 #define BOTH(rows) MICRO(rows, 1) MICRO(rows, 2)
 FOR_ROWS(BOTH)
 #define ROWS_ENTRY(rows) {rows_##rows##_1, rows_##rows##_2},
+#define PAIRS_ENTRY(rows) {pairs_##rows##_1, pairs_##rows##_2},
 #define OUTER_ENTRY(rows) {outer_##rows##_1, outer_##rows##_2},
 static const rows_fn rows_table[GEMM_MR][2] = {FOR_ROWS(ROWS_ENTRY)};
+static const pairs_fn pairs_table[GEMM_MR][2] = {FOR_ROWS(PAIRS_ENTRY)};
 static const outer_fn outer_table[GEMM_MR][2] = {FOR_ROWS(OUTER_ENTRY)};
 
 void ISA(gemm_outer)(int rows, int vectors, int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, float *acc, int64_t ld_acc,
                      bool add) {
   outer_table[rows - 1][vectors - 1](K, a, lda, b, ldb, acc, ld_acc, add);
+}
+
+void ISA(gemm_rows)(int rows, int vectors, int64_t K, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc, bool add) {
+  rows_table[rows - 1][vectors - 1](K, a, b, ldb, acc, ld_acc, add);
+}
+
+void ISA(gemm_pairs)(int rows, int vectors, int64_t K, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc) {
+  pairs_table[rows - 1][vectors - 1](K, a, b, ldb, acc, ld_acc);
 }
 
 // --- packing ------------------------------------------------------------------------------------------------------------------------
@@ -216,7 +260,7 @@ static void run_block(const gemm_job *j, const gemm_io *io, int64_t m0, int rows
         split_range(rows, t, tiles, &r0, &r1);
         int tile_rows = (int)(r1 - r0);
         if (!j->a_transposed)
-          rows_table[tile_rows - 1][vectors - 1](k1 - k0, block + r0 * GEMM_LD, b, tile);
+          rows_table[tile_rows - 1][vectors - 1](k1 - k0, block + r0 * GEMM_LD, b, vectors * VW, tile, GEMM_NR, false);
         else
           outer_table[tile_rows - 1][vectors - 1](k1 - k0, block + t * GEMM_KMAJOR_LD * GEMM_KC, GEMM_KMAJOR_LD, b, vectors * VW, tile,
                                                   GEMM_NR, false);

@@ -64,6 +64,11 @@ void ISA(gemm_run_single)(const gemm_job *j, const gemm_io *io, float *scratch);
 // acc[r * ld_acc + n] (+)= sum over k of a[k * lda + r] b[k * ldb + n], r < rows <= GEMM_MR, n < vectors * VW, vectors 1 or 2.
 void ISA(gemm_outer)(int rows, int vectors, int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, float *acc, int64_t ld_acc,
                      bool add);
+// acc[r * ld_acc + n] (+)= sum over k of a[r * GEMM_LD + k] b[k * ldb + n]; rows, n and vectors as above.
+void ISA(gemm_rows)(int rows, int vectors, int64_t K, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc, bool add);
+// acc[r * ld_acc + 2 n + i] += sum over even k of a[r * GEMM_LD + k + i] b[k / 2 * ldb + 2 n + i], i 0 and 1, K even: for matrices with
+// half a vector of columns, two rows of which lie interleaved in a row of b. The two halves are left for the caller to add.
+void ISA(gemm_pairs)(int rows, int vectors, int64_t K, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc);
 
 // Rows of tile t when `rows` are cut into tiles of at most GEMM_MR: as even as can be.
 static inline int gemm_tiles(int64_t rows) { return (int)((rows + GEMM_MR - 1) / GEMM_MR); }
