@@ -5,8 +5,12 @@
 
 typedef struct attention_state {
   attention_shape s;
+  bool heads_in_turn; // all heads of a tile of queries, then the next tile; else all tiles of a head
   int64_t thread_floats;
 } attention_state;
+
+// Heads share cache lines of tokens. The keys of all heads are kept in the second level of cache when they fit.
+enum { CACHED_KEYS = 1 << 20 };
 
 typedef struct attention_job {
   const attention_state *state;
@@ -15,10 +19,10 @@ typedef struct attention_job {
 } attention_job;
 
 typedef struct attention_buffers {
-  float *q;             // (d,q_block), times scale log2(e)
+  float *q;             // lanes, times scale log2(e)
   float *keys, *values; // packed
   float *score;         // (TILE_KEYS,TILE_LANES)
-  float *sum;           // (d,q_block): of 2^(score - most) v
+  float *sum;           // lanes: of 2^(score - most) v
   float *most, *total;  // (q_block)
 } attention_buffers;
 
@@ -39,38 +43,42 @@ static const float SLACK = 8;
 
 // score (nk, one vector of queries) -> 2^(score - most); sum and total, of what was seen before, are brought to the same maximum
 static void softmax_lanes(const attention_shape *s, int64_t nk, float *score, float *sum, float *most_at, float *total_at, bool first) {
-  vfloat tile_most[2] = {vsplat(-INFINITY), vsplat(-INFINITY)}, most = vload(most_at), total[2] = {{0}, {0}};
-  for (int64_t r = 0; r < nk; r++) tile_most[r & 1] = vmax_number(tile_most[r & 1], vload(score + r * TILE_LANES));
-  tile_most[0] = vmax_number(tile_most[0], tile_most[1]);
-  vint rises = tile_most[0] > most + SLACK;
-  vfloat now = vselect(rises, tile_most[0], most);
+  vfloat even = vsplat(-INFINITY), odd = even, most = vload(most_at), before = {0}, total = {0};
+  for (int64_t r = 0; r + 1 < nk; r += 2) {
+    even = vmax_number(even, vload(score + r * TILE_LANES));
+    odd = vmax_number(odd, vload(score + (r + 1) * TILE_LANES));
+  }
+  if (nk & 1) even = vmax_number(even, vload(score + (nk - 1) * TILE_LANES));
+  vfloat tile_most = vmax_number(even, odd);
+  vint rises = tile_most > most + SLACK;
+  vfloat now = vselect(rises, tile_most, most);
   vfloat about = vselect(now == -INFINITY, vsplat(0), now); // nothing to be seen: all terms are 0
   if (!first) {
-    vfloat before = vload(total_at);
+    before = vload(total_at);
     if (vany(rises)) {
       vfloat fade = vexp2_below(most - about);
-      for (int64_t c = 0; c < s->d; c++) vstore(sum + c * s->q_block, fade * vload(sum + c * s->q_block));
+      for (int64_t c = 0; c < s->d; c++) vstore(sum + c * TILE_LANES, fade * vload(sum + c * TILE_LANES));
       before = fade * before;
     }
-    total[0] = before;
   }
   vstore(most_at, now);
   for (int64_t r = 0; r < nk; r++) {
     vfloat p = vexp2_below(vload(score + r * TILE_LANES) - about);
     vstore(score + r * TILE_LANES, p);
-    total[1] += p;
+    total += p;
   }
-  vstore(total_at, total[0] + total[1]);
+  vstore(total_at, before + total);
 }
 
 static void attend_tile(const attention_job *j, const attention_buffers *t, const tile_place *at, bool first) {
   const attention_shape *s = &j->state->s;
   for (int64_t i = 0; i < at->nq; i += TILE_LANES) {
     int64_t n = at->nq - i < TILE_LANES ? at->nq - i : TILE_LANES;
-    scores(s, at->nk, n, t->keys, t->q + i, t->score, TILE_LANES);
+    scores(s, at->nk, n, t->keys, lanes_at(s, t->q, i), t->score, TILE_LANES);
     if (j->bias || s->causal) mask_scores(s, j->bias, at, i, n, t->score, TILE_LANES);
-    for (int64_t l = 0; l < n; l += VW) softmax_lanes(s, at->nk, t->score + l, t->sum + i + l, t->most + i + l, t->total + i + l, first);
-    keys_product(s, at->nk, n, t->values, t->score, TILE_LANES, t->sum + i, s->q_block, !first);
+    float *sum = lanes_at(s, t->sum, i);
+    for (int64_t l = 0; l < n; l += VW) softmax_lanes(s, at->nk, t->score + l, sum + l, t->most + i + l, t->total + i + l, first);
+    keys_product(s, at->nk, n, t->values, t->score, TILE_LANES, sum, !first);
   }
 }
 
@@ -89,9 +97,10 @@ static void finish(const attention_job *j, const attention_buffers *t, const til
 
 static void attend(const attention_job *j, const attention_buffers *t, int64_t item) {
   const attention_shape *s = &j->state->s;
-  tile_place at = {.b = item / (s->heads * s->q_tiles), .h = item / s->q_tiles % s->heads};
+  int64_t rest = item % (s->heads * s->q_tiles);
+  tile_place at = {.b = item / (s->heads * s->q_tiles), .h = j->state->heads_in_turn ? rest % s->heads : rest / s->q_tiles};
   bool first = true;
-  place_queries(s, &at, item % s->q_tiles);
+  place_queries(s, &at, j->state->heads_in_turn ? rest / s->heads : rest % s->q_tiles);
   pack_lanes(s, j->q + (at.b * s->nq + at.q0) * s->width + at.h * s->d, at.nq, s->scale * LOG2_E, t->q);
   for (int64_t i = 0; i < s->q_block; i++) t->most[i] = -INFINITY, t->total[i] = 0;
   for (int64_t tile = 0; tile < s->k_tiles; tile++) {
@@ -135,6 +144,7 @@ static elbo_status attention_prepare(compile_env *env, const node *n, kernel *k)
     block /= 2;
     attention_shape_of(n, block, s);
   }
+  state->heads_in_turn = 2 * s->nk * s->width * (int64_t)sizeof(float) <= CACHED_KEYS;
   state->thread_floats = layout(s, NULL, &t);
   k->scratch_bytes = (size_t)(threads * state->thread_floats) * sizeof(float);
   k->name = "own:attention." ISA_TEXT;

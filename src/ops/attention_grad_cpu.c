@@ -5,13 +5,17 @@
 #include "ops/attention_tile.h"
 #include "ops/isa.h"
 
-enum { GRAD_QUERIES = 64 }; // of a tile, whatever the threads: sums over queries are taken tile by tile
+// Queries of a tile, whatever the threads: sums over queries are taken tile by tile. Half a megabyte or so of packed queries.
+static int64_t grad_queries(const node *n) {
+  const attention_attr *a = n->attr;
+  return n->in[0]->shape.dim[2] / a->heads <= 256 ? 128 : 64;
+}
 
 typedef struct attention_grad_state {
   attention_shape s;
   bool whole_heads;
   bool pairs;  // rows of two queries, interleaved (gemm_pairs): where whole vectors of channels would be half empty
-  int64_t row; // channels of a packed row, or of two that are interleaved: whole vectors
+  int64_t row; // channels of a packed row, or of two in turn: whole vectors. Rows lie in panels of GEMM_NR
   int64_t thread_floats;
 } attention_grad_state;
 
@@ -24,23 +28,25 @@ typedef struct attention_grad_job {
 } attention_grad_job;
 
 typedef struct grad_buffers {
-  float *q, *dy;           // (d,q_block); q times scale log2(e)
-  float *q_rows, *dy_rows; // (q_block,row), or (q_block/2,row) of pairs; q times scale
+  float *q, *dy;           // lanes; q times scale log2(e)
+  float *q_rows, *dy_rows; // panels; q times scale
   float *lse, *along;      // (q_block); lse in units of log 2, infinity where a query sees nothing or there is none
   float *keys, *values;    // packed
   float *p, *ds;           // (TILE_KEYS,GEMM_LD)
-  float *dq;               // (d,q_block)
-  float *dk, *dv;          // (TILE_KEYS or all keys,row)
+  float *dq;               // lanes
+  float *dk, *dv;          // panels of a tile of keys, or of all tiles
   float *factor;           // (q_block): scale
 } grad_buffers;
+
+static int64_t padded_row(const attention_grad_state *state) { return round_up(state->row, GEMM_NR); }
 
 static int64_t layout(const attention_grad_state *state, float *base, grad_buffers *t) {
   const attention_shape *s = &state->s;
   int64_t used = 0, keys = state->whole_heads ? s->nk : TILE_KEYS;
   t->q = take_floats(base, &used, s->d * s->q_block);
   t->dy = take_floats(base, &used, s->d * s->q_block);
-  t->q_rows = take_floats(base, &used, s->q_block * state->row);
-  t->dy_rows = take_floats(base, &used, s->q_block * state->row);
+  t->q_rows = take_floats(base, &used, s->q_block * padded_row(state));
+  t->dy_rows = take_floats(base, &used, s->q_block * padded_row(state));
   t->lse = take_floats(base, &used, s->q_block);
   t->along = take_floats(base, &used, s->q_block);
   t->keys = take_floats(base, &used, packed_keys_floats(s));
@@ -48,32 +54,39 @@ static int64_t layout(const attention_grad_state *state, float *base, grad_buffe
   t->p = take_floats(base, &used, TILE_KEYS * GEMM_LD);
   t->ds = take_floats(base, &used, TILE_KEYS * GEMM_LD);
   t->dq = take_floats(base, &used, s->d * s->q_block);
-  t->dk = take_floats(base, &used, keys * state->row);
-  t->dv = take_floats(base, &used, keys * state->row);
+  t->dk = take_floats(base, &used, keys * padded_row(state));
+  t->dv = take_floats(base, &used, keys * padded_row(state));
   t->factor = take_floats(base, &used, s->q_block);
   return used;
 }
 
-// n tokens as rows of `row` floats, or in pairs; zeros behind their channels, and in place of a missing second of a pair
+typedef float quad __attribute__((vector_size(16), aligned(4), may_alias));
+
+// to (row/GEMM_NR,q_block,GEMM_NR): n tokens; zeros behind their channels
 static void pack_rows(const attention_grad_state *state, const float *x, int64_t n, float factor, float *to) {
   const attention_shape *s = &state->s;
-  int64_t d = s->d, i = 0;
-  if (!state->pairs) {
-    for (; i < n; i++)
-      for (int64_t c = 0; c < state->row; c += VW) vstore(to + i * state->row + c, factor * load_upto(x + i * s->width + c, d - c));
-    return;
+  for (int64_t c = 0; c < state->row; c += VW) {
+    float *panel = to + c / GEMM_NR * GEMM_NR * s->q_block + c % GEMM_NR;
+    for (int64_t i = 0; i < n; i++) vstore(panel + i * GEMM_NR, factor * load_upto(x + i * s->width + c, s->d - c));
   }
-  for (; i < n; i += 2, to += state->row) {
-    const float *a = x + i * s->width, *b = a + s->width;
-    int64_t c = 0;
-    for (; i + 1 < n && c + 4 <= d; c += 4) {
-      typedef float quad __attribute__((vector_size(16)));
-      quad l = *(const quad_unaligned *)(a + c), r = *(const quad_unaligned *)(b + c);
-      *(quad_unaligned *)(to + 2 * c) = factor * __builtin_shufflevector(l, r, 0, 4, 1, 5);
-      *(quad_unaligned *)(to + 2 * c + 4) = factor * __builtin_shufflevector(l, r, 2, 6, 3, 7);
+}
+
+// to (row/GEMM_NR,q_block/2,GEMM_NR): the same in pairs, channels of two tokens in turn; zeros in place of a missing second one
+static void pack_pairs(const attention_grad_state *state, const float *x, int64_t n, float factor, float *to) {
+  const attention_shape *s = &state->s;
+  for (int64_t c = 0; c < state->row / 2; c += 4) {
+    float *panel = to + 2 * c / GEMM_NR * GEMM_NR * (s->q_block / 2) + 2 * c % GEMM_NR;
+    for (int64_t i = 0; i < n; i += 2, panel += GEMM_NR) {
+      const float *a = x + i * s->width + c, *b = a + s->width;
+      quad l = {0}, r = {0};
+      if (c + 4 <= s->d && i + 1 < n) {
+        l = *(const quad *)a, r = *(const quad *)b;
+      } else {
+        for (int64_t e = 0; e < 4 && c + e < s->d; e++) l[e] = a[e], r[e] = i + 1 < n ? b[e] : 0;
+      }
+      *(quad *)panel = factor * __builtin_shufflevector(l, r, 0, 4, 1, 5);
+      *(quad *)(panel + 4) = factor * __builtin_shufflevector(l, r, 2, 6, 3, 7);
     }
-    for (; c < d; c++) to[2 * c] = factor * a[c], to[2 * c + 1] = i + 1 < n ? factor * b[c] : 0;
-    for (c *= 2; c < state->row; c++) to[c] = 0;
   }
 }
 
@@ -82,8 +95,8 @@ static void pack_queries(const attention_grad_job *j, const grad_buffers *t, con
   int64_t from = (at->b * s->nq + at->q0) * s->width + at->h * s->d, row0 = (at->b * s->heads + at->h) * s->nq + at->q0;
   pack_lanes(s, j->q + from, at->nq, s->scale * LOG2_E, t->q);
   pack_lanes(s, j->dy + from, at->nq, 1.0f, t->dy);
-  pack_rows(j->state, j->q + from, at->nq, s->scale, t->q_rows);
-  pack_rows(j->state, j->dy + from, at->nq, 1.0f, t->dy_rows);
+  (j->state->pairs ? pack_pairs : pack_rows)(j->state, j->q + from, at->nq, s->scale, t->q_rows);
+  (j->state->pairs ? pack_pairs : pack_rows)(j->state, j->dy + from, at->nq, 1.0f, t->dy_rows);
   for (int64_t i = 0; i < s->q_block; i++) {
     float lse = i < at->nq ? j->lse[row0 + i] : INFINITY; // 2^(score - infinity) = 0
     t->lse[i] = lse == -INFINITY ? INFINITY : LOG2_E * lse;
@@ -104,8 +117,8 @@ static void make_tile(const attention_grad_job *j, const grad_buffers *t, const 
   const attention_shape *s = &j->state->s;
   for (int64_t i = 0; i < at->nq; i += TILE_LANES) {
     int64_t n = at->nq - i < TILE_LANES ? at->nq - i : TILE_LANES;
-    scores(s, at->nk, n, t->keys, t->q + i, t->p + i, GEMM_LD);
-    scores(s, at->nk, n, t->values, t->dy + i, t->ds + i, GEMM_LD);
+    scores(s, at->nk, n, t->keys, lanes_at(s, t->q, i), t->p + i, GEMM_LD);
+    scores(s, at->nk, n, t->values, lanes_at(s, t->dy, i), t->ds + i, GEMM_LD);
     if (j->bias || s->causal) mask_scores(s, j->bias, at, i, n, t->p + i, GEMM_LD);
   }
   for (int64_t i = 0; i < at->nq; i += VW) {
@@ -119,23 +132,24 @@ static void make_tile(const attention_grad_job *j, const grad_buffers *t, const 
   }
 }
 
-// to (nk,row) += a^T rows, over the queries of the tile; a is p or ds
+// to (row/GEMM_NR,nk,GEMM_NR) += a^T rows, over the queries of the tile; a is p or ds
 static void add_rows(const attention_grad_state *state, const float *a, const float *rows, const tile_place *at, float *to) {
-  if (!state->pairs) {
-    tile_product(at->nk, state->row, at->nq, a, rows, state->row, to, state->row, true);
-    return;
-  }
+  const bool pairs = state->pairs;
   int tiles = gemm_tiles(at->nk), height = (int)at->nk / tiles, longer = (int)at->nk % tiles;
-  for (int64_t c = 0; c < state->row; c += GEMM_NR)
-    for (int64_t i = 0, r = 0; i < tiles; i++) {
-      int now = height + (i < longer);
-      ISA(gemm_pairs)
-      (now, state->row - c > VW ? 2 : 1, round_up(at->nq, 2), a + r * GEMM_LD, rows + c, state->row, to + r * state->row + c, state->row);
+  for (int64_t c = 0; c < state->row; c += GEMM_NR, rows += GEMM_NR * state->s.q_block / (pairs ? 2 : 1))
+    for (int64_t i = 0, r = 0; i < tiles; i++, to += GEMM_NR * height) {
+      const float *from = a + r * GEMM_LD;
+      int now = height + (i < longer), vectors = state->row - c > VW ? 2 : 1;
+      if (pairs)
+        ISA(gemm_pairs)(now, vectors, round_up(at->nq, 2), from, rows, GEMM_NR, to, GEMM_NR);
+      else
+        ISA(gemm_rows)(now, vectors, at->nq, from, rows, GEMM_NR, to, GEMM_NR, true);
       r += now;
+      to += GEMM_NR * (now - height);
     }
 }
 
-// dk, dv (nk,row) of the tile of keys += from the tile of queries
+// dk, dv of the tile of keys += from the tile of queries
 static void add_keys(const attention_grad_job *j, const grad_buffers *t, const tile_place *at, float *dk, float *dv) {
   add_rows(j->state, t->p, t->dy_rows, at, dv);
   add_rows(j->state, t->ds, t->q_rows, at, dk);
@@ -143,25 +157,28 @@ static void add_keys(const attention_grad_job *j, const grad_buffers *t, const t
 
 static void add_queries(const attention_shape *s, const grad_buffers *t, const tile_place *at) {
   for (int64_t i = 0; i < at->nq; i += TILE_LANES)
-    keys_product(s, at->nk, at->nq - i < TILE_LANES ? at->nq - i : TILE_LANES, t->keys, t->ds + i, GEMM_LD, t->dq + i, s->q_block, true);
+    keys_product(s, at->nk, at->nq - i < TILE_LANES ? at->nq - i : TILE_LANES, t->keys, t->ds + i, GEMM_LD, lanes_at(s, t->dq, i), true);
 }
 
 static void clear(float *x, int64_t n) { memset(x, 0, (size_t)n * sizeof *x); }
 
 static void unpack_rows(const attention_grad_state *state, const float *from, int64_t n, float *to) {
   const attention_shape *s = &state->s;
-  for (int64_t r = 0; r < n; r++, from += state->row, to += s->width) {
-    if (state->pairs)
-      for (int64_t c = 0; c < s->d; c++) to[c] = from[2 * c] + from[2 * c + 1];
-    else
-      copy_floats(to, from, s->d);
-  }
+  for (int64_t c = 0; c < state->row; c += GEMM_NR)
+    for (int64_t r = 0; r < n; r++, from += GEMM_NR) {
+      float *x = to + r * s->width;
+      if (!state->pairs)
+        copy_floats(x + c, from, s->d - c < GEMM_NR ? s->d - c : GEMM_NR);
+      else
+        for (int64_t e = 0; e < GEMM_NR / 2 && c / 2 + e < s->d; e++) x[c / 2 + e] = from[2 * e] + from[2 * e + 1];
+    }
 }
 
-static void store_keys(const attention_grad_job *j, const grad_buffers *t, int64_t token, int64_t n, int64_t h) {
+static void store_keys(const attention_grad_job *j, const tile_place *at, const float *dk, const float *dv) {
   const attention_shape *s = &j->state->s;
-  unpack_rows(j->state, t->dk, n, j->dk + token * s->width + h * s->d);
-  unpack_rows(j->state, t->dv, n, j->dv + token * s->width + h * s->d);
+  int64_t to = (at->b * s->nk + at->k0) * s->width + at->h * s->d;
+  unpack_rows(j->state, dk, at->nk, j->dk + to);
+  unpack_rows(j->state, dv, at->nk, j->dv + to);
 }
 
 static void store_queries(const attention_grad_job *j, const grad_buffers *t, const tile_place *at) {
@@ -172,7 +189,7 @@ static void store_queries(const attention_grad_job *j, const grad_buffers *t, co
 // One tile of queries against all keys: dq, and with `keys_too` its share of dk and dv of the whole head.
 static void sweep_keys(const attention_grad_job *j, const grad_buffers *t, tile_place *at, bool keys_too) {
   const attention_shape *s = &j->state->s;
-  int64_t row = j->state->row;
+  int64_t row = padded_row(j->state);
   pack_queries(j, t, at);
   clear(t->dq, s->d * s->q_block);
   for (int64_t tile = 0; tile < s->k_tiles; tile++) {
@@ -189,13 +206,16 @@ static void sweep_keys(const attention_grad_job *j, const grad_buffers *t, tile_
 static void gradient_head(const attention_grad_job *j, const grad_buffers *t, int64_t item) {
   const attention_shape *s = &j->state->s;
   tile_place at = {.b = item / s->heads, .h = item % s->heads};
-  clear(t->dk, s->nk * j->state->row);
-  clear(t->dv, s->nk * j->state->row);
+  clear(t->dk, s->nk * padded_row(j->state));
+  clear(t->dv, s->nk * padded_row(j->state));
   for (int64_t tile = 0; tile < s->q_tiles; tile++) {
     place_queries(s, &at, tile);
     sweep_keys(j, t, &at, true);
   }
-  store_keys(j, t, at.b * s->nk, s->nk, at.h);
+  for (int64_t tile = 0; tile < s->k_tiles; tile++) {
+    place_keys(s, &at, tile);
+    store_keys(j, &at, t->dk + at.k0 * padded_row(j->state), t->dv + at.k0 * padded_row(j->state));
+  }
 }
 
 static void gradient_keys(const attention_grad_job *j, const grad_buffers *t, int64_t item) {
@@ -203,8 +223,8 @@ static void gradient_keys(const attention_grad_job *j, const grad_buffers *t, in
   tile_place at = {.b = item / (s->heads * s->k_tiles), .h = item / s->k_tiles % s->heads};
   place_keys(s, &at, item % s->k_tiles);
   pack_tile_keys(j, t, &at);
-  clear(t->dk, TILE_KEYS * j->state->row);
-  clear(t->dv, TILE_KEYS * j->state->row);
+  clear(t->dk, TILE_KEYS * padded_row(j->state));
+  clear(t->dv, TILE_KEYS * padded_row(j->state));
   for (int64_t tile = 0; tile < s->q_tiles; tile++) {
     place_queries(s, &at, tile);
     if (!tile_visible(s, &at)) continue;
@@ -212,7 +232,7 @@ static void gradient_keys(const attention_grad_job *j, const grad_buffers *t, in
     make_tile(j, t, &at);
     add_keys(j, t, &at, t->dk, t->dv);
   }
-  store_keys(j, t, at.b * s->nk + at.k0, at.nk, at.h);
+  store_keys(j, &at, t->dk, t->dv);
 }
 
 static void gradient_queries(const attention_grad_job *j, const grad_buffers *t, int64_t item) {
@@ -261,15 +281,30 @@ static void sweep_items(void *arg, int id, int count) {
   for (int64_t i = begin; i < end; i++) w->fn(w->job, &t, i);
 }
 
+// <y, dy> of VW tokens of one head
+static vfloat inner_product(const attention_shape *s, const float *y, const float *dy) {
+  vfloat part[4] = {{0}}, turned[4];
+  int64_t c = 0;
+  for (; c + 4 <= s->d; c += 4)
+    for (int i = 0; i < 4; i++) part[i] += load_quads(y + i * s->width + c, 4 * s->width) * load_quads(dy + i * s->width + c, 4 * s->width);
+  transpose4(part, turned);
+  vfloat sum = (turned[0] + turned[1]) + (turned[2] + turned[3]);
+  for (; c < s->d; c++)
+    for (int l = 0; l < VW; l++) sum[l] += y[l * s->width + c] * dy[l * s->width + c];
+  return sum;
+}
+
 static void inner_products(void *arg, int64_t begin, int64_t end) {
   const attention_grad_job *j = arg;
   const attention_shape *s = &j->state->s;
-  for (int64_t i = begin; i < end; i++) { // (b, query)
-    for (int64_t h = 0; h < s->heads; h++) {
-      const float *y = j->y + i * s->width + h * s->d, *dy = j->dy + i * s->width + h * s->d;
-      vfloat sum = {0};
-      for (int64_t c = 0; c < s->d; c += VW) sum += vload_upto(y + c, s->d - c) * vload_upto(dy + c, s->d - c);
-      j->along[(i / s->nq * s->heads + h) * s->nq + i % s->nq] = vsum(sum);
+  for (int64_t i = begin; i < end; i++) { // (b, h)
+    int64_t from = i / s->heads * s->nq * s->width + i % s->heads * s->d, n = 0;
+    for (; n + VW <= s->nq; n += VW)
+      vstore(j->along + i * s->nq + n, inner_product(s, j->y + from + n * s->width, j->dy + from + n * s->width));
+    for (; n < s->nq; n++) {
+      float sum = 0;
+      for (int64_t c = 0; c < s->d; c++) sum += j->y[from + n * s->width + c] * j->dy[from + n * s->width + c];
+      j->along[i * s->nq + n] = sum;
     }
   }
 }
@@ -282,7 +317,7 @@ static elbo_status attention_grad_run(const kernel *k, const kernel_args *a) {
   j.along = a->scratch;
   j.scratch = j.along + round_up(s->batch * s->heads * s->nq, 16);
   int64_t heads = s->batch * s->heads;
-  parallel_for(a->pool, s->batch * s->nq, 16384 / s->width + 1, inner_products, &j);
+  parallel_for(a->pool, heads, 16384 / (s->nq * s->d) + 1, inner_products, &j);
   if (j.state->whole_heads) {
     parallel_run(a->pool, sweep_items, &(sweep){&j, gradient_head, heads});
   } else {
@@ -300,7 +335,7 @@ static elbo_status attention_grad_prepare(compile_env *env, const node *n, kerne
   attention_grad_state *state;
   grad_buffers t;
   TRY(kernel_state_new(env, k, sizeof *state, &state));
-  attention_shape_of(n, GRAD_QUERIES, &state->s);
+  attention_shape_of(n, grad_queries(n), &state->s);
   const attention_shape *s = &state->s;
   state->pairs = VW > 4 && round_up(s->d, VW / 2) < round_up(s->d, VW);
   state->row = state->pairs ? 2 * round_up(s->d, VW / 2) : round_up(s->d, VW);

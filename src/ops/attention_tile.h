@@ -81,58 +81,55 @@ static inline int64_t packed_keys_floats(const attention_shape *s) { return (s->
 
 // to: for each TILE_CHUNK channels, rows of GEMM_LD: n tokens of one head
 static void pack_keys(const attention_shape *s, const float *x, int64_t n, float *to) {
+  if (s->d <= VW) { // one load and one store
+    for (int64_t r = 0; r < n; r++) vstore(to + r * GEMM_LD, load_upto(x + r * s->width, s->d));
+    return;
+  }
   for (int64_t c = 0; c < s->d; c += TILE_CHUNK, to += TILE_KEYS * GEMM_LD)
     for (int64_t r = 0; r < n; r++) copy_floats(to + r * GEMM_LD, x + r * s->width + c, s->d - c < TILE_CHUNK ? s->d - c : TILE_CHUNK);
 }
 
-typedef union vquads {
-  float quad[VW / 4] __attribute__((vector_size(16)));
-  vfloat whole;
-} vquads;
-typedef float quad_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
+// Queries in lanes: (q_block/TILE_LANES,d,TILE_LANES), so that what a micro-kernel reads lies together
+static inline float *lanes_at(const attention_shape *s, float *lanes, int64_t i) {
+  return lanes + i / TILE_LANES * TILE_LANES * s->d + i % TILE_LANES;
+}
 
-// to[c * q_block + i] = factor * token i, channel c; zeros up to whole TILE_LANES
+// to = factor * n tokens, as lanes; zeros up to whole TILE_LANES
 static void pack_lanes(const attention_shape *s, const float *x, int64_t n, float factor, float *to) {
-  int64_t ld = s->q_block, d4 = s->d / 4 * 4;
-  for (int64_t i = 0; i < round_up(n, TILE_LANES); i += VW) {
+  const int64_t ld = TILE_LANES, d4 = s->d / 4 * 4;
+  for (int64_t i = 0; i < round_up(n, TILE_LANES); i += VW, x += VW * s->width) {
+    float *lanes = lanes_at(s, to, i);
     if (i + VW > n) {
       for (int64_t c = 0; c < s->d; c++)
-        for (int64_t l = i; l < i + VW; l++) to[c * ld + l] = l < n ? factor * x[l * s->width + c] : 0;
+        for (int64_t l = 0; l < VW; l++) lanes[c * ld + l] = i + l < n ? factor * x[l * s->width + c] : 0;
       continue;
     }
     for (int64_t c = 0; c < d4; c += 4) {
       vfloat v[4], out[4];
-      for (int j = 0; j < 4; j++) {
-        vquads u;
-        for (int g = 0; g < VW / 4; g++) u.quad[g] = *(const quad_unaligned *)(x + (i + 4 * g + j) * s->width + c);
-        v[j] = u.whole;
-      }
+      for (int j = 0; j < 4; j++) v[j] = load_quads(x + j * s->width + c, 4 * s->width);
       transpose4(v, out);
-      for (int j = 0; j < 4; j++) vstore(to + (c + j) * ld + i, factor * out[j]);
+      for (int j = 0; j < 4; j++) vstore(lanes + (c + j) * ld, factor * out[j]);
     }
     for (int64_t c = d4; c < s->d; c++)
-      for (int64_t l = i; l < i + VW; l++) to[c * ld + l] = factor * x[l * s->width + c];
+      for (int64_t l = 0; l < VW; l++) lanes[c * ld + l] = factor * x[l * s->width + c];
   }
 }
 
-// The way back: token i, channel c = factor[i] * from[c * q_block + i]; factor has whole vectors
-static void unpack_lanes(const attention_shape *s, const float *from, int64_t n, const float *factor, float *x) {
-  int64_t ld = s->q_block, d4 = s->d / 4 * 4;
-  for (int64_t i = 0; i < n; i += VW) {
+// The way back: token i = factor[i] * from; factor has whole vectors
+static void unpack_lanes(const attention_shape *s, float *from, int64_t n, const float *factor, float *x) {
+  const int64_t ld = TILE_LANES, d4 = s->d / 4 * 4;
+  for (int64_t i = 0; i < n; i += VW, x += VW * s->width) {
+    const float *lanes = lanes_at(s, from, i);
     vfloat f = vload(factor + i);
-    int64_t lanes = n - i < VW ? n - i : VW;
+    int64_t count = n - i < VW ? n - i : VW;
     for (int64_t c = 0; c < d4; c += 4) {
       vfloat v[4], out[4];
-      for (int j = 0; j < 4; j++) v[j] = f * vload(from + (c + j) * ld + i);
+      for (int j = 0; j < 4; j++) v[j] = f * vload(lanes + (c + j) * ld);
       transpose4(v, out);
-      for (int j = 0; j < 4; j++) {
-        vquads u = {.whole = out[j]};
-        for (int g = 0; g < VW / 4; g++)
-          if (4 * g + j < lanes) *(quad_unaligned *)(x + (i + 4 * g + j) * s->width + c) = u.quad[g];
-      }
+      for (int j = 0; j < 4; j++) store_quads(x + j * s->width + c, 4 * s->width, out[j], (count - j + 3) / 4);
     }
     for (int64_t c = d4; c < s->d; c++)
-      for (int64_t l = i; l < i + lanes; l++) x[l * s->width + c] = factor[l] * from[c * ld + l];
+      for (int64_t l = 0; l < count; l++) x[l * s->width + c] = factor[i + l] * lanes[c * ld + l];
   }
 }
 
@@ -151,24 +148,24 @@ static void tile_product(int64_t m, int64_t n, int64_t k, const float *a, const 
   }
 }
 
-// c (d,n) (+)= packed keys (nk,d) transposed times b (nk,n); n at most TILE_LANES
-static void keys_product(const attention_shape *s, int64_t nk, int64_t n, const float *keys, const float *b, int64_t ldb, float *c,
-                         int64_t ldc, bool add) {
+// lanes (d,TILE_LANES) (+)= packed keys (nk,d) transposed times b (nk,n); n at most TILE_LANES
+static void keys_product(const attention_shape *s, int64_t nk, int64_t n, const float *keys, const float *b, int64_t ldb, float *lanes,
+                         bool add) {
   for (int64_t c0 = 0; c0 < s->d; c0 += TILE_CHUNK, keys += TILE_KEYS * GEMM_LD) {
     int width = (int)(s->d - c0 < TILE_CHUNK ? s->d - c0 : TILE_CHUNK), tiles = gemm_tiles(width), rows = width / tiles,
         longer = width % tiles;
     for (int t = 0, r = 0; t < tiles; t++) {
       int now = rows + (t < longer);
-      ISA(gemm_outer)(now, n > VW ? 2 : 1, nk, keys + r, GEMM_LD, b, ldb, c + (c0 + r) * ldc, ldc, add);
+      ISA(gemm_outer)(now, n > VW ? 2 : 1, nk, keys + r, GEMM_LD, b, ldb, lanes + (c0 + r) * TILE_LANES, TILE_LANES, add);
       r += now;
     }
   }
 }
 
-// score (nk,n) = packed keys (nk,d) times lanes (d,n); n at most TILE_LANES
+// score (nk,n) = packed keys (nk,d) times lanes (d,TILE_LANES); n at most TILE_LANES
 static void scores(const attention_shape *s, int64_t nk, int64_t n, const float *keys, const float *lanes, float *score, int64_t ld) {
   for (int64_t c = 0; c < s->d; c += TILE_CHUNK, keys += TILE_KEYS * GEMM_LD)
-    tile_product(nk, round_up(n, VW), s->d - c < TILE_CHUNK ? s->d - c : TILE_CHUNK, keys, lanes + c * s->q_block, s->q_block, score, ld,
+    tile_product(nk, round_up(n, VW), s->d - c < TILE_CHUNK ? s->d - c : TILE_CHUNK, keys, lanes + c * TILE_LANES, TILE_LANES, score, ld,
                  c > 0);
 }
 

@@ -129,21 +129,12 @@ void ISA(gemm_pairs)(int rows, int vectors, int64_t K, const float *a, const flo
 
 // --- packing ------------------------------------------------------------------------------------------------------------------------
 
-typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
-
 // dst[k * width + n] = b[n * ld + k] for VW columns and K rows
 static void pack_transposed(int64_t K, const float *b, int64_t ld, int width, float *dst) {
   int64_t k = 0;
   for (; k + 4 <= K; k += 4) {
     vfloat v[4], out[4];
-    for (int j = 0; j < 4; j++) {
-      union {
-        four part[VW / 4];
-        vfloat whole;
-      } u;
-      for (int g = 0; g < VW / 4; g++) u.part[g] = *(const four *)(b + (4 * g + j) * ld + k);
-      v[j] = u.whole;
-    }
+    for (int j = 0; j < 4; j++) v[j] = load_quads(b + j * ld + k, 4 * ld);
     transpose4(v, out);
     for (int j = 0; j < 4; j++) vstore(dst + (k + j) * width, out[j]);
   }

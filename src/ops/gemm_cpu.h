@@ -115,6 +115,37 @@ static inline void clear_floats(float *dst, int64_t n) {
   for (; i < n; i++) dst[i] = 0;
 }
 
+// Lanes 4 g to 4 g + 3 are the four floats at p + g step. (Written to memory in parts and read back whole, a vector waits for every part.)
+static inline vfloat load_quads(const float *p, int64_t step) {
+#if VW == 16
+  __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(p));
+  v = _mm512_insertf32x4(v, _mm_loadu_ps(p + step), 1);
+  v = _mm512_insertf32x4(v, _mm_loadu_ps(p + 2 * step), 2);
+  return (vfloat)_mm512_insertf32x4(v, _mm_loadu_ps(p + 3 * step), 3);
+#elif VW == 8
+  return (vfloat)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(p + step), 1);
+#else
+  (void)step;
+  return vload(p);
+#endif
+}
+
+// The first `count` of those groups.
+static inline void store_quads(float *p, int64_t step, vfloat v, int64_t count) {
+#if VW == 16
+  if (count > 0) _mm_storeu_ps(p, _mm512_castps512_ps128((__m512)v));
+  if (count > 1) _mm_storeu_ps(p + step, _mm512_extractf32x4_ps((__m512)v, 1));
+  if (count > 2) _mm_storeu_ps(p + 2 * step, _mm512_extractf32x4_ps((__m512)v, 2));
+  if (count > 3) _mm_storeu_ps(p + 3 * step, _mm512_extractf32x4_ps((__m512)v, 3));
+#elif VW == 8
+  if (count > 0) _mm_storeu_ps(p, _mm256_castps256_ps128((__m256)v));
+  if (count > 1) _mm_storeu_ps(p + step, _mm256_extractf128_ps((__m256)v, 1));
+#else
+  (void)step;
+  if (count > 0) vstore(p, v);
+#endif
+}
+
 // Four rows of 4-lane groups to four columns: out[i] lane 4 g + j = group g, row j, element i; v[j] holds row j of every group.
 static inline void transpose4(const vfloat v[4], vfloat out[4]) {
 #if VW == 16

@@ -119,8 +119,11 @@ static inline vfloat vexp(vfloat x) {
   return p * vpow2(half) * vpow2(n - half);
 }
 
-// 2^x of x < 126; 0 from -126 down. Softmax's own: everything that those bounds allow is left out.
+// 2^x of x < 126; 0 from -126 or so down. Softmax's own: everything that those bounds allow is left out.
 static inline vfloat vexp2_below(vfloat x) {
+#if defined(__AVX512F__)
+  x = (vfloat)_mm512_max_ps(_mm512_set1_ps(-200.0f), (__m512)x); // of minus infinity nothing would be left to round; NaN stays
+#endif
   vfloat shifted = x + 12582912.0f, whole = shifted - 12582912.0f;
   vfloat r = x - whole; // |r| <= 1/2
   vfloat p = 0.00132647271974f * r + 0.00967151263966f;
@@ -129,11 +132,11 @@ static inline vfloat vexp2_below(vfloat x) {
   p = p * r + 0.693146977599f;
   p = p * r + 1.0f;
 #if defined(__AVX512F__)
-  p = (vfloat)_mm512_scalef_ps((__m512)p, (__m512)whole);
+  return (vfloat)_mm512_scalef_ps((__m512)p, (__m512)whole);
 #else
   p = (vfloat)((vuint)p + ((vuint)shifted << 23)); // the whole number into the exponent
+  return (vfloat)(~(x <= -126.0f) & (vint)p);      // NaN stays
 #endif
-  return (vfloat)(~(x <= -126.0f) & (vint)p); // NaN stays
 }
 
 static inline vfloat vexpm1(vfloat x) {
