@@ -4,7 +4,7 @@
 // functions propagate NaN and treat infinities and denormals as the C library does. Largest errors, measured against libm in double over
 // all of float (tests/ops/test_elementwise.c holds them), in units in the last place of the result:
 //   vexp 1.5   vlog 1.5   vlog1p 2.5   vexpm1 2.5   vtanh 3   vsigmoid 2.5   vsoftplus 3   verf 2   vsin, vcos 2 (|x| <= 1e4; libm beyond)
-//   vexp2_below 1.5
+//
 // Polynomials are minimax fits (Remez) in the stated interval.
 #ifndef OPS_VEC_H
 #define OPS_VEC_H
@@ -119,7 +119,8 @@ static inline vfloat vexp(vfloat x) {
   return p * vpow2(half) * vpow2(n - half);
 }
 
-// 2^x of x < 126; 0 from -126 or so down. Softmax's own: everything that those bounds allow is left out.
+// 2^x of x < 126, within 1.5 units in the last place; 0 from -126 or so down. Softmax's own: everything that those bounds allow is left
+// out.
 static inline vfloat vexp2_below(vfloat x) {
 #if defined(__AVX512F__)
   x = (vfloat)_mm512_max_ps(_mm512_set1_ps(-200.0f), (__m512)x); // of minus infinity nothing would be left to round; NaN stays
