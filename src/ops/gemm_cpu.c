@@ -142,7 +142,17 @@ static void pack_transposed(int64_t K, const float *b, int64_t ld, int width, fl
     for (int n = 0; n < VW; n++) dst[k * width + n] = b[n * ld + k];
 }
 
+enum { PACK_AHEAD = 16 }; // rows of B that lie further apart than the processor fetches by itself
+
 static void pack_matrix(const gemm_job *j, const float *b, int64_t n0, int width, float *dst) {
+  if (!j->b_transposed && width == GEMM_NR && j->N - n0 >= GEMM_NR) {
+    b += n0;
+    for (int64_t k = 0; k < j->K; k++, b += j->ldb, dst += GEMM_NR) {
+      for (int n = 0; n < GEMM_NR; n += 16) __builtin_prefetch(b + PACK_AHEAD * j->ldb + n);
+      for (int n = 0; n < GEMM_NR; n += VW) vstore(dst + n, vload(b + n));
+    }
+    return;
+  }
   for (int v = 0; v < width; v += VW) {
     int64_t columns = j->N - n0 - v < VW ? j->N - n0 - v : VW;
     if (!j->b_transposed) {
@@ -219,56 +229,62 @@ static void place_matrix(const gemm_job *j, int64_t m0, int rows, int64_t *offse
   for (int r = 0; r < rows; r++) offset[r] = j->c_offset + (m0 + r) * j->ldc;
 }
 
-// Rows [m0, m0 + rows), rows <= GEMM_ROWS, vectors of columns [v0, v1).
-static void run_block(const gemm_job *j, const gemm_io *io, int64_t m0, int rows, int64_t v0, int64_t v1, float *block) {
-  int64_t offset[GEMM_ROWS];
+// Block kb of `blocks` of K; rows [m0, m0 + rows), rows <= GEMM_ROWS, vectors of columns [v0, v1).
+static void run_block(const gemm_job *j, const gemm_io *io, int64_t m0, int rows, int64_t v0, int64_t v1, int kb, int blocks,
+                      float *block) {
+  int64_t offset[GEMM_ROWS], k0, k1;
   float tile[GEMM_MR * GEMM_NR] __attribute__((aligned(64)));
   int tiles = gemm_tiles(rows);
   const float *a = io->a + j->a_offset;
+  const tile_store s = {j, io, kb == 0, kb == blocks - 1};
+  split_range(j->K, kb, blocks, &k0, &k1);
   (j->place ? j->place : place_matrix)(j, m0, rows, offset);
-  for (int r = 0; r < rows; r++) // C comes to the cache while the product is computed, not when it is stored
+  for (int r = 0; r < rows && s.first; r++) // C comes to the cache while the product is computed, not when it is stored
     for (int64_t n = v0 * VW; n < v1 * VW && n < j->N; n += 16) __builtin_prefetch(io->c + offset[r] + n, 1);
-  int64_t blocks = (j->K + GEMM_KC - 1) / GEMM_KC;
-  if (blocks == 0) blocks = 1; // an empty sum is still the epilogue of zero
-  for (int64_t kb = 0; kb < blocks; kb++) {
-    int64_t k0, k1;
-    split_range(j->K, (int)kb, (int)blocks, &k0, &k1);
-    tile_store s = {j, io, kb == 0, kb == blocks - 1};
-    if (!j->a_transposed) {
-      (j->gather ? j->gather : gather_matrix)(j, a, m0, rows, k0, k1 - k0, block);
-    } else {
-      for (int t = 0; t < tiles; t++) {
-        int64_t r0, r1;
-        split_range(rows, t, tiles, &r0, &r1);
-        gather_transposed(j, a, m0 + r0, (int)(r1 - r0), k0, k1 - k0, block + t * GEMM_KMAJOR_LD * GEMM_KC);
-      }
+  if (!j->a_transposed) {
+    (j->gather ? j->gather : gather_matrix)(j, a, m0, rows, k0, k1 - k0, block);
+  } else {
+    for (int t = 0; t < tiles; t++) {
+      int64_t r0, r1;
+      split_range(rows, t, tiles, &r0, &r1);
+      gather_transposed(j, a, m0 + r0, (int)(r1 - r0), k0, k1 - k0, block + t * GEMM_KMAJOR_LD * GEMM_KC);
     }
-    for (int64_t v = v0; v < v1; v += 2) {
-      int vectors = v + 1 < v1 ? 2 : 1;
-      const float *b = io->packed + j->packed_offset + v * VW * j->K + k0 * vectors * VW;
-      for (int t = 0; t < tiles; t++) {
-        int64_t r0, r1;
-        split_range(rows, t, tiles, &r0, &r1);
-        int tile_rows = (int)(r1 - r0);
-        if (!j->a_transposed)
-          rows_table[tile_rows - 1][vectors - 1](k1 - k0, block + r0 * GEMM_LD, b, vectors * VW, tile, GEMM_NR, false);
-        else
-          outer_table[tile_rows - 1][vectors - 1](k1 - k0, block + t * GEMM_KMAJOR_LD * GEMM_KC, GEMM_KMAJOR_LD, b, vectors * VW, tile,
-                                                  GEMM_NR, false);
-        store_tile(&s, tile, offset + r0, tile_rows, v * VW, vectors);
-      }
+  }
+  for (int64_t v = v0; v < v1; v += 2) {
+    int vectors = v + 1 < v1 ? 2 : 1;
+    const float *b = io->packed + j->packed_offset + v * VW * j->K + k0 * vectors * VW;
+    for (int t = 0; t < tiles; t++) {
+      int64_t r0, r1;
+      split_range(rows, t, tiles, &r0, &r1);
+      int tile_rows = (int)(r1 - r0);
+      if (!j->a_transposed)
+        rows_table[tile_rows - 1][vectors - 1](k1 - k0, block + r0 * GEMM_LD, b, vectors * VW, tile, GEMM_NR, false);
+      else
+        outer_table[tile_rows - 1][vectors - 1](k1 - k0, block + t * GEMM_KMAJOR_LD * GEMM_KC, GEMM_KMAJOR_LD, b, vectors * VW, tile,
+                                                GEMM_NR, false);
+      store_tile(&s, tile, offset + r0, tile_rows, v * VW, vectors);
     }
   }
 }
+
+// Columns and rows that are taken through all of K together: a block of K of so many columns of B, and so much of C, stay in L2.
+enum { PANEL_COLUMNS = 512, PANEL_ROWS = 280 };
 
 static void run_rows(const gemm_job *j, const gemm_io *io, int64_t m0, int64_t m1, int64_t v0, int64_t v1, float *block) {
   // With few columns one tile of rows at a time, which its own gathering leaves in L1; with many, as much as L2 holds, so that B is not
   // read again for every tile.
   int64_t most = v1 - v0 <= GEMM_NARROW ? GEMM_MR : GEMM_ROWS, blocks = (m1 - m0 + most - 1) / most;
-  for (int64_t i = 0; i < blocks && v1 > v0; i++) {
-    int64_t b0, b1;
-    split_range(m1 - m0, (int)i, (int)blocks, &b0, &b1);
-    run_block(j, io, m0 + b0, (int)(b1 - b0), v0, v1, block);
+  int64_t k_blocks = j->K <= GEMM_KC ? 1 : (j->K + GEMM_KC - 1) / GEMM_KC; // an empty sum is still the epilogue of zero
+  int64_t column_step = k_blocks > 1 ? PANEL_COLUMNS / VW : v1 - v0, group = k_blocks > 1 ? PANEL_ROWS / most : 1;
+  for (int64_t v = v0; v < v1; v += column_step) {
+    int64_t v_end = v1 - v < column_step ? v1 : v + column_step;
+    for (int64_t g = 0; g < blocks; g += group)
+      for (int64_t kb = 0; kb < k_blocks; kb++)
+        for (int64_t i = g; i < blocks && i < g + group; i++) {
+          int64_t b0, b1;
+          split_range(m1 - m0, (int)i, (int)blocks, &b0, &b1);
+          run_block(j, io, m0 + b0, (int)(b1 - b0), v, v_end, (int)kb, (int)k_blocks, block);
+        }
   }
 }
 
