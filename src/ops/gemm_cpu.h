@@ -48,8 +48,10 @@ struct gemm_job {
   void (*place)(const gemm_job *j, int64_t m0, int rows, int64_t *offset);
   const void *user;
   contraction_epilogue epilogue;
+  bool keep; // B is packed once for many runs
   // set by gemm_plan
   int row_parts, column_parts; // row_parts * column_parts threads
+  bool by_block;               // B is packed block by block of K as it is used, and is never packed whole
 };
 
 // Chooses how `threads` share the job, and gives the elements that its packed B takes.
