@@ -105,9 +105,8 @@ static void pack_lanes(const attention_shape *s, const float *x, int64_t n, floa
       continue;
     }
     for (int64_t c = 0; c < d4; c += 4) {
-      vfloat v[4], out[4];
-      for (int j = 0; j < 4; j++) v[j] = load_quads(x + j * s->width + c, 4 * s->width);
-      transpose4(v, out);
+      vfloat out[4];
+      load_transposed4(x + c, s->width, out);
       for (int j = 0; j < 4; j++) vstore(lanes + (c + j) * ld, factor * out[j]);
     }
     for (int64_t c = d4; c < s->d; c++)

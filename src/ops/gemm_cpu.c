@@ -133,9 +133,8 @@ void ISA(gemm_pairs)(int rows, int vectors, int64_t K, const float *a, const flo
 static void pack_transposed(int64_t K, const float *b, int64_t ld, int width, float *dst) {
   int64_t k = 0;
   for (; k + 4 <= K; k += 4) {
-    vfloat v[4], out[4];
-    for (int j = 0; j < 4; j++) v[j] = load_quads(b + j * ld + k, 4 * ld);
-    transpose4(v, out);
+    vfloat out[4];
+    load_transposed4(b + k, ld, out);
     for (int j = 0; j < 4; j++) vstore(dst + (k + j) * width, out[j]);
   }
   for (; k < K; k++)

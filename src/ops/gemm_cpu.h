@@ -169,6 +169,20 @@ static inline void transpose4(const vfloat v[4], vfloat out[4]) {
 #endif
 }
 
+// Elements 0 to 3 of VW rows that lie `ld` apart: out[i] lane l = row l, element i.
+static inline void load_transposed4(const float *rows, int64_t ld, vfloat out[4]) {
+  vfloat v[4];
+  for (int j = 0; j < 4; j++) v[j] = load_quads(rows + j * ld, 4 * ld);
+  transpose4(v, out);
+}
+
+// The reverse: element i of row l is v[i] lane l.
+static inline void store_transposed4(const vfloat v[4], float *rows, int64_t ld) {
+  vfloat out[4];
+  transpose4(v, out);
+  for (int j = 0; j < 4; j++) store_quads(rows + j * ld, 4 * ld, out[j], VW / 4);
+}
+
 static inline vfloat activate(vfloat x, contraction_activation activation, float slope) {
   switch (activation) {
   case CONTRACTION_RELU: return vselect(x < 0, vsplat(0), x);
