@@ -23,7 +23,8 @@ ELBO_API void elbo_recipe_destroy(elbo_recipe **recipe);
 
 // The fully resolved recipe as YAML (every key, defaults included). Owned by the caller: free().
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_recipe_text(const elbo_recipe *recipe, char **out);
-// The value of one key as text ("train.steps"; of several stages "stages.0.train.steps" or "stages.NAME.train.steps"). Owned by the caller: free().
+// The value of one key as text ("train.steps"; of several stages "stages.0.train.steps" or "stages.NAME.train.steps"). Owned by the caller:
+// free().
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_recipe_get(const elbo_recipe *recipe, const char *key, char **out);
 
 // A recipe's stages, trained one after the other; 1 where it is written without a list of them.
