@@ -120,10 +120,12 @@ static elbo_tensor *build_plain(elbo_graph *g, const vae_gan_spec *s, plain_loss
   }
   elbo_tensor *fake[2] = {o->fakes == FAKES_SAMPLES && !code ? NULL : made, o->fakes == FAKES_RECONSTRUCTIONS || code ? NULL : sample};
   elbo_tensor *sum = which == PLAIN_DISCRIMINATOR ? weighted(g, gan_real_loss(o->loss, discriminator_apply(&d, real).logit)) : NULL;
+  double share = fake[0] && fake[1] ? 0.5 : 1;
   for (int i = 0; i < 2; i++) {
     if (!fake[i]) continue;
     elbo_tensor *logit = discriminator_apply(&d, fake[i]).logit;
-    elbo_tensor *each = weighted(g, which == PLAIN_DISCRIMINATOR ? gan_fake_loss(o->loss, logit) : gan_generator_loss(o->loss, logit));
+    elbo_tensor *each = which == PLAIN_DISCRIMINATOR ? gan_fake_loss(o->loss, logit) : gan_generator_loss(o->loss, logit);
+    each = elbo_scale(weighted(g, each), share, 0);
     sum = sum ? elbo_add(sum, each) : each;
   }
   return sum;
