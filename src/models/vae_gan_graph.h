@@ -3,7 +3,8 @@
 // With L_rec = -log p(x|z), in features, pixels or not at all, L_adv what deceives the adversary, and the adversary's own loss L_dis
 // [Larsen16 algorithm 1], routing: split:
 //   encoder  <-  beta KL + L_rec            decoder  <-  gamma L_rec + w L_adv            discriminator  <-  L_dis
-// and routing: sum: encoder and decoder  <-  beta KL + gamma L_rec + w L_adv. An adversary of codes deceives through the encoder alone.
+// and routing: sum: encoder and decoder  <-  beta KL + gamma L_rec + w L_adv. An adversary of codes
+// [Makhzani16] is deceived by the encoder alone, whatever the routing.
 #ifndef MODELS_VAE_GAN_GRAPH_H
 #define MODELS_VAE_GAN_GRAPH_H
 

@@ -1,5 +1,6 @@
-// An adversary: a network that tells what is real from what was made. On pictures convolutions that halve them, or the same without dense
-// layers, a verdict for each patch; on vectors dense layers. Its layers are also features by which pictures can be compared.
+// An adversary: a network that tells what is real from what was made. On pictures convolutions that halve them [Radford16], or the same
+// without dense layers, a verdict for each patch [Isola17]; on vectors dense layers. No batch norms: their statistics would tie the
+// examples of a batch together, and penalties are of each by itself. Its layers are also features by which pictures can be compared.
 #ifndef NN_DISCRIMINATOR_H
 #define NN_DISCRIMINATOR_H
 
