@@ -41,6 +41,14 @@ isa_level isa_best(void) {
 #endif
 }
 
+int64_t cpu_cache_bytes(int level) {
+  long bytes = 0;
+#ifdef _SC_LEVEL2_CACHE_SIZE
+  bytes = sysconf(level == 2 ? _SC_LEVEL2_CACHE_SIZE : _SC_LEVEL3_CACHE_SIZE);
+#endif
+  return bytes > 0 ? bytes : level == 2 ? 512 << 10 : 8 << 20;
+}
+
 const char *isa_name(isa_level isa) {
   switch (isa) {
   case ISA_V3: return "v3";

@@ -31,5 +31,6 @@ void message_board_destroy(message_board *board);
 // The best level that both this build and this processor have.
 isa_level isa_best(void);
 const char *isa_name(isa_level isa);
+int64_t cpu_cache_bytes(int level); // 2: of a core, 3: shared; a modest guess where the system does not say
 
 #endif

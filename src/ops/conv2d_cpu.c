@@ -3,8 +3,11 @@
 #include <math.h>
 
 #include "ops/conv_cpu.h"
+#include "ops/winograd.h"
 
-const conv_kernel *const ISA(conv_kernels)[] = {&ISA(conv_gemm), &ISA(conv_dot), &ISA(conv_gemm_weight), &conv_onednn, NULL};
+const conv_kernel *const ISA(conv_kernels)[] = {&ISA(conv_gemm),        &ISA(conv_dot),  &ISA(conv_gemm_weight),
+                                                &ISA(winograd2),        &ISA(winograd4), &ISA(winograd2_weight),
+                                                &ISA(winograd4_weight), &conv_onednn,    NULL};
 
 // The cheapest; where it refuses after all (a library may), the cheapest of our own.
 elbo_status ISA(conv_prepare)(compile_env *env, const conv_problem *p, kernel *k) {

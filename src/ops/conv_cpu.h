@@ -16,6 +16,7 @@ typedef struct conv_problem {
   int x, w, y, bias, residual; // indices of inputs, -1 for none; forward: x and w in, transposed: y and w, weight gradient: x and y
   bool weights_constant;
   isa_level isa;
+  int threads;
 } conv_problem;
 conv_problem conv_problem_of(const compile_env *env, const node *n);
 

@@ -4,7 +4,14 @@
 #include "ops/conv_patch.h"
 
 conv_problem conv_problem_of(const compile_env *env, const node *n) {
-  conv_problem p = {.x = -1, .w = -1, .y = -1, .bias = -1, .residual = -1, .weights_constant = env->weights_constant, .isa = env->isa};
+  conv_problem p = {.x = -1,
+                    .w = -1,
+                    .y = -1,
+                    .bias = -1,
+                    .residual = -1,
+                    .weights_constant = env->weights_constant,
+                    .isa = env->isa,
+                    .threads = pool_threads(env->pool)};
   p.epilogue = CONTRACTION_EPILOGUE_NONE;
   bool transposed = n->op == &op_conv_transpose2d || n->op == &op_fused_conv_transpose2d;
   bool fused = n->op == &op_fused_conv2d || n->op == &op_fused_conv_transpose2d;

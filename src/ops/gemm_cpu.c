@@ -85,22 +85,12 @@ void ISA(gemm_outer)(int rows, int vectors, int64_t K, const float *a, int64_t l
 
 // --- packing ------------------------------------------------------------------------------------------------------------------------
 
-typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
-
 // dst[k * width + n] = b[n * ld + k] for VW columns and K rows
 static void pack_transposed(int64_t K, const float *b, int64_t ld, int width, float *dst) {
   int64_t k = 0;
   for (; k + 4 <= K; k += 4) {
-    vfloat v[4], out[4];
-    for (int j = 0; j < 4; j++) {
-      union {
-        four part[VW / 4];
-        vfloat whole;
-      } u;
-      for (int g = 0; g < VW / 4; g++) u.part[g] = *(const four *)(b + (4 * g + j) * ld + k);
-      v[j] = u.whole;
-    }
-    transpose4(v, out);
+    vfloat out[4];
+    load_transposed4(b + k, ld, out);
     for (int j = 0; j < 4; j++) vstore(dst + (k + j) * width, out[j]);
   }
   for (; k < K; k++)

@@ -131,6 +131,35 @@ static inline void transpose4(const vfloat v[4], vfloat out[4]) {
 #endif
 }
 
+// Elements 0 to 3 of VW rows that lie `ld` apart: out[i] lane l = row l, element i.
+static inline void load_transposed4(const float *rows, int64_t ld, vfloat out[4]) {
+  typedef float quarter __attribute__((vector_size(16), aligned(4), may_alias));
+  vfloat v[4];
+  for (int j = 0; j < 4; j++) {
+    union {
+      quarter part[VW / 4];
+      vfloat whole;
+    } u;
+    for (int g = 0; g < VW / 4; g++) u.part[g] = *(const quarter *)(rows + (4 * g + j) * ld);
+    v[j] = u.whole;
+  }
+  transpose4(v, out);
+}
+
+// The reverse: element i of row l is v[i] lane l.
+static inline void store_transposed4(const vfloat v[4], float *rows, int64_t ld) {
+  typedef float quarter __attribute__((vector_size(16), aligned(4), may_alias));
+  vfloat out[4];
+  transpose4(v, out);
+  for (int j = 0; j < 4; j++) {
+    union {
+      vfloat whole;
+      quarter part[VW / 4];
+    } u = {out[j]};
+    for (int g = 0; g < VW / 4; g++) *(quarter *)(rows + (4 * g + j) * ld) = u.part[g];
+  }
+}
+
 static inline vfloat activate(vfloat x, contraction_activation activation, float slope) {
   switch (activation) {
   case CONTRACTION_RELU: return vselect(x < 0, vsplat(0), x);

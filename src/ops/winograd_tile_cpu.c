@@ -1,0 +1,109 @@
+// Tiles of images to their values at the points, for the forward and the weight gradient's products.
+#include "ops/winograd.h"
+
+// Pixel (i, j) of the tile is at x + i row + j column where bit i of rows and bit j of columns is set; zero elsewhere.
+typedef struct tile_view {
+  const float *x;
+  int64_t row, column;
+  unsigned rows, columns;
+  int64_t lanes;
+} tile_view;
+
+WINOGRAD_INLINE vfloat pixel(const bool whole, const tile_view *v, int i, int j) {
+  if (whole) return vload(v->x + i * v->row + j * v->column);
+  if (!(v->rows >> i & 1) || !(v->columns >> j & 1)) return (vfloat){0};
+  return load_upto(v->x + i * v->row + j * v->column, v->lanes);
+}
+
+WINOGRAD_INLINE void gather_tile(const int alpha, const bool whole, const tile_view *v, float *to, int64_t stride) {
+  vfloat w[WINOGRAD_MAX_ALPHA][WINOGRAD_MAX_ALPHA], d[WINOGRAD_MAX_ALPHA], o[WINOGRAD_MAX_ALPHA];
+#pragma GCC unroll 6
+  for (int j = 0; j < alpha; j++) {
+#pragma GCC unroll 6
+    for (int i = 0; i < alpha; i++) d[i] = pixel(whole, v, i, j);
+    winograd_data(alpha, d, o);
+#pragma GCC unroll 6
+    for (int i = 0; i < alpha; i++) w[i][j] = o[i];
+  }
+#pragma GCC unroll 6
+  for (int i = 0; i < alpha; i++) {
+    winograd_data(alpha, w[i], o);
+#pragma GCC unroll 6
+    for (int j = 0; j < alpha; j++) vstore(to + (i * alpha + j) * stride, o[j]);
+  }
+}
+
+WINOGRAD_INLINE void spread_tile(const int alpha, const bool whole, const tile_view *v, float *to, int64_t stride) {
+  const int m = alpha - 2;
+  vfloat w[WINOGRAD_MAX_ALPHA][4], d[4], o[WINOGRAD_MAX_ALPHA];
+#pragma GCC unroll 4
+  for (int j = 0; j < m; j++) {
+#pragma GCC unroll 4
+    for (int i = 0; i < m; i++) d[i] = pixel(whole, v, i, j);
+    winograd_taps(alpha, m, d, o);
+#pragma GCC unroll 6
+    for (int i = 0; i < alpha; i++) w[i][j] = o[i];
+  }
+#pragma GCC unroll 6
+  for (int i = 0; i < alpha; i++) {
+    winograd_taps(alpha, m, w[i], o);
+#pragma GCC unroll 6
+    for (int j = 0; j < alpha; j++) vstore(to + (i * alpha + j) * stride, o[j]);
+  }
+}
+
+// Bits of the positions [first, first + n) that lie in [0, size).
+static unsigned inside(int64_t first, int n, int64_t size) {
+  unsigned bits = 0;
+  for (int i = 0; i < n; i++)
+    if (first + i >= 0 && first + i < size) bits |= 1u << i;
+  return bits;
+}
+
+WINOGRAD_INLINE void tiles(const int alpha, const bool spread, const winograd_image *g, const float *x, int64_t t0, int64_t nt, int64_t v0,
+                           int64_t v1, float *to, int64_t ld, int64_t stride) {
+  const int width = spread ? alpha - 2 : alpha;
+  const unsigned all = (1u << width) - 1;
+  int64_t per_image = g->tiles_y * g->tiles_x, b = t0 / per_image, ty = t0 % per_image / g->tiles_x, tx = t0 % g->tiles_x;
+  for (int64_t t = 0; t < nt; t++) {
+    int64_t y0 = g->origin[0] + ty * g->m, x0 = g->origin[1] + tx * g->m;
+    tile_view view = {.row = g->W * g->C, .column = g->C, .rows = inside(y0, width, g->H), .columns = inside(x0, width, g->W)};
+    const float *corner = x + ((b * g->H + y0) * g->W + x0) * g->C;
+    bool complete = view.rows == all && view.columns == all;
+    for (int64_t v = v0; v < v1; v++) {
+      float *dst = to + (v * ld + t) * VW;
+      view.x = corner + v * VW;
+      view.lanes = g->C - v * VW;
+      if (complete && view.lanes >= VW) {
+        if (spread)
+          spread_tile(alpha, true, &view, dst, stride);
+        else
+          gather_tile(alpha, true, &view, dst, stride);
+      } else if (spread) {
+        spread_tile(alpha, false, &view, dst, stride);
+      } else {
+        gather_tile(alpha, false, &view, dst, stride);
+      }
+    }
+    if (++tx == g->tiles_x) {
+      tx = 0;
+      if (++ty == g->tiles_y) ty = 0, b++;
+    }
+  }
+}
+
+void ISA(winograd_gather)(int alpha, const winograd_image *g, const float *x, int64_t t0, int64_t nt, int64_t v0, int64_t v1, float *to,
+                          int64_t ld, int64_t stride) {
+  if (alpha == 4)
+    tiles(4, false, g, x, t0, nt, v0, v1, to, ld, stride);
+  else
+    tiles(6, false, g, x, t0, nt, v0, v1, to, ld, stride);
+}
+
+void ISA(winograd_spread)(int alpha, const winograd_image *g, const float *y, int64_t t0, int64_t nt, int64_t v0, int64_t v1, float *to,
+                          int64_t ld, int64_t stride) {
+  if (alpha == 4)
+    tiles(4, true, g, y, t0, nt, v0, v1, to, ld, stride);
+  else
+    tiles(6, true, g, y, t0, nt, v0, v1, to, ld, stride);
+}
