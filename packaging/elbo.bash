@@ -9,7 +9,9 @@ _elbo() {
     --layout) COMPREPLY=($(compgen -W "nhwc nchw" -- "$word")); return ;;
     --split) COMPREPLY=($(compgen -W "train valid test" -- "$word")); return ;;
     --checkpoint) COMPREPLY=($(compgen -W "newest best" -- "$word")); return ;;
-    --seed | --threads | --steps | -n | --number) return ;;
+    --isa) COMPREPLY=($(compgen -W "v2 v3 v4" -- "$word")); return ;;
+    --op) COMPREPLY=($(compgen -W "$(elbo bench --op . 2>&1 | sed 's/.*there are //; s/,//g')" -- "$word")); return ;;
+    --seed | --kernel | --seconds | --threads | --steps | -n | --number) return ;;
   esac
   case $word in
     -*) COMPREPLY=($(compgen -W "$(elbo "$command" --help 2>/dev/null | grep -oE '(^|[ ,])--[a-z0-9-]+' | tr -d ' ,')" -- "$word")) ;;

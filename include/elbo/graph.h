@@ -127,6 +127,9 @@ typedef struct elbo_plan_config {
   int weights_constant; // 1: parameters rarely change (inference): worth packing once
   const unsigned char *external_outputs; // NULL, or a flag an output: 1: lives in memory bound with elbo_plan_bind_output, none is planned;
                                          // borrowed for the call
+  int no_winograd;    // 1: no convolution by Winograd's algorithm, whose rounding error is a few times that of the direct one
+  const char *kernel; // NULL, or the one kernel that every convolution must take, by its name in the table of kernels: for measuring.
+                      // An unknown one is refused with the names that there are; borrowed for the call
 } elbo_plan_config;
 
 ELBO_API void elbo_plan_defaults(elbo_plan_config *config);
@@ -160,6 +163,8 @@ typedef struct elbo_plan_info {
   int64_t flops;          // of one run, 2 per multiply-add, of the direct algorithms
   int steps;              // operations after fusion
   int recomputed;         // operations run twice to keep memory_limit
+  int64_t moved_bytes;    // read and written by all operations of one run, each of its tensors once
+  int64_t least_bytes;    // the same if every tensor were written once and read once
 } elbo_plan_info;
 
 ELBO_API void elbo_plan_get_info(const elbo_plan *plan, elbo_plan_info *out);
@@ -172,6 +177,7 @@ typedef struct elbo_step_info {
   int64_t bytes;  // read and written, each tensor once
   double seconds; // sum over the runs since elbo_plan_profile(plan, 1)
   int64_t runs;
+  double began; // when the last of those runs did, in seconds of CLOCK_MONOTONIC
 } elbo_step_info;
 
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_plan_get_step(const elbo_plan *plan, int i, elbo_step_info *out);

@@ -14,7 +14,7 @@ typedef struct elbo_model elbo_model;
 
 typedef struct elbo_model_config {
   size_t size;    // sizeof, set by elbo_model_defaults
-  int raw;        // 1: raw weights instead of EMA ones (a run's checkpoint only)
+  double ema;     // of a run's checkpoint: the average of this decay, one of train.ema; 0: the first of them; -1: the raw weights
   int64_t step;   // of a run: which checkpoint; -1: the newest; -2: the best
   int batch_size; // plans are made for this many examples; 0: 64
 } elbo_model_config;
@@ -24,7 +24,7 @@ ELBO_API void elbo_model_destroy(elbo_model **model);
 
 typedef struct elbo_model_info {
   const char *preset;          // "vae"; borrowed
-  const char *weights;         // "ema" or "raw"; borrowed
+  const char *weights;         // "ema", "raw", or "ema 0.9999" of an average that is not the first; borrowed
   const char *likelihood;      // "bernoulli", ...; borrowed
   int height, width, channels; // of x; vectors: 1, 1, D
   double low, high;            // the value range of x in .npy files

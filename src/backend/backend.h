@@ -34,6 +34,8 @@ typedef struct compile_env {
   isa_level isa;
   const thread_pool *pool;
   bool weights_constant; // inference: parameters do not change between runs; worth packing
+  bool no_winograd;      // engine.winograd: off; kernels that compute by Winograd's algorithm say that they do not support the problem
+  const char *kernel;    // NULL, or the name of the one kernel that operations with a table of kernels may take
 } compile_env;
 
 enum { FUSE_CONTRACTION = 1, FUSE_ELEMENTWISE = 2, FUSE_NORM = 4 };

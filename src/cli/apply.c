@@ -33,6 +33,7 @@ static int run(const command *self, int argc, char **argv) {
                             LAYOUT_OPTION(arrays.layout),
                             COMMON_OPTIONS(common)};
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);
+  if (status == ARGS_GO) status = take_engine_keys(self, &positional, &common);
   if (status != ARGS_GO) return status;
   if (positional.count != 1) return usage_error(self, "expected one MODEL directory or network in it, got %d arguments", positional.count);
   if (!in.count || !out.count) return usage_error(self, "--in name=x.npy and --out name=y.npy are needed, once or more");
@@ -81,7 +82,10 @@ const command command_apply = {
     "apply",
     "MODEL --in name=x.npy ... --out name=y.npy ...",
     "run any network of a model directory on arrays",
-    "MODEL/encoder: x in; mean, std out. MODEL/decoder: codes in; x (the likelihood's mean), output (its parameters) out.\n"
-    "MODEL: x in; any of these out. A conditional one takes label or condition too. Arrays: any numeric type.",
-    "elbo apply run/checkpoints/step-3000/decoder --in codes=codes.npy --out x=pictures.npy",
+    "A VAE's MODEL/encoder: x in; mean, std out. MODEL/decoder: codes in; x (the likelihood's mean), output (its parameters) out.\n"
+    "MODEL: x in; any of these out. A conditional one takes label or condition too.\n"
+    "A diffusion model's MODEL/unet (transformer): sample, timestep, and what its config asks for: class_labels,\n"
+    "encoder_hidden_states, text_embeds, time_ids, timestep_cond in; sample out. timestep: one number, or one for each row.\n"
+    "Arrays: any numeric type. MODEL: a model directory, a run, or a checkpoint of one.",
+    "elbo apply pipeline/unet --in sample=x.npy timestep=t.npy --out sample=y.npy --layout nchw",
     run};

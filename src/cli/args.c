@@ -50,6 +50,22 @@ bool is_override(const char *text) {
   return n > 0 && text[n] == '=';
 }
 
+int take_engine_keys(const command *self, text_list *positional, common_options *common) {
+  int n = 0;
+  for (int i = 0; i < positional->count; i++) {
+    const char *text = positional->at[i], *value = strchr(text, '=');
+    if (strncmp(text, "engine.", 7) || !value) {
+      positional->at[n++] = text;
+      continue;
+    }
+    if (strncmp(text, "engine.winograd=", 16)) return usage_error(self, "'%s': expected engine.winograd=auto|off", text);
+    if (strcmp(value + 1, "auto") && strcmp(value + 1, "off")) return usage_error(self, "'%s': expected auto or off", text);
+    common->winograd = value + 1;
+  }
+  positional->count = n;
+  return ARGS_GO;
+}
+
 int one_and_keys(const command *self, const text_list *positional, const char *what, text_list *keys) {
   if (positional->count < 1) return usage_error(self, "expected %s", what);
   *keys = (text_list){positional->count - 1, positional->at + 1};

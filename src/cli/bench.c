@@ -7,12 +7,14 @@
 #include "cli/cli.h"
 
 static void print_rows(const elbo_bench_result *r, bool json) {
-  if (!json && r->n_rows) printf("%9s %6s %9s %8s  %-18s %-26s %s\n", "ms", "share", "GFLOP/s", "GB/s", "operation", "kernel", "makes");
+  if (!json && r->n_rows)
+    printf("%9s %6s %9s %8s %9s %8s  %-18s %-26s %s\n", "ms", "share", "GFLOP/s", "GB/s", "MiB", "roofline", "operation", "kernel",
+           "makes");
   for (int i = 0; i < r->n_rows; i++) {
     const elbo_bench_row *row = &r->rows[i];
     if (!json) {
-      printf("%9.4f %5.1f%% %9.1f %8.1f  %-18s %-26s %s\n", row->ms, 100 * row->share, row->gflops, row->gbytes, row->op, row->kernel,
-             row->name);
+      printf("%9.4f %5.1f%% %9.1f %8.1f %9.3f %7.1f%%  %-18s %-26s %s\n", row->ms, 100 * row->share, row->gflops, row->gbytes,
+             (double)row->bytes / 1048576, 100 * row->roofline, row->op, row->kernel, row->name);
       continue;
     }
     printf("%s{\"op\": ", i ? ", " : "");
@@ -21,7 +23,8 @@ static void print_rows(const elbo_bench_result *r, bool json) {
     print_json_text(stdout, row->name);
     printf(", \"kernel\": ");
     print_json_text(stdout, row->kernel);
-    printf(", \"ms\": %.6g, \"share\": %.4g, \"gflops\": %.6g, \"gbytes\": %.6g}", row->ms, row->share, row->gflops, row->gbytes);
+    printf(", \"ms\": %.6g, \"share\": %.4g, \"gflops\": %.6g, \"gbytes\": %.6g, \"flops\": %lld, \"bytes\": %lld, \"roofline\": %.4g}",
+           row->ms, row->share, row->gflops, row->gbytes, (long long)row->flops, (long long)row->bytes, row->roofline);
   }
 }
 
@@ -34,16 +37,20 @@ static void print_workload(const elbo_bench_result *r, bool json) {
     printf("speed            %.1f GFLOP/s, %.1f %% of this machine's %.1f\n", r->gflops, 100 * r->share_of_peak, r->peak_gflops);
     printf("memory           %.1f MiB planned, %.1f MiB resident at most\n", (double)r->planned_bytes / 1048576,
            (double)r->peak_rss_bytes / 1048576);
+    printf("bytes moved      %.1f MiB by the operations of a step, %.2f times the least (every tensor written once and read once)\n",
+           (double)r->moved_bytes / 1048576, r->least_bytes ? (double)r->moved_bytes / (double)r->least_bytes : 0);
+    if (r->bandwidth_gbytes > 0) printf("bandwidth        %.1f GB/s of this machine's memory\n", r->bandwidth_gbytes);
     printf("first step done  %.3f s after the start of the process\n", r->first_step_s);
     return;
   }
   printf("{\"params\": %lld, \"flops_per_step\": %lld, \"step_ms\": {\"min\": %.6g, \"median\": %.6g}, \"gflops\": %.6g, \"peak_gflops\": "
          "%.6g, "
          "\"share_of_peak\": %.4g, \"planned_bytes\": %lld, \"peak_rss_bytes\": %lld, \"first_step_s\": %.4g, \"batch_size\": %lld, "
-         "\"steps\": %lld, \"forward\": %s",
+         "\"steps\": %lld, \"forward\": %s, \"moved_bytes\": %lld, \"least_bytes\": %lld",
          (long long)r->params, (long long)r->flops_per_step, r->step_min_ms, r->step_median_ms, r->gflops, r->peak_gflops, r->share_of_peak,
          (long long)r->planned_bytes, (long long)r->peak_rss_bytes, r->first_step_s, (long long)r->batch_size, (long long)r->steps,
-         r->forward ? "true" : "false");
+         r->forward ? "true" : "false", (long long)r->moved_bytes, (long long)r->least_bytes);
+  if (r->bandwidth_gbytes > 0) printf(", \"bandwidth_gbytes\": %.6g", r->bandwidth_gbytes);
 }
 
 static elbo_status bench_workload(elbo_ctx *ctx, const char *name, int n, const char *const *keys, const elbo_bench_config *config,
@@ -85,18 +92,65 @@ static elbo_status bench_machine(elbo_ctx *ctx, const elbo_bench_config *config,
   return status;
 }
 
+static void print_op(elbo_ctx *ctx, const char *spec, const elbo_bench_op_result *r, bool json) {
+  if (!json) {
+    printf("%10.4f %10.4f %9.1f %8.1f %9.2g %10lld/%-10lld  %-26s %s\n", r->min_ms, r->median_ms, r->gflops, r->gbytes, r->max_error,
+           (long long)r->checked, (long long)r->outputs, r->kernel, spec);
+    return;
+  }
+  printf("{\"op\": ");
+  print_json_text(stdout, spec);
+  printf(", \"ms\": {\"min\": %.6g, \"median\": %.6g}, \"gflops\": %.6g, \"gbytes\": %.6g, \"kernel\": ", r->min_ms, r->median_ms,
+         r->gflops, r->gbytes);
+  print_json_text(stdout, r->kernel);
+  printf(", \"max_error\": ");
+  print_json_number(stdout, r->max_error);
+  printf(", \"checked\": %lld, \"outputs\": %lld, \"flops\": %lld, \"bytes\": %lld, \"runs\": %lld, \"threads\": %d, \"isa\": \"%s\"}",
+         (long long)r->checked, (long long)r->outputs, (long long)r->flops, (long long)r->bytes, (long long)r->runs, elbo_ctx_threads(ctx),
+         elbo_ctx_isa(ctx));
+}
+
+// One object for one operation, {"ops": [...]} for several.
+static elbo_status bench_single_ops(elbo_ctx *ctx, const text_list *specs, const elbo_bench_config *config, bool json) {
+  bool many = specs->count > 1;
+  elbo_status status = ELBO_OK;
+  for (int i = 0; i < specs->count && status == ELBO_OK; i++) {
+    elbo_bench_op_result result;
+    status = elbo_bench_op(ctx, specs->at[i], config, &result);
+    clear_progress();
+    if (status != ELBO_OK) break;
+    if (json)
+      printf("%s", i ? ",\n" : many ? "{\"ops\": [\n" : "");
+    else if (!i)
+      printf("%10s %10s %9s %8s %9s %10s/%-10s  %-26s %s\n", "ms, least", "median", "GFLOP/s", "GB/s", "max error", "checked", "of",
+             "kernel", "operation");
+    print_op(ctx, specs->at[i], &result, json);
+  }
+  if (json && status == ELBO_OK) printf("%s\n", many ? "]}" : "");
+  return status;
+}
+
 static int run(const command *self, int argc, char **argv) {
   common_options common = {0};
   elbo_bench_config config;
   elbo_bench_defaults(&config);
   const char *data_path = NULL, *recipe = NULL;
-  text_list positional;
-  const option options[] = {{"profile", 0, OPTION_FLAG, &config.profile, 0, 0, NULL, "time every operation of the step, the slowest first"},
-                            {"steps", 0, OPTION_INT, &config.min_steps, 1, 1e9, "N", "timed steps at the least (default: 20)"},
-                            {"seconds", 0, OPTION_FLOAT, &config.seconds, 0, 3600, "T", "timed seconds at the least (default: 3)"},
-                            {"data", 0, OPTION_TEXT, &data_path, 0, 0, "PATH", "instead of the recipe's data.path"},
-                            COMMON_OPTIONS(common)};
+  text_list positional, specs = {0};
+  const option options[] = {
+      {"op", 0, OPTION_LIST, &specs, 0, 0, "OP:key=value,...", "one operation at one shape, checked; may be repeated"},
+      {"kernel", 0, OPTION_TEXT, &config.kernel, 0, 0, "NAME", "with --op: the kernel that convolutions must take"},
+      {"isa", 0, OPTION_TEXT, &common.isa, 0, 0, "v2|v3|v4", "instruction set of the kernels (default: the best)"},
+      {"profile", 0, OPTION_FLAG, &config.profile, 0, 0, NULL, "time every operation of the step, the slowest first"},
+      {"trace", 0, OPTION_TEXT, &config.trace, 0, 0, "FILE.json", "one step as a timeline for chrome://tracing"},
+      {"steps", 0, OPTION_INT, &config.min_steps, 1, 1e9, "N", "timed steps at the least (default: 20)"},
+      {"seconds", 0, OPTION_FLOAT, &config.seconds, 0, 3600, "T", "timed seconds at the least (default: 3)"},
+      {"data", 0, OPTION_TEXT, &data_path, 0, 0, "PATH", "instead of the recipe's data.path"},
+      COMMON_OPTIONS(common)};
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);
+  if (status != ARGS_GO) return status;
+  bool has_recipe = false;
+  for (int i = 0; i < positional.count; i++) has_recipe |= !is_override(positional.at[i]);
+  if (!has_recipe) status = take_engine_keys(self, &positional, &common); // a recipe's own keys otherwise
   if (status != ARGS_GO) return status;
   int n = 0;
   for (int i = 0; i < positional.count; i++) {
@@ -107,7 +161,12 @@ static int run(const command *self, int argc, char **argv) {
     else
       recipe = positional.at[i];
   }
-  if (!recipe && (n || data_path || config.profile)) return usage_error(self, "a recipe is needed with key=value, --data and --profile");
+  if (specs.count && (recipe || n || data_path || config.profile || config.trace))
+    return usage_error(self, "--op goes with neither a recipe, key=value, --data, --profile nor --trace");
+  if (config.kernel && !specs.count) return usage_error(self, "--kernel: expected --op beside it");
+  if (!recipe && (n || data_path || config.profile || config.trace))
+    return usage_error(self, "a recipe is needed with key=value, --data, --profile and --trace");
+  if (config.trace && check_folder(config.trace) != ARGS_GO) return STATUS_FAILED; // before anything is measured
   char seed[64];
   const char **keys = calloc((size_t)n + 2, sizeof *keys);
   if (!keys) return say("out of memory"), STATUS_FAILED;
@@ -120,7 +179,9 @@ static int run(const command *self, int argc, char **argv) {
   config.progress = show_progress;
   catch_interruption();
   elbo_status done = data_path ? open_data(ctx, NULL, data_path, NULL, 0, &config.data) : ELBO_OK;
-  if (done == ELBO_OK && recipe)
+  if (done == ELBO_OK && specs.count)
+    done = bench_single_ops(ctx, &specs, &config, common.json);
+  else if (done == ELBO_OK && recipe)
     done = bench_workload(ctx, recipe, n + 1, keys, &config, common.json);
   else if (done == ELBO_OK)
     done = bench_machine(ctx, &config, common.json);
@@ -133,10 +194,15 @@ static int run(const command *self, int argc, char **argv) {
 
 const command command_bench = {
     "bench",
-    "[RECIPE [key=value ...]] [--profile] [--json]",
+    "[RECIPE [key=value ...] [--profile] [--trace FILE.json] | --op OP:key=value,... [--kernel NAME]] [--json]",
     "measure this machine, or the steps of a recipe",
     "Without a recipe: the peak of float32 multiply-adds, and every operation alone. With one: its training steps (with\n"
     "bench.forward=true calls of its network), beside that peak; FLOPs are those of the direct algorithms, 2 per multiply-add,\n"
-    "whatever kernel runs. A bare name means the workload of recipes/bench where there is one. Nothing is written.",
+    "whatever kernel runs. A bare name means the workload of recipes/bench where there is one. Nothing but the trace is written.\n"
+    "--profile: by operation; its share of the roofline is the least time by the peak and the memory's bandwidth over its own,\n"
+    "above 100 % where an algorithm saves work or data come from a cache.\n"
+    "--op: single operations, conv2d:n=1,h=64,c=320,r=3,dir=backward_data; dir is forward, backward, backward_data or\n"
+    "backward_weights; constant=1 keeps the weights from run to run, as inference does. GFLOP/s are of the shortest run; the largest\n"
+    "error is against double precision, over the largest value. A wrong name lists the operations, a wrong key those of its own.",
     "elbo bench conv-vae-mnist --profile",
     run};

@@ -47,6 +47,8 @@ typedef struct common_options {
   int64_t threads; // 0: not given
   uint64_t seed;
   int json;
+  const char *isa;      // NULL: the best
+  const char *winograd; // engine.winograd=..., NULL: not given
 } common_options;
 #define COMMON_OPTIONS(c)                                                                           \
   {"threads", 0, OPTION_INT, &(c).threads, 1, 4096, "N", "worker threads (default: one per core)"}, \
@@ -67,6 +69,9 @@ int usage_error(const command *self, const char *format, ...) ELBO_PRINTF(2, 3);
 bool is_override(const char *text);
 // One argument, `what` in messages, and behind it overrides of the data section, which land in *keys. Returns ARGS_GO or bad usage.
 int one_and_keys(const command *self, const text_list *positional, const char *what, text_list *keys);
+// Takes "engine.KEY=VALUE" out of a model's arguments: what a recipe says in its section `engine`, for this once. Returns ARGS_GO or bad
+// usage.
+int take_engine_keys(const command *self, text_list *positional, common_options *common);
 // The nearest of "a|b|c" (NULL when none is near).
 const char *nearest_name(const char *text, const char *const *names, int n);
 extern const command *const commands[];
@@ -81,12 +86,12 @@ int report_failure(elbo_ctx *ctx, elbo_status status);
 void say(const char *format, ...) ELBO_PRINTF(1, 2); // "elbo: ..." on standard error
 // The model that the first positional argument names.
 typedef struct model_options {
-  int raw;
+  const char *ema;
   const char *checkpoint;
 } model_options;
-#define MODEL_OPTIONS(m)                                                                                                   \
-  {"raw", 0, OPTION_FLAG, &(m).raw, 0, 0, NULL, "the raw weights instead of their running average"}, {                     \
-    "checkpoint", 0, OPTION_TEXT, &(m).checkpoint, 0, 0, "newest|best|STEP", "which checkpoint of a run (default: newest)" \
+#define MODEL_OPTIONS(m)                                                                                                        \
+  {"ema", 0, OPTION_TEXT, &(m).ema, 0, 0, "DECAY|raw", "which of a run's averages (default: the first), or the raw weights"}, { \
+    "checkpoint", 0, OPTION_TEXT, &(m).checkpoint, 0, 0, "newest|best|STEP", "which checkpoint of a run (default: newest)"      \
   }
 // Creates context and model; on failure says why, destroys both and returns the exit status, else ARGS_GO.
 int open_model(const command *self, const common_options *common, const model_options *options, const char *path, elbo_ctx **ctx,

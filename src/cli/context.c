@@ -30,6 +30,8 @@ int open_context(const common_options *common, elbo_ctx **ctx) {
   elbo_ctx_config config;
   elbo_ctx_defaults(&config);
   config.threads = (int)common->threads;
+  config.isa = common->isa;
+  config.winograd = common->winograd;
   config.log = print_log;
   elbo_status status = elbo_ctx_create(&config, message, sizeof message, ctx);
   if (status == ELBO_OK) return ARGS_GO;
@@ -50,8 +52,13 @@ int open_model(const command *self, const common_options *common, const model_op
   elbo_model_config config;
   *model = NULL;
   elbo_model_defaults(&config);
-  config.raw = options->raw;
   config.step = -1;
+  if (options->ema) {
+    char *end;
+    config.ema = !strcmp(options->ema, "raw") ? -1 : strtod(options->ema, &end);
+    if (config.ema != -1 && (end == options->ema || *end || !(config.ema > 0 && config.ema < 1)))
+      return usage_error(self, "--ema '%s': expected raw or the decay of an average, between 0 and 1", options->ema);
+  }
   if (options->checkpoint && !strcmp(options->checkpoint, "best"))
     config.step = -2;
   else if (options->checkpoint && strcmp(options->checkpoint, "newest")) {

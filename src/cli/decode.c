@@ -17,6 +17,7 @@ static int run(const command *self, int argc, char **argv) {
                             MODEL_OPTIONS(which),
                             COMMON_OPTIONS(common)};
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);
+  if (status == ARGS_GO) status = take_engine_keys(self, &positional, &common);
   if (status != ARGS_GO) return status;
   if (positional.count != 1) return usage_error(self, "expected one RUN or MODEL directory, got %d arguments", positional.count);
   if (!codes_path) return usage_error(self, "--codes is missing: what should be decoded?");

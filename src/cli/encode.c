@@ -49,6 +49,7 @@ static int run(const command *self, int argc, char **argv) {
       MODEL_OPTIONS(which),
       COMMON_OPTIONS(common)};
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);
+  if (status == ARGS_GO) status = take_engine_keys(self, &positional, &common);
   if (status != ARGS_GO) return status;
   status = one_and_keys(self, &positional, "a RUN or MODEL directory", &in.options);
   if (status != ARGS_GO) return status;

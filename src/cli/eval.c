@@ -174,6 +174,7 @@ static int run(const command *self, int argc, char **argv) {
       MODEL_OPTIONS(o.which),
       COMMON_OPTIONS(o.common)};
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);
+  if (status == ARGS_GO) status = take_engine_keys(self, &positional, &o.common);
   if (status != ARGS_GO) return status;
   status = one_and_keys(self, &positional, "a RUN or MODEL directory, or pictures", &keys);
   if (status != ARGS_GO) return status;

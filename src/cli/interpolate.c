@@ -24,6 +24,7 @@ static int run(const command *self, int argc, char **argv) {
                             MODEL_OPTIONS(which),
                             COMMON_OPTIONS(common)};
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);
+  if (status == ARGS_GO) status = take_engine_keys(self, &positional, &common);
   if (status != ARGS_GO) return status;
   if (to_label >= 0 && label < 0) return usage_error(self, "--to-class needs --class, the class of the near end");
   if (positional.count != 3) return usage_error(self, "expected a RUN and two pictures, got %d arguments", positional.count);

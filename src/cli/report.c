@@ -11,6 +11,7 @@ static int run(const command *self, int argc, char **argv) {
                             LAYOUT_OPTION(layout),
                             COMMON_OPTIONS(common)};
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);
+  if (status == ARGS_GO) status = take_engine_keys(self, &positional, &common);
   if (status != ARGS_GO) return status;
   if (positional.count != 1) return usage_error(self, "expected one RUN directory, got %d arguments", positional.count);
   if (!out) return usage_error(self, "--out is missing: where should the page go?");

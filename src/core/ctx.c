@@ -98,6 +98,13 @@ static elbo_status choose_isa(elbo_ctx *ctx, const char *name) {
   return fail(ctx, ELBO_ERROR_ARGUMENT, "isa: no variant is called '%s'; there are v2, v3 and v4", name);
 }
 
+static elbo_status choose_winograd(elbo_ctx *ctx, const char *name) {
+  if (name && strcmp(name, "auto") != 0 && strcmp(name, "off") != 0)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "winograd: '%s'; one of auto, off was expected", name);
+  ctx->winograd = !name ? WINOGRAD_AS_ASKED : strcmp(name, "off") ? WINOGRAD_AUTO : WINOGRAD_OFF;
+  return ELBO_OK;
+}
+
 static elbo_status choose_threads(elbo_ctx *ctx, int wanted) {
   int cores = available_cores();
   if (wanted < 0 || wanted > THREADS_MAX)
@@ -142,6 +149,7 @@ elbo_status elbo_ctx_create(const elbo_ctx_config *config, char *message, size_t
   ctx->log_user = settings.log_user;
   reason = NULL; // from here on the context's own message tells
   TRY_GOTO(choose_isa(ctx, settings.isa));
+  TRY_GOTO(choose_winograd(ctx, settings.winograd));
   TRY_GOTO(choose_threads(ctx, settings.threads));
   *out = ctx;
   return ELBO_OK;

@@ -9,6 +9,8 @@
 
 typedef enum isa_level { ISA_BASE, ISA_V3, ISA_V4, ISA_COUNT } isa_level; // base is x86-64-v2 on x86
 
+typedef enum winograd_choice { WINOGRAD_AS_ASKED, WINOGRAD_AUTO, WINOGRAD_OFF } winograd_choice;
+
 struct thread_pool {
   int threads;
   void *lock; // a recursive pthread mutex: one parallel region of a context at a time; NULL: none
@@ -19,6 +21,7 @@ typedef struct message_board message_board; // error.c: the last message of each
 struct elbo_ctx {
   thread_pool pool;
   isa_level isa;
+  winograd_choice winograd; // of all plans, unless it is left to those who make them
   elbo_log_fn log;
   void *log_user;
   message_board *messages;

@@ -8,6 +8,7 @@
 
 #include "core/config.h"
 #include "core/file.h"
+#include "core/json.h"
 
 enum { YAML_SIZE_MAX = 1 << 20, YAML_DEPTH_MAX = 32, MAP_KEYS_MAX = 1000, PATH_PARTS_MAX = 32 };
 
@@ -221,6 +222,15 @@ elbo_status yaml_read(elbo_ctx *ctx, arena *a, const char *path, yaml_node **out
   *out = NULL;
   TRY(file_read(ctx, path, YAML_SIZE_MAX, &text, &size));
   elbo_status status = yaml_parse(ctx, a, path, text, size, out);
+  size_t length = strlen(path);
+  if (status == ELBO_ERROR_FORMAT && length > 5 && !strcmp(path + length - 5, ".json")) {
+    char reason[1024];
+    json_t *json = NULL;
+    snprintf(reason, sizeof reason, "%s", elbo_ctx_message(ctx));
+    elbo_status as_json = json_parse(ctx, path, text, size, &json);
+    json_decref(json);
+    status = as_json == ELBO_OK ? fail(ctx, status, "%s", reason) : as_json; // where both complain, of JSON
+  }
   free(text);
   return status;
 }

@@ -54,6 +54,8 @@ static sampler_entry entry_of(const schedule *p) {
   sampler_entry e = entries[p->kind];
   if (p->class_ == SCHEDULER_DPM_SINGLESTEP) e.step = step_dpm_grouped, e.calls = 1, e.history = 3;
   if (p->class_ == SCHEDULER_SCORE_SDE_VE) e.step = step_score_sde_ve;
+  if (p->class_ == SCHEDULER_LCM) e.step = step_lcm;
+  if (p->class_ == SCHEDULER_TCD) e.step = step_tcd;
   return e;
 }
 

@@ -78,5 +78,7 @@ elbo_status step_score_sde_ve(sampling *s, int k);
 elbo_status step_flow_euler(sampling *s, int k);
 elbo_status step_flow_heun(sampling *s, int k);
 elbo_status step_rk45(sampling *s, int k);
+elbo_status step_lcm(sampling *s, int k);
+elbo_status step_tcd(sampling *s, int k);
 
 #endif

@@ -50,6 +50,8 @@ static int kind_of(const scheduler_config *c) {
       [SCHEDULER_FLOW_EULER] = SAMPLER_FLOW_EULER,
       [SCHEDULER_FLOW_HEUN] = SAMPLER_FLOW_HEUN,
       [SCHEDULER_SCORE_SDE_VE] = SAMPLER_PC,
+      [SCHEDULER_LCM] = SAMPLER_DDPM, // with steps of their own
+      [SCHEDULER_TCD] = SAMPLER_DDPM,
   };
   if (c->class_ == SCHEDULER_OWN) return c->own.sampler;
   if (c->class_ == SCHEDULER_PNDM) return c->skip_prk_steps ? SAMPLER_PLMS : SAMPLER_PNDM;
@@ -97,6 +99,8 @@ static void class_options(const scheduler_config *c, schedule *s) {
   case SCHEDULER_EDM_EULER:
   case SCHEDULER_EDM_DPM_MULTISTEP: s->output_sign = c->prediction_type == 0 ? 1 : -1; break;
   case SCHEDULER_DDIM: s->eta = c->own.eta; break;
+  case SCHEDULER_LCM: s->timestep_scaling = c->timestep_scaling; break;
+  case SCHEDULER_TCD: s->clip = CLIP_NONE; break; // diffusers reads these keys and does not look at them
   default: break;
   }
 }
@@ -134,7 +138,7 @@ static void own_options(const sampler_config *c, schedule *s) {
   case SAMPLER_DPMPP_3M: s->max_order = 3; break;
   case SAMPLER_DPMPP_2M_SDE: s->max_order = 2, s->algorithm = SOLVE_SDE_X0; break;
   case SAMPLER_DPMPP_3M_SDE: s->max_order = 3, s->algorithm = SOLVE_SDE_X0; break;
-  case SAMPLER_DEIS: s->max_order = order == 0 || order > 3 ? 3 : order; break;
+  case SAMPLER_DEIS: s->max_order = order == 0 ? 2 : order > 3 ? 3 : order; break;
   case SAMPLER_LMS:
   case SAMPLER_IPNDM: s->max_order = order == 0 || order > 4 ? 4 : order; break;
   case SAMPLER_UNIPC: s->max_order = order ? order : 2; break;

@@ -46,8 +46,8 @@ typedef struct schedule {
   const int64_t *no_corrector; // steps of UniPC without its corrector
   int64_t no_correctors;
   double eta, s_churn, s_tmin, s_tmax, s_noise;
-  double tau_low, tau_high; // SA-Solver adds noise where the time told lies between them, eta as strong
-  double snr;
+  double tau_low, tau_high;     // SA-Solver adds noise where the time told lies between them, eta as strong
+  double snr, timestep_scaling; // of pc; of LCM
   int corrector_steps;
   double rtol, atol, t_first, t_last; // of rk45, times of the process
   bool renoise;                       // flow: x0 with fresh noise instead of a step

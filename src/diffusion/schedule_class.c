@@ -71,6 +71,22 @@ static elbo_status table_nodes(elbo_ctx *ctx, const scheduler_config *c, const l
   return status;
 }
 
+// Of the times that the model was distilled at, one every T / original, n at even distances. TCD's eta is its scheduler's usual 0.3.
+static elbo_status consistency_nodes(elbo_ctx *ctx, const scheduler_config *c, const level_table *l, int n, schedule *s) {
+  const int64_t all = c->original_inference_steps, stride = l->T / all;
+  if (n > all)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "steps: %d; this scheduler chooses among %lld (original_inference_steps)", n, (long long)all);
+  bool lcm = c->class_ == SCHEDULER_LCM;
+  TRY(schedule_room(ctx, s, n, !lcm));
+  for (int k = 0; k < n; k++) s->node[k] = chain_node(l, (double)((all - (int64_t)floor(k * ((double)all / n))) * stride - 1), 1);
+  s->node[n] = chain_node(l, lcm ? -1 : 0, 1); // LCM ends with its x0
+  for (int k = 0; k < n; k++) {
+    s->target[k] = s->node[k + 1];
+    if (!lcm) s->mid[2 * k] = chain_node(l, (double)floorf(0.7f * (float)s->target[k].time), 1);
+  }
+  return ELBO_OK;
+}
+
 // --- classes that work with levels sigma / alpha ---
 static bool whole_times(int class_) { // kept as integers, in tensors of int64
   return class_ == SCHEDULER_DPM_MULTISTEP || class_ == SCHEDULER_DPM_SINGLESTEP || class_ == SCHEDULER_UNIPC || class_ == SCHEDULER_DEIS ||
@@ -310,7 +326,10 @@ elbo_status schedule_class_nodes(elbo_ctx *ctx, const scheduler_config *c, const
                   (long long)c->num_train_timesteps);
   if (status == ELBO_OK) {
     bool table = c->class_ <= SCHEDULER_PNDM;
-    status = table ? table_nodes(ctx, c, &levels, n, s) : level_nodes(ctx, c, &levels, n, s);
+    bool consistency = c->class_ == SCHEDULER_LCM || c->class_ == SCHEDULER_TCD;
+    status = table         ? table_nodes(ctx, c, &levels, n, s)
+             : consistency ? consistency_nodes(ctx, c, &levels, n, s)
+                           : level_nodes(ctx, c, &levels, n, s);
   }
   levels_free(&levels);
   process_destroy(&betas);

@@ -239,6 +239,23 @@ static const config_field score_sde_ve_fields[] = {
     FLOAT(sampling_eps, 0, 1, "1e-5"),
     INT(correct_steps, 0, 1000, "1"),
 };
+// steps_offset, set_alpha_to_one and timestep_spacing stand in these classes' files and change nothing.
+static const config_field consistency_fields[] = {
+    TRAIN_STEPS("1000"),
+    FLOAT(beta_start, -BIG, BIG, "0.00085"),
+    FLOAT(beta_end, -BIG, BIG, "0.012"),
+    ENUM(beta_schedule, "scaled_linear", BETAS),
+    CONFIG_FLOATS(S, trained_betas, -BIG, BIG, "[]", "", ""),
+    INT(original_inference_steps, 1, 1e6, "50"),
+    CLIP_KEYS("false"),
+    BOOL(set_alpha_to_one, "true"),
+    INT(steps_offset, 0, 1e6, "0"),
+    ENUM(prediction_type, "epsilon", PREDICTIONS),
+    THRESHOLD_KEYS,
+    ENUM(timestep_spacing, "leading", SPACINGS),
+    FLOAT(timestep_scaling, 1e-9, 1e9, "10"),
+    ZERO_SNR_KEY,
+};
 
 #define ENTRY(NAME, FIELDS) [SCHEDULER_##NAME] = CONFIG_TABLE(#NAME, S, FIELDS, "")
 static const config_table tables[SCHEDULER_CLASS_COUNT] = {
@@ -264,6 +281,8 @@ static const config_table tables[SCHEDULER_CLASS_COUNT] = {
     ENTRY(FLOW_EULER, flow_euler_fields),
     ENTRY(FLOW_HEUN, flow_heun_fields),
     ENTRY(SCORE_SDE_VE, score_sde_ve_fields),
+    ENTRY(LCM, consistency_fields),
+    ENTRY(TCD, consistency_fields),
 };
 static const char *const class_names[SCHEDULER_CLASS_COUNT] = {
     [SCHEDULER_DDPM] = "DDPMScheduler",
@@ -288,6 +307,8 @@ static const char *const class_names[SCHEDULER_CLASS_COUNT] = {
     [SCHEDULER_FLOW_EULER] = "FlowMatchEulerDiscreteScheduler",
     [SCHEDULER_FLOW_HEUN] = "FlowMatchHeunDiscreteScheduler",
     [SCHEDULER_SCORE_SDE_VE] = "ScoreSdeVeScheduler",
+    [SCHEDULER_LCM] = "LCMScheduler",
+    [SCHEDULER_TCD] = "TCDScheduler",
 };
 
 const config_table *scheduler_class_table(int class_) { return &tables[class_]; }

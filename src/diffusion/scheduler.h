@@ -109,6 +109,8 @@ typedef enum scheduler_class {
   SCHEDULER_FLOW_EULER,
   SCHEDULER_FLOW_HEUN,
   SCHEDULER_SCORE_SDE_VE,
+  SCHEDULER_LCM,
+  SCHEDULER_TCD,
   SCHEDULER_CLASS_COUNT
 } scheduler_class;
 typedef enum scheduler_variance {
@@ -156,6 +158,8 @@ typedef struct scheduler_config {
   int time_shift_type;
   double snr, sampling_eps;
   int64_t correct_steps;
+  int64_t original_inference_steps;
+  double timestep_scaling;
   const char *solver_p, *tau_func, *noise_sampler_seed; // null alone is possible
 } scheduler_config;
 

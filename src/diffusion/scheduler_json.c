@@ -70,8 +70,7 @@ static yaml_node *node_of(arena *a, const char *file, const json_t *json) {
 
 // Keys of diffusers' other schedulers, which may stand in a file whose class was changed.
 static bool is_foreign(const char *key) {
-  static const char *const others[] = {
-      "original_inference_steps", "timestep_scaling", "clip_sample_value", "set_alpha_to_zero", "eta", "gamma", "beta_min", "beta_max"};
+  static const char *const others[] = {"clip_sample_value", "set_alpha_to_zero", "eta", "gamma", "beta_min", "beta_max"};
   for (int c = SCHEDULER_OWN + 1; c < SCHEDULER_CLASS_COUNT; c++)
     if (scheduler_class_field(c, key)) return true;
   for (size_t i = 0; i < sizeof others / sizeof *others; i++)

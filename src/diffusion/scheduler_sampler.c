@@ -171,7 +171,7 @@ static bool set_solver(const sampler_config *s, scheduler_config *c) {
     if (order) c->solver_order = order;
     c->lower_order_final = c->lower_order_final || c->final_sigmas_type == 0;
     break;
-  case SAMPLER_DEIS: c->solver_order = order ? order : 3; break;
+  case SAMPLER_DEIS: c->solver_order = order ? order : 2; break;
   case SAMPLER_SA_SOLVER:
     c->predictor_order = order ? order : 2;
     c->corrector_order = order ? order : 2;

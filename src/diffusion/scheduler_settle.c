@@ -146,6 +146,9 @@ elbo_status scheduler_settle(elbo_ctx *ctx, const char *where, scheduler_config 
   if (c->class_ == SCHEDULER_HEUN && (c->beta_schedule == BETAS_SIGMOID || c->beta_schedule == BETAS_LAPLACE))
     return fail(ctx, ELBO_ERROR_UNSUPPORTED, "%s: beta_schedule: this class has linear, scaled_linear, squaredcos_cap_v2 and exp alone",
                 where);
+  if ((c->class_ == SCHEDULER_LCM || c->class_ == SCHEDULER_TCD) && c->original_inference_steps > c->num_train_timesteps)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: original_inference_steps: %lld; num_train_timesteps says %lld", where,
+                (long long)c->original_inference_steps, (long long)c->num_train_timesteps);
   if (c->class_ == SCHEDULER_DDIM_INVERSE && c->timestep_spacing == 0)
     return fail(ctx, ELBO_ERROR_UNSUPPORTED, "%s: timestep_spacing: this class has leading and trailing alone", where);
   if (c->class_ == SCHEDULER_IPNDM)

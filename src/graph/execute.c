@@ -100,7 +100,7 @@ static elbo_status run_step(elbo_plan *p, int s) {
                    .ctx = p->ctx};
   double begin = p->profile ? seconds_now() : 0;
   elbo_status status = st->kernel.run(&st->kernel, &a);
-  if (p->profile) st->seconds += seconds_now() - begin, st->runs++;
+  if (p->profile) st->seconds += seconds_now() - begin, st->began = begin, st->runs++;
   if (status != ELBO_OK)
     return fail_within(p->ctx, status, "%s%s%s in graph %s", st->node->op->name, st->node->name[0] ? " " : "", st->node->name,
                        p->graph->name);

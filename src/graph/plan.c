@@ -160,7 +160,12 @@ static elbo_status build(elbo_plan *p, elbo_graph *graph, int n_outputs, elbo_te
   elbo_tensor **tensors = NULL;
   TRY(array_new(p->ctx, (size_t)n_outputs + 1, sizeof *tensors, "a plan", (void **)&tensors));
   memcpy(tensors, outputs, sizeof *tensors * (size_t)n_outputs);
-  compile_env env = {.ctx = p->ctx, .isa = p->ctx->isa, .pool = &p->ctx->pool, .weights_constant = config->weights_constant};
+  compile_env env = {.ctx = p->ctx,
+                     .isa = p->ctx->isa,
+                     .pool = &p->ctx->pool,
+                     .weights_constant = config->weights_constant,
+                     .no_winograd = p->ctx->winograd == WINOGRAD_AS_ASKED ? config->no_winograd : p->ctx->winograd == WINOGRAD_OFF,
+                     .kernel = config->kernel};
   elbo_status status = lower(p, graph, config, n_outputs, tensors);
   if (status == ELBO_OK) status = place(p, &env, config, tensors);
   if (status == ELBO_OK && config->memory_limit > 0) status = fit(p, &env, config, tensors);
@@ -261,8 +266,29 @@ static int64_t step_flops(const node *n) {
 
 static int64_t step_bytes(const elbo_plan *p, const node *n) {
   int64_t bytes = 0;
+  if (n->op == &op_slice) return 2 * (int64_t)plan_tensor_bytes(p, n->out[0]); // what it leaves out is not touched
   for (int i = 0; i < n->n_in; i++) bytes += n->in[i] ? (int64_t)plan_tensor_bytes(p, n->in[i]) : 0;
   for (int i = 0; i < n->n_out; i++) bytes += (int64_t)plan_tensor_bytes(p, n->out[i]);
+  return bytes;
+}
+
+// Every tensor that is made is written once; every one that anything reads, through views as well, is read once.
+static int64_t least_bytes(const elbo_plan *p) {
+  const elbo_graph *g = p->graph;
+  bool *read = calloc((size_t)g->n_tensors + 1, sizeof *read);
+  int64_t bytes = 0;
+  for (int i = 0; read && i < p->n_steps; i++) {
+    const node *n = p->steps[i].node;
+    for (int k = 0; k < n->n_in; k++) {
+      const elbo_tensor *t = n->in[k];
+      while (t && t->producer->op->flags & OP_VIEW) t = t->producer->in[0];
+      if (!t || read[t->id]) continue;
+      read[t->id] = true;
+      bytes += (int64_t)plan_tensor_bytes(p, t);
+    }
+    for (int k = 0; k < n->n_out; k++) bytes += (int64_t)plan_tensor_bytes(p, n->out[k]);
+  }
+  free(read);
   return bytes;
 }
 
@@ -273,7 +299,11 @@ void elbo_plan_get_info(const elbo_plan *plan, elbo_plan_info *out) {
                           .recomputed = plan->recomputed};
   for (int64_t i = 0; i < plan->n_buffers; i++)
     if (plan->buffers[i].in_arena) out->unshared_bytes += plan->buffers[i].bytes;
-  for (int i = 0; i < plan->n_steps; i++) out->flops += step_flops(plan->steps[i].node);
+  for (int i = 0; i < plan->n_steps; i++) {
+    out->flops += step_flops(plan->steps[i].node);
+    out->moved_bytes += step_bytes(plan, plan->steps[i].node);
+  }
+  out->least_bytes = least_bytes(plan);
 }
 
 elbo_status elbo_plan_get_step(const elbo_plan *plan, int i, elbo_step_info *out) {
@@ -285,7 +315,8 @@ elbo_status elbo_plan_get_step(const elbo_plan *plan, int i, elbo_step_info *out
                           .flops = step_flops(s->node),
                           .bytes = step_bytes(plan, s->node),
                           .seconds = s->seconds,
-                          .runs = s->runs};
+                          .runs = s->runs,
+                          .began = s->began};
   return ELBO_OK;
 }
 

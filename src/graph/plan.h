@@ -15,7 +15,7 @@ typedef struct plan_step {
   uint64_t *version; // per input
   int64_t scratch;   // buffer index, -1: none
   int64_t persist;
-  double seconds;
+  double seconds, began;
   int64_t runs;
 } plan_step;
 

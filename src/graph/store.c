@@ -140,6 +140,7 @@ elbo_status elbo_store_copy(elbo_ctx *ctx, const elbo_store *store, elbo_store *
   elbo_store *s = calloc(1, sizeof *s);
   if (!s) return fail_memory(ctx, sizeof *s, "a store");
   s->ctx = ctx;
+  s->no_winograd = store->no_winograd;
   s->n = store->n;
   s->arena = arena_create(16 << 10);
   s->entries = s->arena ? arena_alloc(s->arena, sizeof *s->entries * (size_t)(s->n ? s->n : 1)) : NULL;

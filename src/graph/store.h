@@ -21,6 +21,7 @@ struct elbo_store {
   int64_t count[3];     // floats, every parameter rounded up to 16 so that each begins on a cache line; padding is zero
   uint64_t version;     // changes with every change of values, unique in the context
   uint64_t identity;    // of this store, unique in the context
+  bool no_winograd;     // for those who make plans over it (elbo_plan_config.no_winograd)
 };
 
 // Index into entries, or -1.

@@ -76,14 +76,14 @@ static elbo_status classifier_open(elbo_model *m, const char *directory) {
   TRY(classifier_directory_read_spec(m->ctx, m->arena, directory, spec, &m->step));
   TRY(classifier_store_create(m->ctx, spec, 0, &m->store));
   m->classifier = spec;
-  if (m->raw) return run_read_raw_weights(m->ctx, directory, m->store);
+  if (m->ema != 0) return run_read_weights(m->ctx, directory, m->ema, m->store);
   return classifier_directory_read_weights(m->ctx, directory, m->store);
 }
 
 static void classifier_info(const elbo_model *m, elbo_model_info *out) {
   const classifier_spec *s = m->classifier;
   *out = (elbo_model_info){.preset = "classifier",
-                           .weights = m->raw ? "raw" : "ema",
+                           .weights = m->weights,
                            .likelihood = "none",
                            .height = (int)s->shape.height,
                            .width = (int)s->shape.width,

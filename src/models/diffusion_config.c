@@ -28,7 +28,8 @@ static const config_field model_fields[] = {
     {"vdm", CONFIG_TYPE_SECTION, offsetof(diffusion_config, denoiser.vdm), 0, 0, "{}", "", "", NULL, &vdm_table, 0},
     {"mlp", CONFIG_TYPE_SECTION, offsetof(diffusion_config, denoiser.mlp), 0, 0, "{}", "", "", NULL, &mlp_table, 0},
     CONFIG_SECTION(diffusion_config, process, &process_table),
-    CONFIG_ENUM(diffusion_config, prediction, "epsilon", PREDICTION_NAMES, "what the network predicts"),
+    CONFIG_ENUM(diffusion_config, prediction, "epsilon", PREDICTION_NAMES,
+                "what the network predicts; process edm and ve: edm, epsilon or x0; score: of a network that divides by sigma itself"),
     CONFIG_ENUM(diffusion_config, variance, "fixed_small", REVERSE_VARIANCE_NAMES,
                 "of the reverse steps of a discrete process; learned_range: a second output between the two, trained by L_hybrid"),
     CONFIG_FLOAT(diffusion_config, sigma_data, 1e-4, 1e4, "0.5", "", "standard deviation of the data, of prediction and weighting edm"),
@@ -80,6 +81,37 @@ int64_t diffusion_null_class(const diffusion_spec *spec) {
 
 // --- checks: what single keys cannot know ---
 
+// What has to come out of the network should be of one size whatever the noise [Karras22 sec. 5]. Noise levels that span orders of
+// magnitude leave v = alpha epsilon - sigma x0 with the size of sigma where alpha is 1, and the score -epsilon / sigma with that of 1 /
+// sigma, which [Song21 appendix H] has the network itself divide by.
+static elbo_status check_prediction(elbo_ctx *ctx, const diffusion_spec *spec, const char *file) {
+  const diffusion_config *m = &spec->model;
+  const unet_config *unet = &m->denoiser.unet;
+  const bool exploding = m->process.type == PROCESS_EDM || m->process.type == PROCESS_VE;
+  const bool divides = m->denoiser.network == DENOISER_UNET && unet->class == UNET_2D && unet->time_embedding_type == UNET_TIME_FOURIER;
+  const bool told_sigma = m->time_input == TIME_INPUT_SIGMA || (m->time_input == TIME_INPUT_AUTO && m->process.type == PROCESS_VE);
+  if (m->prediction == PREDICT_V && exploding)
+    return fail(ctx, ELBO_ERROR_ARGUMENT,
+                "%s: model.prediction: v, alpha epsilon - sigma x0, grows with sigma on process edm and ve, where alpha is 1; edm is its "
+                "preconditioned form",
+                file);
+  if (divides && !told_sigma)
+    return fail(ctx, ELBO_ERROR_ARGUMENT,
+                "%s: model.unet.time_embedding_type: fourier divides by the noise level that it is told: process ve, or model.time_input: "
+                "sigma, was expected",
+                file);
+  if (divides && m->prediction != PREDICT_SCORE)
+    return fail(ctx, ELBO_ERROR_ARGUMENT,
+                "%s: model.prediction: a UNet2DModel with time_embedding_type fourier divides by sigma what it says: score was expected",
+                file);
+  if (m->prediction == PREDICT_SCORE && !divides)
+    return fail(ctx, ELBO_ERROR_ARGUMENT,
+                "%s: model.prediction: score, -epsilon / sigma, is of networks that divide by sigma themselves (a UNet2DModel with "
+                "model.unet.time_embedding_type: fourier); epsilon says the same at the size of 1",
+                file);
+  return ELBO_OK;
+}
+
 static elbo_status check_choices(elbo_ctx *ctx, const diffusion_spec *spec, const char *file) {
   const diffusion_config *m = &spec->model;
   const bool discrete = m->process.type == PROCESS_DISCRETE;
@@ -94,6 +126,7 @@ static elbo_status check_choices(elbo_ctx *ctx, const diffusion_spec *spec, cons
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.time_input: index is of a discrete process", file);
   if (m->process.type == PROCESS_LEARNED && m->prediction != PREDICT_EPSILON && m->prediction != PREDICT_V && m->prediction != PREDICT_X0)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.prediction: a learned process goes with epsilon, v or x0", file);
+  TRY(check_prediction(ctx, spec, file));
   if (m->process.zero_snr && discrete && (m->prediction == PREDICT_EPSILON || m->prediction == PREDICT_SCORE))
     return fail(ctx, ELBO_ERROR_ARGUMENT,
                 "%s: model.prediction: with process.zero_snr the last step is pure noise, of which epsilon says nothing; v or x0 is needed",

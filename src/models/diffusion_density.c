@@ -14,6 +14,15 @@ double density_reach(const float *x, int64_t n) {
   return reach;
 }
 
+void density_points(const float *x, int64_t n, double reach, int side, float *panel) {
+  for (int64_t i = 0; i < (int64_t)side * side; i++) panel[i] = 1;
+  for (int64_t i = 0; i < n; i++) {
+    double u = (double)x[2 * i] / reach, v = (double)x[2 * i + 1] / reach;
+    if (!(fabs(u) < 1 && fabs(v) < 1)) continue;
+    panel[(side - 1 - (int)((v + 1) / 2 * side)) * side + (int)((u + 1) / 2 * side)] *= 0.35f;
+  }
+}
+
 elbo_status density_grid(elbo_model *m, double reach, int side, elbo_progress_fn progress, void *user, double *density) {
   const diffusion_spec *s = &m->diffusion->spec;
   if (s->height * s->width * s->channels != 2 || s->bits)

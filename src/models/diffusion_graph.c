@@ -92,12 +92,19 @@ elbo_tensor *diffusion_call_graph(const diffusion_spec *s, elbo_graph *g, int64_
   diffusion_condition condition = {0};
   int64_t extra = diffusion_extra_channels(s);
   elbo_tensor *state = elbo_input(g, "sample", ELBO_F32, 4, (int64_t[]){batch, s->height, s->width, s->channels});
-  elbo_tensor *time = elbo_input(g, "timestep", ELBO_F32, 1, &batch);
+  int64_t times = denoiser_config_needs(&s->model.denoiser).shared_time ? 1 : batch; // samplers and solvers move all rows together
+  elbo_tensor *time = elbo_input(g, "timestep", ELBO_F32, 1, &times);
   if (c->type == DIFFUSION_CLASS) condition.label = elbo_input(g, "label", ELBO_I32, 1, &batch);
   if (c->type == DIFFUSION_VECTOR) condition.label = elbo_input(g, "condition", ELBO_F32, 2, (int64_t[]){batch, c->dim});
   if (c->type == DIFFUSION_CONTEXT) condition.context = elbo_input(g, "context", ELBO_F32, 3, (int64_t[]){batch, c->tokens, c->dim});
   if (extra) condition.picture = elbo_input(g, "picture", ELBO_F32, 4, (int64_t[]){batch, s->height, s->width, extra});
   return diffusion_network(s, g, state, time, &condition, false);
+}
+
+void diffusion_set_time(elbo_plan *plan, double told) {
+  float *time = elbo_plan_input(plan, "timestep"); // NULL: of a network that is not told
+  size_t n = time ? elbo_plan_input_bytes(plan, "timestep") / sizeof *time : 0;
+  for (size_t i = 0; i < n; i++) time[i] = (float)told;
 }
 
 // --- the bound ---

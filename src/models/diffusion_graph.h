@@ -67,8 +67,10 @@ typedef struct diffusion_build {
 } diffusion_build;
 elbo_tensor *build_mean(const diffusion_build *t, elbo_tensor *v); // (B) -> scalar, by weight
 void build_metric(const diffusion_build *t, const char *name, const char *unit, elbo_tensor *v);
-// One call of the network as a plan: inputs "sample", "timestep" and the condition's.
+// One call of the network as a plan, at one time for all rows: inputs "sample", "timestep", (B) or (1) as the network takes it, and the
+// condition's. diffusion_set_time fills in the time.
 elbo_tensor *diffusion_call_graph(const diffusion_spec *s, elbo_graph *g, int64_t batch);
+void diffusion_set_time(elbo_plan *plan, double told);
 
 // --- the learned process [Kingma21]: diffusion_learned.c ---
 void learned_process_parameters(const diffusion_spec *spec, elbo_graph *g);

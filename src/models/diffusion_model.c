@@ -35,7 +35,8 @@ elbo_status diffusion_process_create(elbo_ctx *ctx, const diffusion_spec *spec, 
 
 elbo_status diffusion_view(elbo_ctx *ctx, const diffusion_spec *spec, elbo_store *store, elbo_model *out) {
   int64_t size = spec->height * spec->width * spec->channels, batch = 64 * 1024 / (size > 1024 ? size : 1024);
-  *out = (elbo_model){.ctx = ctx, .kind = &model_kind_diffusion, .store = store, .step = -1, .batch_size = batch < 4 ? 4 : (int)batch};
+  *out = (elbo_model){
+      .ctx = ctx, .kind = &model_kind_diffusion, .store = store, .weights = "ema", .step = -1, .batch_size = batch < 4 ? 4 : (int)batch};
   out->diffusion = calloc(1, sizeof *out->diffusion);
   if (!out->diffusion) return fail_memory(ctx, sizeof *out->diffusion, "a model");
   out->diffusion->spec = *spec;
@@ -57,8 +58,8 @@ static elbo_status open_diffusion(elbo_model *m, const char *directory) {
   diffusion_model *d = m->diffusion;
   TRY(diffusion_directory_read(m->ctx, m->arena, directory, d, &m->step));
   TRY(diffusion_store_create(m->ctx, &d->spec, 0, &m->store));
-  if (m->raw)
-    TRY(run_read_raw_weights(m->ctx, directory, m->store));
+  if (m->ema != 0)
+    TRY(run_read_weights(m->ctx, directory, m->ema, m->store));
   else
     TRY(diffusion_directory_weights(m->ctx, directory, d, m->store));
   return diffusion_process_create(m->ctx, &d->spec, m->store, directory, &d->process);
@@ -67,7 +68,7 @@ static elbo_status open_diffusion(elbo_model *m, const char *directory) {
 static void info(const elbo_model *m, elbo_model_info *out) {
   const diffusion_spec *s = &m->diffusion->spec;
   *out = (elbo_model_info){.preset = s->model.preset ? "vdm" : "ddpm",
-                           .weights = m->raw ? "raw" : "ema",
+                           .weights = m->weights,
                            .likelihood = s->bits == 8 ? "discretized_gaussian" : "none",
                            .height = (int)s->height,
                            .width = (int)s->width,

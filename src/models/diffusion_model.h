@@ -55,6 +55,10 @@ elbo_status denoiser_session_run(denoiser_session *s, const double *x, double ti
 elbo_status diffusion_read(const diffusion_spec *spec, elbo_dataset *data, elbo_split split, int64_t first, int64_t count, elbo_array **x,
                            elbo_array **told);
 // Fills every input of `diffusion_fill`, and "t", that the plan reads; times (batch) in (0,1].
+// A plan that makes the picture which the network is told of each clean example (in low resolution, or with a box cut out): x (B,H,W,C) as
+// the data have it, by session_run, to (B,H,W,extra). Of a model that is told no picture: an empty session.
+elbo_status condition_session_open(const elbo_model *m, int64_t batch, session *out);
+
 void session_fill_times(session *s, const diffusion_spec *spec, const diffusion_objective *objective, const process *p,
                         const double *times);
 // Weighted loss of each of n examples at times spread evenly over (0,1], without dropout: what validation averages. x float32 (n,H,W,C) in

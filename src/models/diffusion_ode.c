@@ -14,6 +14,7 @@ typedef struct flow {
   const scored_examples *e;
   session plan; // outputs: raw prediction (B,H,W,C); trace of its Jacobian, or the probe's product with it (B)
   int64_t size, first, count;
+  session told; // makes the picture that the network is told; empty where it is told none
   float *probe; // (batch,size) +-1; NULL: the exact trace
 } flow;
 
@@ -42,8 +43,9 @@ static elbo_status flow_open(flow *f, bool exact) {
   elbo_graph *g = NULL;
   int64_t batch = f->e->n < f->m->batch_size ? f->e->n : f->m->batch_size;
   f->size = s->height * s->width * s->channels;
-  if (s->model.condition.type != DIFFUSION_UNCONDITIONAL && s->model.condition.type != DIFFUSION_CLASS)
-    return fail(f->m->ctx, ELBO_ERROR_UNSUPPORTED, "ode: for models without a condition, or with a class");
+  if (s->model.condition.type == DIFFUSION_CONTEXT)
+    return fail(f->m->ctx, ELBO_ERROR_UNSUPPORTED, "ode: this model is conditioned on embeddings, which the examples do not have");
+  TRY(condition_session_open(f->m, batch, &f->told));
   TRY(elbo_graph_create(f->m->ctx, "flow", &g));
   elbo_tensor *raw = diffusion_call_graph(s, g, batch);
   if (raw && diffusion_learned_variance(s)) raw = elbo_slice(raw, 3, 0, s->channels);
@@ -69,12 +71,11 @@ static elbo_status flow_slope(void *user, double t, const double *y, double *dy)
   double shown = c->prediction == PREDICT_EDM ? 1 / sqrt(q.sigma * q.sigma + c->sigma_data * c->sigma_data * q.alpha * q.alpha) : 1;
   double of_state = q.dalpha * map.x0_x + q.dsigma * map.epsilon_x, of_output = q.dalpha * map.x0_output + q.dsigma * map.epsilon_output;
   int64_t batch = f->plan.batch, size = f->size;
-  float *sample = elbo_plan_input(f->plan.plan, "sample"), *time = elbo_plan_input(f->plan.plan, "timestep");
-  double told = diffusion_time_told(&d->spec, d->process, process_network_time(d->process, t));
+  float *sample = elbo_plan_input(f->plan.plan, "sample");
+  diffusion_set_time(f->plan.plan, diffusion_time_told(&d->spec, d->process, process_network_time(d->process, t)));
   for (int64_t r = 0; r < batch; r++) {
     const double *row = y + (r < f->count ? r : 0) * (size + 1);
     for (int64_t i = 0; i < size; i++) sample[r * size + i] = (float)(shown * row[i]);
-    if (time) time[r] = (float)told;
   }
   TRY(elbo_plan_run(f->plan.plan, f->m->store));
   const float *output = session_output(&f->plan, 0), *trace = session_output(&f->plan, 1);
@@ -109,14 +110,30 @@ static void start_row(const flow *f, int64_t r, uint64_t seed, double *out) {
   out[f->size] = 0;
 }
 
+// The conditions of the present batch: -log p(x | what the network is told of x).
+static elbo_status tell_batch(flow *f) {
+  for (int k = 0; k < 2; k++) {
+    const char *name = k ? "condition" : "label"; // of a class, of a vector: both of four-byte numbers
+    char *to = elbo_plan_input(f->plan.plan, name);
+    size_t row = to ? elbo_plan_input_bytes(f->plan.plan, name) / (size_t)f->plan.batch : 0;
+    for (int64_t r = 0; to && r < f->plan.batch; r++)
+      memcpy(to + (size_t)r * row, (const char *)f->e->label->data + (size_t)(f->first + (r < f->count ? r : 0)) * row, row);
+  }
+  float *picture = elbo_plan_input(f->plan.plan, "picture");
+  if (!picture) return ELBO_OK;
+  session_rows rows = {.x = f->e->x->data, .seed = f->e->seed};
+  TRY(session_run(&f->told, &rows, f->first, f->count));
+  memcpy(picture, session_output(&f->told, 0), elbo_plan_input_bytes(f->plan.plan, "picture"));
+  return ELBO_OK;
+}
+
 static elbo_status score_batch(flow *f, const ode_options *o, uint64_t seed, double *y, double *nll, int64_t *calls) {
   const diffusion_model *d = f->m->diffusion;
   int64_t row = f->size + 1;
   for (int64_t r = 0; r < f->count; r++) start_row(f, r, seed, y + r * row);
   float *probe = elbo_plan_input(f->plan.plan, "probe");
   if (probe) memcpy(probe, f->probe, (size_t)(f->plan.batch * f->size) * sizeof(float));
-  int32_t *label = elbo_plan_input(f->plan.plan, "label");
-  for (int64_t r = 0; label && r < f->plan.batch; r++) label[r] = ((const int32_t *)f->e->label->data)[f->first + (r < f->count ? r : 0)];
+  TRY(tell_batch(f));
   ode_request request = {
       .rows = f->count, .size = row, .from = o->t_min, .to = 1, .rtol = o->rtol, .atol = o->atol, .slope = flow_slope, .user = f};
   TRY(ode_solve(f->m->ctx, &request, y, calls));
@@ -156,6 +173,7 @@ elbo_status diffusion_ode_nll(elbo_model *m, const scored_examples *e, const ode
     variance[i] = options->draws > 1 ? fmax(0, variance[i] - nll[i] * nll[i]) / (options->draws - 1) : NAN;
 fail:
   session_destroy(&f.plan);
+  session_destroy(&f.told);
   free(f.probe);
   free(one);
   free(y);

@@ -125,6 +125,16 @@ static elbo_status check_rows(const sampling *s, const char *what, const elbo_ar
               array_text(a, given, sizeof given));
 }
 
+static elbo_status check_finite(const sampling *s, const char *what, const elbo_array *a) {
+  const float *v = a->data;
+  int64_t n = elbo_array_count(a), row = n / a->dim[0];
+  for (int64_t i = 0; i < n; i++)
+    if (!isfinite(v[i]))
+      return fail(s->m->ctx, ELBO_ERROR_ARGUMENT, "sample: %s: number %lld of row %lld is %g; finite numbers were expected", what,
+                  (long long)(i % row), (long long)(i / row), (double)v[i]);
+  return ELBO_OK;
+}
+
 static elbo_status check_conditions(sampling *s) {
   const diffusion_spec *p = &s->m->diffusion->spec;
   const diffusion_condition_config *c = &p->model.condition;
@@ -241,6 +251,8 @@ elbo_status diffusion_sample(elbo_model *m, const elbo_sample_config *config, el
   TRY_GOTO(choose_scheduler(&s));
   TRY_GOTO(check_conditions(&s));
   if (config->noise) TRY_GOTO(check_rows(&s, "noise", config->noise, 4, (int64_t[]){config->n, p->height, p->width, p->channels}));
+  if (config->noise) TRY_GOTO(check_finite(&s, "noise", config->noise));
+  if (config->condition) TRY_GOTO(check_finite(&s, "condition", config->condition));
   int64_t batch = s.options.batch_size;
   TRY_GOTO(open_guidance(&s, batch));
   TRY_GOTO(elbo_array_create(m->ctx, ELBO_F32, 4, (int64_t[]){config->n, p->height, p->width, p->channels}, x));

@@ -45,10 +45,10 @@ static void split_variance(const float *from, int64_t pixels, int64_t channels, 
 elbo_status denoiser_session_run(denoiser_session *s, const double *x, double timestep, const condition_rows *rows, int64_t count,
                                  double *output) {
   int64_t batch = s->plan.batch;
-  float *state = elbo_plan_input(s->plan.plan, "sample"), *time = elbo_plan_input(s->plan.plan, "timestep");
+  float *state = elbo_plan_input(s->plan.plan, "sample");
   double told = s->process ? diffusion_time_told(s->spec, s->process, timestep) : timestep;
   for (int64_t i = 0; i < batch * s->size; i++) state[i] = (float)x[i];
-  for (int64_t i = 0; time && i < batch; i++) time[i] = (float)told;
+  diffusion_set_time(s->plan.plan, told);
   fill_condition(s, "label", rows ? rows->label : NULL, count);
   fill_condition(s, "condition", rows ? rows->vector : NULL, count);
   fill_condition(s, "picture", rows ? rows->picture : NULL, count);
@@ -72,6 +72,17 @@ elbo_status diffusion_read(const diffusion_spec *spec, elbo_dataset *data, elbo_
   elbo_status status = elbo_dataset_read_condition(data, split, first, count, 0, 0, told);
   if (status != ELBO_OK) elbo_array_destroy(x);
   return status;
+}
+
+elbo_status condition_session_open(const elbo_model *m, int64_t batch, session *out) {
+  const diffusion_spec *s = &m->diffusion->spec;
+  elbo_graph *g = NULL;
+  *out = (session){0};
+  if (!diffusion_extra_channels(s)) return ELBO_OK;
+  TRY(elbo_graph_create(m->ctx, "condition", &g));
+  elbo_tensor *x = elbo_input(g, "x", ELBO_F32, 4, (int64_t[]){batch, s->height, s->width, s->channels});
+  elbo_tensor *picture = diffusion_training_condition(s, g, batch, diffusion_centred(s, x), false).picture;
+  return session_create(m->ctx, g, m->store, batch, 1, &picture, out);
 }
 
 // --- inputs that depend on the time ---

@@ -8,7 +8,9 @@
 
 #include <elbo/image.h>
 
-enum { VALID_LIMIT = 1000, PREVIEW_COUNT = 64 };
+#include "models/diffusion_density.h"
+
+enum { VALID_LIMIT = 1000, PREVIEW_COUNT = 64, PREVIEW_POINTS = 1000 };
 
 typedef struct diffusion_task {
   elbo_ctx *ctx;
@@ -101,30 +103,77 @@ static elbo_status save(void *user, elbo_store *weights, const char *directory) 
   return diffusion_directory_write(t->ctx, directory, &t->spec, weights, t->last_step + 1);
 }
 
+// What the network is told while samples are drawn: that of the first examples of the held-out part, or of the training part.
+static elbo_status read_conditions(diffusion_task *t, const elbo_model *m, int64_t most, elbo_array **x, elbo_array **condition) {
+  const diffusion_spec *s = &t->spec;
+  elbo_dataset_info info;
+  elbo_dataset_get_info(t->data, &info);
+  elbo_split split = info.count[ELBO_SPLIT_VALID] > 0 ? ELBO_SPLIT_VALID : ELBO_SPLIT_TRAIN;
+  int64_t n = info.count[split] < most ? info.count[split] : most, dim[4] = {n, s->height, s->width, diffusion_extra_channels(s)};
+  elbo_array *label = NULL;
+  session told = {0};
+  elbo_status status;
+  *x = *condition = NULL;
+  TRY_GOTO(diffusion_read(s, t->data, split, 0, n, x, &label));
+  if (s->model.condition.type == DIFFUSION_VECTOR) *condition = label, label = NULL;
+  if (dim[3]) {
+    TRY_GOTO(condition_session_open(m, n, &told));
+    TRY_GOTO(elbo_array_create(t->ctx, ELBO_F32, 4, dim, condition));
+    session_rows rows = {.x = (*x)->data, .seed = t->seed};
+    TRY_GOTO(session_run(&told, &rows, 0, n));
+    memcpy((*condition)->data, session_output(&told, 0), elbo_array_bytes(*condition));
+  }
+  status = ELBO_OK;
+fail:
+  session_destroy(&told);
+  elbo_array_destroy(&label);
+  return status;
+}
+
+// Samples beside data, as dots in the plane.
+static elbo_status plane_of_points(diffusion_task *t, const elbo_array *samples, const elbo_array *data, elbo_array **grid) {
+  enum { SIDE = 192 };
+  double reach = density_reach(data->data, data->dim[0]);
+  elbo_array *panels = NULL;
+  TRY(elbo_array_create(t->ctx, ELBO_F32, 4, (int64_t[]){2, SIDE, SIDE, 1}, &panels));
+  density_points(samples->data, samples->dim[0], reach, SIDE, panels->data);
+  density_points(data->data, data->dim[0], reach, SIDE, (float *)panels->data + SIDE * SIDE);
+  elbo_status status = elbo_image_grid(t->ctx, panels, 2, 0, grid);
+  elbo_array_destroy(&panels);
+  return status;
+}
+
 static elbo_status preview(void *user, elbo_store *weights, int64_t step, const char *directory) {
   diffusion_task *t = user;
-  const int condition = t->spec.model.condition.type;
-  if (t->spec.height * t->spec.width < 4 || t->spec.channels > 4 || (condition != DIFFUSION_UNCONDITIONAL && condition != DIFFUSION_CLASS))
-    return ELBO_OK;
+  const diffusion_spec *s = &t->spec;
+  const bool plane = s->height * s->width * s->channels == 2 && !s->bits;
+  if (!plane && (s->height * s->width < 4 || s->channels > 4)) return ELBO_OK;
   elbo_model m;
-  elbo_array *x = NULL, *grid = NULL;
+  elbo_array *x = NULL, *grid = NULL, *data = NULL, *condition = NULL;
   elbo_sample_config config;
   const char *options[QUICK_OPTIONS];
   char path[PATH_MAX];
-  TRY(diffusion_view(t->ctx, &t->spec, weights, &m));
+  elbo_status status;
+  TRY(diffusion_view(t->ctx, s, weights, &m));
+  TRY_GOTO(read_conditions(t, &m, plane ? PREVIEW_POINTS : PREVIEW_COUNT, &data, &condition));
   elbo_sample_defaults(&config);
-  config.n = PREVIEW_COUNT, config.seed = t->seed;
-  config.options = options, config.n_options = quick_sampling_options(&t->spec, options);
+  config.n = plane || condition ? data->dim[0] : PREVIEW_COUNT, config.seed = t->seed, config.condition = condition;
+  config.options = options, config.n_options = quick_sampling_options(s, options);
   snprintf(path, sizeof path, "%s/step-%lld.png", directory, (long long)step);
-  elbo_status status = elbo_sample(&m, &config, &x);
-  if (status == ELBO_OK) { // -1..1 to 0..1
+  TRY_GOTO(elbo_sample(&m, &config, &x));
+  if (plane) {
+    TRY_GOTO(plane_of_points(t, x, data, &grid));
+  } else { // -1..1 to 0..1
     float *v = x->data;
-    for (int64_t i = 0, n = elbo_array_count(x); t->spec.bits && i < n; i++) v[i] = 0.5f * v[i] + 0.5f;
-    status = elbo_image_grid(t->ctx, x, 0, 400, &grid);
+    for (int64_t i = 0, n = elbo_array_count(x); s->bits && i < n; i++) v[i] = 0.5f * v[i] + 0.5f;
+    TRY_GOTO(elbo_image_grid(t->ctx, x, 0, 400, &grid));
   }
-  if (status == ELBO_OK) status = elbo_image_write(t->ctx, path, grid);
+  status = elbo_image_write(t->ctx, path, grid);
+fail:
   elbo_array_destroy(&x);
   elbo_array_destroy(&grid);
+  elbo_array_destroy(&data);
+  elbo_array_destroy(&condition);
   diffusion_view_close(&m);
   return status;
 }

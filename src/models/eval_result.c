@@ -72,7 +72,7 @@ elbo_status eval_result_finish(const elbo_model *m, const elbo_eval_config *conf
   }
   json_object_set_new(all, "metrics", metrics);
   if (m) {
-    json_object_set_new(all, "weights", json_string(m->raw ? "raw" : "ema"));
+    json_object_set_new(all, "weights", json_string(m->weights));
     json_object_set_new(all, "step", json_integer(m->step));
   }
   json_object_set_new(all, "split", json_string(split_text(config->split)));

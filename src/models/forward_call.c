@@ -4,6 +4,7 @@
 
 #include "core/philox.h"
 #include "data/dataset.h"
+#include "graph/store.h"
 #include "models/model.h"
 #include "models/recipe.h"
 #include "ops/op.h"
@@ -55,6 +56,7 @@ elbo_status forward_call_create(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_d
   TRY_GOTO(recipe->preset->forward(ctx, &request, &graph, &made));
   TRY_GOTO(elbo_graph_check(graph));
   TRY_GOTO(elbo_store_create(ctx, 1, &graph, (uint64_t)train->seed, &c->store));
+  c->store->no_winograd = recipe->stage->engine.winograd == ENGINE_WINOGRAD_OFF;
   status = session_create(ctx, graph, c->store, train->batch_size, 1, &made, &c->session);
   graph = NULL; // the session's
   if (status == ELBO_OK) status = fill_inputs(c);

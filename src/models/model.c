@@ -6,6 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/config.h"
+#include "core/file.h"
+#include "core/number.h"
+#include "graph/store.h"
 #include "models/diffusion_model.h"
 #include "train/run.h"
 
@@ -38,8 +42,31 @@ static elbo_status find_kind(elbo_model *m, const char *directory) {
   return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "%s: _class_name: '%s'; one of %s was expected", directory, class_name, known);
 }
 
+// engine.winograd of the run that a checkpoint belongs to. What cannot be read forbids nothing.
+static bool run_forbids_winograd(elbo_model *m, const char *directory) {
+  char path[PATH_MAX];
+  yaml_node *root = NULL;
+  if (path_join(m->ctx, path, sizeof path, directory, "../../recipe.yaml") != ELBO_OK || !file_exists(path)) return false;
+  if (yaml_read(m->ctx, m->arena, path, &root) != ELBO_OK) return false;
+  const yaml_node *value = yaml_get(yaml_get(root, "engine"), "winograd");
+  return value && value->kind == YAML_SCALAR && strcmp(value->text, "off") == 0;
+}
+
 static elbo_status cannot(const elbo_model *m, const char *what) {
   return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "%s: this model (%s) %s", what, m->kind->preset, m->kind->why_not);
+}
+
+// Which weights are meant, and what they are called. The first average is what the directory itself holds.
+static elbo_status choose_weights(elbo_model *m, const char *directory, double ema) {
+  double there[MOST_AVERAGES];
+  char number[NUMBER_TEXT];
+  int n = -1;
+  if (!(ema == 0 || ema == -1 || (ema > 0 && ema < 1)))
+    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "ema: %s; expected the decay of an average, between 0 and 1, or -1", number_text(ema, number));
+  if (ema > 0) TRY(run_list_averages(m->ctx, directory, there, &n));
+  m->ema = n > 0 && there[0] == ema ? 0 : ema;
+  m->weights = m->ema < 0 ? "raw" : m->ema > 0 ? arena_printf(m->arena, "ema %s", number_text(ema, number)) : "ema";
+  return m->weights ? ELBO_OK : fail_memory(m->ctx, NUMBER_TEXT, "a model");
 }
 
 elbo_status elbo_model_load(elbo_ctx *ctx, const char *path, const elbo_model_config *config, elbo_model **out) {
@@ -50,7 +77,7 @@ elbo_status elbo_model_load(elbo_ctx *ctx, const char *path, const elbo_model_co
   elbo_status status;
   elbo_model *m = calloc(1, sizeof *m);
   if (!m) return fail_memory(ctx, sizeof *m, "a model");
-  m->ctx = ctx, m->raw = config->raw != 0, m->batch_size = config->batch_size > 0 ? config->batch_size : defaults.batch_size;
+  m->ctx = ctx, m->batch_size = config->batch_size > 0 ? config->batch_size : defaults.batch_size;
   m->arena = arena_create(1 << 14);
   char directory[PATH_MAX];
   int64_t run_step = -1;
@@ -68,8 +95,10 @@ elbo_status elbo_model_load(elbo_ctx *ctx, const char *path, const elbo_model_co
     strcpy(directory, path);
   }
   TRY_GOTO(find_kind(m, directory));
+  TRY_GOTO(choose_weights(m, directory, config->ema));
   TRY_GOTO(m->kind->open(m, directory));
   if (run_step >= 0) m->step = run_step;
+  if (m->store) m->store->no_winograd = run_forbids_winograd(m, directory);
   count_params(m);
   *out = m;
   return ELBO_OK;

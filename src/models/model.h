@@ -14,7 +14,8 @@ typedef struct model_kind {
   const char *preset;
   const char *const *class_names; // "_class_name" of the directories that it opens; NULL-terminated
   const char *why_not;            // "has no encoder"
-  // Reads configuration and weights of `directory` (m->raw: raw weights) into m, whose ctx, arena and batch_size are set.
+  // Reads configuration and weights of `directory` (m->ema: not its own, but others of the checkpoint) into m, whose ctx, arena and
+  // batch_size are set.
   elbo_status (*open)(elbo_model *m, const char *directory);
   void (*close)(elbo_model *m); // what open made beside the store; may be NULL
   void (*info)(const elbo_model *m, elbo_model_info *out);
@@ -33,8 +34,9 @@ struct elbo_model {
   const model_kind *kind;
   arena *arena; // lists and strings of what follows
   elbo_store *store;
-  bool raw;
-  int64_t step; // -1: unknown
+  double ema;          // which weights of a checkpoint: 0: those of its model directory, -1: raw, else an average's decay
+  const char *weights; // elbo_model_info.weights; in the arena
+  int64_t step;        // -1: unknown
   int64_t params;
   int batch_size;
   vae_spec spec;                            // of a VAE

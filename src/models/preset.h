@@ -18,6 +18,7 @@ extern const config_table bench_table;
 typedef struct stage_config {
   data_config data;
   train_config train;
+  engine_config engine;
   bench_config bench;
 } stage_config;
 
@@ -40,7 +41,7 @@ typedef struct preset_request {
 typedef struct preset_def {
   const char *name;
   const char *summary;          // one line
-  const config_table *sections; // of the recipe, but data, train and bench: model, objective, ...
+  const config_table *sections; // of the recipe, but data, train, engine and bench: model, objective, ...
   const char *const *defaults;  // "model.process.type=learned", where the recipe does not say; NULL-terminated; NULL: none
   elbo_status (*create)(elbo_ctx *ctx, const preset_request *request, preset_task *out);
   // One call of the network on micro_batch examples, without dropout: the graph (the caller's) and what it makes. On failure *graph is

@@ -173,9 +173,10 @@ elbo_status recipe_find_preset(elbo_ctx *ctx, const yaml_node *root, const prese
 }
 
 // One block of memory: what all stages have, and behind it the preset's own struct; one table over both, so that the order in which a
-// recipe is written out is model, objective, ..., data, train, bench.
+// recipe is written out is model, objective, ..., data, train, engine, bench.
 elbo_status recipe_load_block(elbo_recipe *r, yaml_node *root) {
   static const config_field common[] = {CONFIG_SECTION(stage_config, data, &data_table), CONFIG_SECTION(stage_config, train, &train_table),
+                                        CONFIG_SECTION(stage_config, engine, &engine_table),
                                         CONFIG_SECTION(stage_config, bench, &bench_table)};
   const size_t own = (sizeof(stage_config) + 15) / 16 * 16;
   TRY(recipe_find_preset(r->ctx, root, &r->preset));
@@ -356,6 +357,7 @@ elbo_status elbo_recipe_keys_markdown(elbo_ctx *ctx, char **out) {
   }
   add_section(&t, &data_table, NULL);
   add_section(&t, &train_table, NULL);
+  add_section(&t, &engine_table, NULL);
   add_section(&t, &bench_table, NULL);
   return take_text(ctx, &t, out);
 }

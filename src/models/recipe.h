@@ -18,7 +18,7 @@ struct elbo_recipe {
   elbo_recipe *stages;      // (n_stages)
   const elbo_recipe *whole; // of a stage: the recipe that it is a stage of; NULL
   const preset_def *preset;
-  stage_config *stage; // data, train and bench
+  stage_config *stage; // data, train, engine and bench
   void *config;        // the preset's own sections
   config_field field[MAX_SECTIONS];
   config_table table; // of one block that holds both

@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "graph/store.h"
 #include "models/model.h"
 
 elbo_status session_create(elbo_ctx *ctx, elbo_graph *graph, elbo_store *store, int64_t batch, int n_outputs, elbo_tensor *const *outputs,
@@ -7,6 +8,7 @@ elbo_status session_create(elbo_ctx *ctx, elbo_graph *graph, elbo_store *store, 
   *out = (session){.ctx = ctx, .graph = graph, .store = store, .batch = batch};
   elbo_plan_config config;
   elbo_plan_defaults(&config);
+  config.no_winograd = store && store->no_winograd;
   config.weights_constant = 1; // packed again when the store's version says that they did change
   elbo_status status = elbo_graph_check(graph);
   if (status == ELBO_OK) status = elbo_plan_create(ctx, graph, n_outputs, outputs, &config, &out->plan);

@@ -27,7 +27,7 @@ elbo_status model_store_create(elbo_ctx *ctx, const vae_spec *spec, uint64_t see
 static elbo_status vae_open(elbo_model *m, const char *directory) {
   TRY(model_directory_read_spec(m->ctx, m->arena, directory, &m->spec, &m->step));
   TRY(model_store_create(m->ctx, &m->spec, 0, &m->store));
-  if (m->raw) return run_read_raw_weights(m->ctx, directory, m->store);
+  if (m->ema != 0) return run_read_weights(m->ctx, directory, m->ema, m->store);
   TRY(model_directory_read_weights(m->ctx, directory, m->store));
   return m->spec.model.prior.fitted ? model_directory_read_mixture(m->ctx, directory, vae_code_size(&m->spec), &m->fitted) : ELBO_OK;
 }
@@ -35,8 +35,13 @@ static elbo_status vae_open(elbo_model *m, const char *directory) {
 // Used beside a training plan, whose memory should stay nearly all of the process's: small batches of large pictures.
 elbo_model model_of_weights(elbo_ctx *ctx, const vae_spec *spec, elbo_store *store) {
   int64_t size = spec->shape.height * spec->shape.width * spec->shape.channels, batch = 64 * 784 / (size > 784 ? size : 784);
-  return (elbo_model){
-      .ctx = ctx, .kind = &model_kind_vae, .spec = *spec, .store = store, .step = -1, .batch_size = batch < 8 ? 8 : (int)batch};
+  return (elbo_model){.ctx = ctx,
+                      .kind = &model_kind_vae,
+                      .spec = *spec,
+                      .store = store,
+                      .weights = "ema",
+                      .step = -1,
+                      .batch_size = batch < 8 ? 8 : (int)batch};
 }
 
 elbo_status model_check_pictures(const elbo_model *m, const char *what, const elbo_array *x, int64_t *n) {
@@ -380,7 +385,7 @@ static void vae_info(const elbo_model *m, elbo_model_info *out) {
                                                 "logistic_mixture", "categorical256"};
   picture_shape group[MAX_GROUPS];
   *out = (elbo_model_info){.preset = vae_preset_name(&m->spec),
-                           .weights = m->raw ? "raw" : "ema",
+                           .weights = m->weights,
                            .likelihood = vae_has_bound(&m->spec) ? likelihood_name[m->spec.model.decoder.likelihood] : "none",
                            .height = (int)m->spec.shape.height,
                            .width = (int)m->spec.shape.width,

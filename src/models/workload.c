@@ -22,6 +22,7 @@ elbo_status workload_create(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_datas
   workload *w = calloc(1, sizeof *w);
   if (!w) return fail_memory(ctx, sizeof *w, "a workload");
   w->data = data, w->train = recipe->stage->train;
+  w->train.engine = recipe->stage->engine;
   if (!data) {
     TRY_GOTO(dataset_open_config(ctx, &recipe->stage->data, &w->data));
     w->owns_data = true;

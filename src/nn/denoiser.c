@@ -24,7 +24,8 @@ static bool check_sample(const denoiser_needs *needs, const denoiser_inputs *in)
   if (x->dtype != ELBO_F32 || x->shape.rank != 4 || x->shape.dim[3] != needs->in_channels)
     return graph_fail(in->graph, ELBO_ERROR_ARGUMENT, "sample: is %s %s; expected float32 (B,H,W,%lld)", elbo_dtype_name(x->dtype),
                       shape_text(&x->shape, text), (long long)needs->in_channels) != NULL;
-  if (t->dtype != ELBO_F32 || t->shape.rank != 1 || t->shape.dim[0] != x->shape.dim[0])
+  bool shared = needs->shared_time && t->shape.rank == 1 && t->shape.dim[0] == 1;
+  if (t->dtype != ELBO_F32 || t->shape.rank != 1 || (t->shape.dim[0] != x->shape.dim[0] && !shared))
     return graph_fail(in->graph, ELBO_ERROR_ARGUMENT, "timestep: is %s %s; expected float32 (%lld)", elbo_dtype_name(t->dtype),
                       shape_text(&t->shape, text), (long long)x->shape.dim[0]) != NULL;
   return true;

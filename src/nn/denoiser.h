@@ -11,7 +11,7 @@
 typedef struct denoiser_inputs {
   elbo_graph *graph;
   elbo_tensor *sample;        // (B,H,W,C)
-  elbo_tensor *timestep;      // (B) float32: the time in the form that the network is told (an index, log-SNR, ...)
+  elbo_tensor *timestep;      // (B) float32: the time in the form that the network is told (an index, log-SNR, ...); (1): see shared_time
   elbo_tensor *class_labels;  // int32 (B); float32 (B,E) where the network projects a vector, (B) where it embeds a number; NULL
   elbo_tensor *context;       // encoder_hidden_states (B,N,D); NULL
   elbo_tensor *text_embeds;   // (B,P): a text as one vector; NULL
@@ -38,6 +38,7 @@ typedef struct denoiser_needs {
   int64_t added_dim;                 // text_embeds (B,P) and time_ids (B,K): P + K time_id_dim
   int64_t time_id_dim;
   int64_t timestep_cond_dim; // G of timestep_cond; optional: without it nothing is added
+  bool shared_time;          // a timestep (1) is that of all rows, whose embedding is worked out once
 } denoiser_needs;
 
 // Whether the inputs are those of `needs`, in presence, type and width; otherwise false, and the graph's error names the input.

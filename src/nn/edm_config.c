@@ -107,8 +107,9 @@ elbo_status edm_check(elbo_ctx *ctx, const edm_config *c, int64_t height, int64_
   if (halvings > 16) return fail(ctx, ELBO_ERROR_ARGUMENT, "%s.channel_mult: %d entries; expected at most 17", where, halvings + 1);
   int64_t step = (int64_t)1 << halvings;
   if (height % step || width % step)
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s.channel_mult: a %lldx%lld picture cannot be halved %d times; expected multiples of %lld",
-                where, (long long)height, (long long)width, halvings, (long long)step);
+    return fail(ctx, ELBO_ERROR_ARGUMENT,
+                "%s.channel_mult: a %lldx%lld picture cannot be halved %d times; expected multiples of %lld (data.size)", where,
+                (long long)height, (long long)width, halvings, (long long)step);
   if (c->img_resolution % step || c->img_resolution == 0)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s.img_resolution: %lld cannot be halved %d times", where, (long long)c->img_resolution,
                 halvings);

@@ -52,7 +52,8 @@ denoiser_needs mlp_needs(const mlp_config *c) {
                                                              : CLASS_INPUT_NONE,
                           .classes = classes ? c->num_class_embeds + 1 : 0,
                           .null_class = classes,
-                          .class_dim = c->condition_dim};
+                          .class_dim = c->condition_dim,
+                          .shared_time = true};
 }
 
 static elbo_tensor *build(const void *config, const denoiser_inputs *in) { return mlp_network(config, in); }
@@ -73,7 +74,7 @@ elbo_status mlp_check(elbo_ctx *ctx, const mlp_config *c, int64_t height, int64_
   return denoiser_trial(ctx, where, &needs, 1, 1, build, c, NULL);
 }
 
-// Time, and class or vector: (B,4 width)
+// Time, and class or vector: (B,4 width), or (1,4 width) of a time that all rows share
 static elbo_tensor *mlp_embedding_of(const mlp_config *c, const denoiser_inputs *in) {
   const sinusoid_config sinusoid = {.width = c->time_width, .freq_shift = 1};
   elbo_tensor *t = c->time_scale == 1 ? in->timestep : elbo_scale(in->timestep, c->time_scale, 0), *e;

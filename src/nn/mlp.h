@@ -26,7 +26,8 @@ elbo_status mlp_config_write(elbo_ctx *ctx, const char *path, const mlp_config *
 denoiser_needs mlp_needs(const mlp_config *c);
 elbo_status mlp_check(elbo_ctx *ctx, const mlp_config *c, int64_t height, int64_t width, int64_t channels, const char *where);
 
-// (B,1,1,in_channels) -> (B,1,1,out_channels). With condition_dim, class_labels are a vector of that width.
+// (B,1,1,in_channels) -> (B,1,1,out_channels). With condition_dim, class_labels are a vector of that width. The embedding of the time is
+// most of the work of a narrow network: timestep may be (1).
 elbo_tensor *mlp_network(const mlp_config *c, const denoiser_inputs *in);
 
 #endif

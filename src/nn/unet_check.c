@@ -159,8 +159,9 @@ static elbo_status check_sizes(elbo_ctx *ctx, const unet_config *c, const unet_l
                l->up[l->n - 2 - i].type->resampler == UNET_RESAMPLE_CONV;
     for (int d = 0; d < 2; d++) {
       if (size[d] % 2 && !cut)
-        REFUSE("%s: sample_size: a %lldx%lld picture cannot be halved %d times: after %d the %s is %lld, which is odd", where,
-               (long long)height, (long long)width, l->n - 1, i, d ? "width" : "height", (long long)size[d]);
+        REFUSE("%s: sample_size: a %lldx%lld picture cannot be halved %d times: after %d the %s is %lld, which is odd; data.size makes "
+               "another of it",
+               where, (long long)height, (long long)width, l->n - 1, i, d ? "width" : "height", (long long)size[d]);
       size[d] = (size[d] + 1) / 2;
     }
   }

@@ -1,6 +1,8 @@
 // The table of convolution kernels and the operations conv2d, fused_conv2d (conv_transpose2d_cpu.c and conv2d_weight_grad_cpu.c hold
 // theirs).
 #include <math.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "ops/conv_cpu.h"
 #include "ops/winograd.h"
@@ -9,8 +11,29 @@ const conv_kernel *const ISA(conv_kernels)[] = {&ISA(conv_gemm),        &ISA(con
                                                 &ISA(winograd2),        &ISA(winograd4), &ISA(winograd2_weight),
                                                 &ISA(winograd4_weight), &conv_onednn,    NULL};
 
+static void add_name(char *list, size_t size, const char *name) {
+  size_t at = strlen(list);
+  snprintf(list + at, size - at, "%s%s", at ? ", " : "", name);
+}
+
+// The kernel asked for by name, or a message with those that would do.
+static elbo_status prepare_named(compile_env *env, const conv_problem *p, kernel *k) {
+  char all[256] = "", able[256] = "";
+  bool known = false;
+  for (const conv_kernel *const *c = ISA(conv_kernels); *c; c++) {
+    bool named = !strcmp((*c)->name, env->kernel), supports = (*c)->supports(p);
+    if (named && supports) return (*c)->prepare(env, p, k);
+    known |= named;
+    add_name(all, sizeof all, (*c)->name);
+    if (supports) add_name(able, sizeof able, (*c)->name);
+  }
+  if (known) return fail(env->ctx, ELBO_ERROR_ARGUMENT, "kernel '%s' does not do this convolution; those that do: %s", env->kernel, able);
+  return fail(env->ctx, ELBO_ERROR_ARGUMENT, "there is no convolution kernel '%s'; there are %s", env->kernel, all);
+}
+
 // The cheapest; where it refuses after all (a library may), the cheapest of our own.
 elbo_status ISA(conv_prepare)(compile_env *env, const conv_problem *p, kernel *k) {
+  if (env->kernel) return prepare_named(env, p, k);
   const conv_kernel *best = NULL, *own = NULL;
   double least = INFINITY, least_own = INFINITY;
   for (const conv_kernel *const *c = ISA(conv_kernels); *c; c++) {

@@ -15,6 +15,7 @@ typedef struct conv_problem {
   contraction_epilogue epilogue;
   int x, w, y, bias, residual; // indices of inputs, -1 for none; forward: x and w in, transposed: y and w, weight gradient: x and y
   bool weights_constant;
+  bool no_winograd; // compile_env's
   isa_level isa;
   int threads;
 } conv_problem;

@@ -10,6 +10,7 @@ conv_problem conv_problem_of(const compile_env *env, const node *n) {
                     .bias = -1,
                     .residual = -1,
                     .weights_constant = env->weights_constant,
+                    .no_winograd = env->no_winograd,
                     .isa = env->isa,
                     .threads = pool_threads(env->pool)};
   p.epilogue = CONTRACTION_EPILOGUE_NONE;

@@ -101,11 +101,11 @@ extern const conv_kernel ISA(winograd2_weight), ISA(winograd4_weight); // weight
 // one set of a cache.
 static inline int64_t winograd_point(int64_t floats) { return ((floats + 15) / 16 | 1) * 16; }
 
-// Whether the problem is one of those (3x3, stride 1, no dilation, one group).
+// Whether the problem is one of those (3x3, stride 1, no dilation, one group), and may be computed so.
 static inline bool winograd_fits(const conv_problem *p) {
   const conv2d_attr *a = &p->attr;
   return p->size.kh == 3 && p->size.kw == 3 && a->stride[0] == 1 && a->stride[1] == 1 && a->dilation[0] == 1 && a->dilation[1] == 1 &&
-         p->size.groups == 1;
+         p->size.groups == 1 && !p->no_winograd;
 }
 
 #endif

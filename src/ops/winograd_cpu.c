@@ -344,15 +344,14 @@ static state state_of(const conv_problem *p, int alpha) {
   s.w_lane = t ? 9 : 9 * z->I, s.w_channel = t ? 9 * z->I : 9;
   int64_t u_bytes = s.points * s.C * s.VK * VW * 4, l2 = cpu_cache_bytes(2), per_thread = (s.T + p->threads - 1) / p->threads;
   s.by_channels = s.VK >= p->threads && (per_thread < 2 * GEMM_MR || (u_bytes > (8 << 20) && s.T <= 1024));
-  s.chunk = 4;
   if (s.by_channels) {
     s.block = s.T < 1024 ? s.T : 1024;
-    s.chunk = 2;
-  } else {
-    s.block = l2 / 2 / (s.points * s.VC * VW * 4) / GEMM_MR * GEMM_MR;
-    if (s.block < 4 * GEMM_MR) s.block = 4 * GEMM_MR;
+  } else { // V within a quarter of the second cache, as U and the image pass through it too
+    s.block = l2 / 4 / (s.points * s.VC * VW * 4);
+    s.block = s.block < 2 * GEMM_MR ? 2 * GEMM_MR : s.block > 4 * GEMM_MR ? 4 * GEMM_MR : s.block;
     if (s.block > per_thread) s.block = per_thread;
   }
+  s.chunk = 2;
   if (s.chunk > s.VK) s.chunk = s.VK;
   s.v_point = winograd_point(s.VC * s.block * VW);
   s.m_point = winograd_point(s.chunk * s.block * VW);

@@ -1,4 +1,4 @@
-// Benchmarks: the machine's arithmetic peak, and the training steps of a recipe run by the trainer that trains, or its network's calls.
+// Benchmarks: the training steps of a recipe run by the trainer that trains, or its network's calls.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,62 +13,12 @@
 #include "models/recipe.h"
 #include "models/workload.h"
 #include "tasks/bench.h"
-#include "tasks/peak.h"
 #include "train/loop.h"
 
 double seconds_of(clockid_t clock) {
   struct timespec t;
   clock_gettime(clock, &t);
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-// --- peak ---
-
-typedef struct peak_work {
-  isa_level isa;
-  int64_t rounds;
-  float results[64]; // written so that the loops cannot be dropped
-} peak_work;
-
-static void peak_body(void *arg, int id, int count) {
-  peak_work *w = arg;
-  (void)count;
-  float result;
-#ifdef ELBO_HAVE_X86_VARIANTS
-  if (w->isa == ISA_V4)
-    result = peak_loop_v4(w->rounds, 0.999f, 0.5f);
-  else if (w->isa == ISA_V3)
-    result = peak_loop_v3(w->rounds, 0.999f, 0.5f);
-  else
-#endif
-    result = peak_loop_base(w->rounds, 0.999f, 0.5f);
-  w->results[id % 64] = result;
-}
-
-static int flops_per_round(isa_level isa) {
-#ifdef ELBO_HAVE_X86_VARIANTS
-  if (isa == ISA_V4) return peak_flops_per_round_v4();
-  if (isa == ISA_V3) return peak_flops_per_round_v3();
-#endif
-  (void)isa;
-  return peak_flops_per_round_base();
-}
-
-elbo_status elbo_bench_peak(elbo_ctx *ctx, double *gflops) {
-  peak_work work = {.isa = ctx->isa, .rounds = 200000};
-  double best = 0, began = seconds_of(CLOCK_MONOTONIC);
-  *gflops = 0;
-  while (seconds_of(CLOCK_MONOTONIC) - began < 0.35) {
-    double start = seconds_of(CLOCK_MONOTONIC);
-    parallel_run(&ctx->pool, peak_body, &work);
-    double taken = seconds_of(CLOCK_MONOTONIC) - start;
-    double rate = (double)flops_per_round(ctx->isa) * (double)work.rounds * pool_threads(&ctx->pool) / taken * 1e-9;
-    if (rate > best) best = rate;
-    if (taken < 0.005) work.rounds *= 2; // long enough that starting the threads does not show
-  }
-  if (!isfinite((double)work.results[0])) return fail(ctx, ELBO_ERROR_INTERNAL, "the peak loop gave a value that is not finite");
-  *gflops = best;
-  return ELBO_OK;
 }
 
 // --- profiles ---
@@ -104,8 +54,9 @@ elbo_status bench_add_plan(elbo_ctx *ctx, const elbo_plan *plan, const char *nam
     TRY(elbo_plan_get_step(plan, i, &step));
     if (!step.runs) continue;
     elbo_bench_row *row = &r->rows[r->n_rows++];
+    int64_t runs = name ? 1 : step.runs; // alone: one run; of a step: all of its runs
     double seconds = step.seconds / (double)step.runs;
-    *row = (elbo_bench_row){.ms = 1e3 * seconds};
+    *row = (elbo_bench_row){.ms = 1e3 * seconds * (double)runs, .flops = runs * step.flops, .bytes = runs * step.bytes};
     snprintf(row->op, sizeof row->op, "%s", step.op);
     snprintf(row->name, sizeof row->name, "%s", name ? name : step.name);
     snprintf(row->kernel, sizeof row->kernel, "%s", step.kernel ? step.kernel : "");
@@ -134,6 +85,12 @@ static double process_age(void) {
 static int by_value(const void *a, const void *b) {
   double x = *(const double *)a, y = *(const double *)b;
   return (x > y) - (x < y);
+}
+
+void bench_summary(double *times, int64_t n, double *min_ms, double *median_ms) {
+  qsort(times, (size_t)n, sizeof *times, by_value);
+  *min_ms = 1e3 * times[0];
+  *median_ms = 1e3 * (n % 2 ? times[n / 2] : 0.5 * (times[n / 2 - 1] + times[n / 2]));
 }
 
 enum { MOST_STEPS = 100000 };
@@ -186,37 +143,73 @@ static elbo_status time_steps(elbo_ctx *ctx, bench_subject *s, const elbo_bench_
       status = fail(ctx, ELBO_ERROR_STOPPED, "stopped while timing steps");
   }
   if (status == ELBO_OK) {
-    qsort(times, (size_t)n, sizeof *times, by_value);
     out->steps = n;
-    out->step_min_ms = 1e3 * times[0];
-    out->step_median_ms = 1e3 * (n % 2 ? times[n / 2] : 0.5 * (times[n / 2 - 1] + times[n / 2]));
+    bench_summary(times, n, &out->step_min_ms, &out->step_median_ms);
   }
   free(memory);
   return status;
 }
 
-enum { PROFILED_STEPS = 20 };
+double bench_least_ms(const elbo_bench_result *r, int64_t flops, int64_t bytes) {
+  double by_peak = r->peak_gflops > 0 ? 1e-6 * (double)flops / r->peak_gflops : 0;
+  double by_memory = r->bandwidth_gbytes > 0 ? 1e-6 * (double)bytes / r->bandwidth_gbytes : 0;
+  return by_peak > by_memory ? by_peak : by_memory;
+}
 
-static elbo_status profile_steps(elbo_ctx *ctx, bench_subject *s, elbo_bench_result *out) {
-  const int plans = subject_plans(s);
-  double taken = seconds_of(CLOCK_MONOTONIC);
-  for (int p = 0; p < plans; p++) elbo_plan_profile(subject_plan(s, p), 1);
-  for (int i = 0; i < PROFILED_STEPS; i++) TRY(run_step(s));
-  taken = 1e3 * (seconds_of(CLOCK_MONOTONIC) - taken) / PROFILED_STEPS;
-  for (int p = 0; p < plans; p++) {
-    TRY(bench_add_plan(ctx, subject_plan(s, p), NULL, out));
-    elbo_plan_profile(subject_plan(s, p), 0);
+// Of a step, which runs the plans once for every part of its batch.
+static void count_bytes(bench_subject *s, int64_t parts, elbo_bench_result *out) {
+  for (int p = 0; p < subject_plans(s); p++) {
+    elbo_plan_info info;
+    elbo_plan_get_info(subject_plan(s, p), &info);
+    out->moved_bytes += parts * info.moved_bytes, out->least_bytes += parts * info.least_bytes;
   }
-  double planned = 0;
+}
+
+// The step that has just run, as rows and, where there is a trace, as its events.
+static elbo_status record_step(elbo_ctx *ctx, bench_subject *s, double began, double ended, bench_trace *trace, elbo_bench_result *out) {
+  double planned = 0, taken = 1e3 * (ended - began);
+  out->n_rows = 0;
+  if (trace) TRY(bench_trace_step(trace, began, ended));
+  for (int p = 0; p < subject_plans(s); p++) {
+    TRY(bench_add_plan(ctx, subject_plan(s, p), NULL, out));
+    if (trace) TRY(bench_trace_plan(trace, subject_plan(s, p)));
+  }
   for (int i = 0; i < out->n_rows; i++) planned += out->rows[i].ms;
   elbo_bench_row *rest = &out->rows[out->n_rows++]; // bench_add_plan leaves room for one more
   *rest = (elbo_bench_row){.ms = taken > planned ? taken - planned : 0};
   snprintf(rest->op, sizeof rest->op, "%s", s->call ? "between operations" : "update and loading");
   snprintf(rest->name, sizeof rest->name, "%s", s->call ? "" : "optimiser, average, next batch");
   double total = planned + rest->ms;
-  for (int i = 0; i < out->n_rows; i++) out->rows[i].share = total > 0 ? out->rows[i].ms / total : 0;
-  bench_sort_rows(out);
+  for (int i = 0; i < out->n_rows; i++) {
+    elbo_bench_row *row = &out->rows[i];
+    row->share = total > 0 ? row->ms / total : 0;
+    row->roofline = row->ms > 0 ? bench_least_ms(out, row->flops, row->bytes) / row->ms : 0;
+  }
   return ELBO_OK;
+}
+
+enum { PROFILED_STEPS = 20, PROFILED_AT_LEAST = 2 };
+
+// The shortest of some steps: what else the machine did lengthened the others.
+static elbo_status profile_steps(elbo_ctx *ctx, bench_subject *s, const elbo_bench_config *config, elbo_bench_result *out) {
+  bench_trace *trace = NULL;
+  elbo_status status = config->trace ? bench_trace_create(ctx, out, &trace) : ELBO_OK;
+  double first = seconds_of(CLOCK_MONOTONIC), now = first, shortest = INFINITY;
+  for (int i = 0; status == ELBO_OK && (i < PROFILED_AT_LEAST || (i < PROFILED_STEPS && now - first < config->seconds)); i++) {
+    for (int p = 0; p < subject_plans(s); p++) elbo_plan_profile(subject_plan(s, p), 1);
+    double began = seconds_of(CLOCK_MONOTONIC);
+    status = run_step(s);
+    now = seconds_of(CLOCK_MONOTONIC);
+    if (status != ELBO_OK || now - began >= shortest) continue;
+    shortest = now - began;
+    status = record_step(ctx, s, began, now, trace, out);
+  }
+  for (int p = 0; p < subject_plans(s); p++) elbo_plan_profile(subject_plan(s, p), 0);
+  if (status == ELBO_OK && trace) status = bench_trace_write(trace, config->trace);
+  bench_trace_destroy(&trace);
+  bench_sort_rows(out);
+  if (!config->profile) elbo_bench_free(out); // asked for the trace alone
+  return status;
 }
 
 elbo_status elbo_bench_recipe(elbo_ctx *ctx, const elbo_recipe *recipe, const elbo_bench_config *config, elbo_bench_result *out) {
@@ -237,7 +230,11 @@ elbo_status elbo_bench_recipe(elbo_ctx *ctx, const elbo_recipe *recipe, const el
   TRY_GOTO(elbo_bench_peak(ctx, &out->peak_gflops));
   out->gflops = (double)out->flops_per_step / out->step_median_ms * 1e-6;
   out->share_of_peak = out->peak_gflops > 0 ? out->gflops / out->peak_gflops : 0;
-  if (config->profile) TRY_GOTO(profile_steps(ctx, &subject, out));
+  count_bytes(&subject, subject.call ? 1 : recipe->stage->train.accumulate, out);
+  if (config->profile || config->trace) {
+    TRY_GOTO(elbo_bench_bandwidth(ctx, &out->bandwidth_gbytes));
+    TRY_GOTO(profile_steps(ctx, &subject, config, out));
+  }
 fail:
   if (status != ELBO_OK) elbo_bench_free(out);
   close_subject(&subject);

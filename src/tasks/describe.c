@@ -208,6 +208,13 @@ static elbo_status describe_model(elbo_ctx *ctx, const char *path, json_t *out) 
   elbo_model_get_info(model, &info);
   set(out, "preset", json_string(info.preset));
   set(out, "weights", json_string(info.weights));
+  double decay[MOST_AVERAGES];
+  int averages;
+  if (run_list_averages(ctx, path, decay, &averages) == ELBO_OK && averages >= 0) {
+    json_t *list = json_array();
+    for (int i = 0; i < averages; i++) json_array_append_new(list, json_real(decay[i]));
+    set(out, "ema", list);
+  }
   if (info.step >= 0) set(out, "step", json_integer(info.step));
   set(out, "params", json_integer(info.params));
   set(out, "shape", dims_json(3, (int64_t[]){info.height, info.width, info.channels}));

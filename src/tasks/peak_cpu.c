@@ -20,4 +20,10 @@ float ISA(peak_loop)(int64_t rounds, float factor, float offset) {
   return all[0] + all[VW - 1];
 }
 
+// to = to / 2 + from: two reads and one write an element, no line fetched that is not used. count: a multiple of 16.
+void ISA(stream_loop)(float *to, const float *from, int64_t count) {
+  vfloat half = vsplat(0.5f);
+  for (int64_t i = 0; i < count; i += VW) vstore(to + i, vload(to + i) * half + vload(from + i));
+}
+
 int ISA(peak_flops_per_round)(void) { return 2 * CHAINS * VW; }

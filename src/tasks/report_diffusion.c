@@ -26,20 +26,6 @@ void report_schedule(const elbo_model *m, text_buffer *page) {
   text_add(page, "</div>\n");
 }
 
-static bool inside(double reach, const float *x, int *row, int *column) {
-  double u = (double)x[0] / reach, v = (double)x[1] / reach;
-  if (!(fabs(u) < 1 && fabs(v) < 1)) return false;
-  *column = (int)((u + 1) / 2 * PANEL), *row = PANEL - 1 - (int)((v + 1) / 2 * PANEL); // upwards
-  return true;
-}
-
-static void draw_points(const elbo_array *x, double reach, float *panel) {
-  int row, column;
-  for (int64_t i = 0; i < PANEL * PANEL; i++) panel[i] = 1;
-  for (int64_t i = 0; i < x->dim[0]; i++)
-    if (inside(reach, (const float *)x->data + 2 * i, &row, &column)) panel[row * PANEL + column] *= 0.35f;
-}
-
 static elbo_status draw_density(elbo_model *m, double reach, float *panel) {
   double *density = NULL, highest = 0;
   TRY(array_new(m->ctx, (size_t)CELLS * CELLS, sizeof(double), "a density", (void **)&density));
@@ -64,8 +50,8 @@ elbo_status report_plane(elbo_model *m, const elbo_array *points, uint64_t seed,
   float *panel = panels->data;
   TRY_GOTO(draw_density(m, reach, panel));
   TRY_GOTO(elbo_sample(m, &config, &x));
-  draw_points(x, reach, panel + PANEL * PANEL);
-  draw_points(points, reach, panel + 2 * PANEL * PANEL);
+  density_points(x->data, x->dim[0], reach, PANEL, panel + PANEL * PANEL);
+  density_points(points->data, points->dim[0], reach, PANEL, panel + 2 * PANEL * PANEL);
   TRY_GOTO(elbo_image_grid(m->ctx, panels, 3, 0, &grid));
   TRY_GOTO(html_add_picture(m->ctx, page, grid, "density of the model, samples, data"));
 fail:

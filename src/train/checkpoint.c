@@ -11,6 +11,7 @@
 
 #include "core/file.h"
 #include "core/json.h"
+#include "core/number.h"
 #include "core/safetensors.h"
 #include "train/run.h"
 
@@ -159,10 +160,27 @@ static elbo_status add_moments(tensor_list *list, const trainer *t, const train_
   return ELBO_OK;
 }
 
+// What begins the names of average i's tensors: "ema" for the first, "ema-0.9999" for others.
+enum { AVERAGE_NAME = 48 };
+static void average_name(int i, double decay, char name[AVERAGE_NAME]) {
+  char number[NUMBER_TEXT];
+  snprintf(name, AVERAGE_NAME, i ? "ema-%s" : "ema", number_text(decay, number));
+}
+
+static json_t *averages_json(const trainer *t) {
+  json_t *list = json_array();
+  for (int i = 0; i < t->n_averages; i++) json_array_append_new(list, json_real(t->config->ema.at[i]));
+  return list;
+}
+
 // Every tensor of the state. Used for writing, and, as a list of places to fill, for reading.
 static elbo_status list_state(tensor_list *list, trainer *t, run_log *log) {
   TRY(add_store(list, "raw", t->weights, true));
-  if (t->averages) TRY(add_store(list, "ema", t->averages, false));
+  for (int i = 0; i < t->n_averages; i++) {
+    char prefix[AVERAGE_NAME];
+    average_name(i, t->config->ema.at[i], prefix);
+    TRY(add_store(list, prefix, t->averages[i], false));
+  }
   for (int i = 0; i < t->n_phases; i++)
     for (int k = 0; k < t->phases[i].groups.n; k++) TRY(add_moments(list, t, t->phases[i].def, t->phases[i].groups.at[k].optimizer));
   TRY(add_tensor(list, "log/sums", ELBO_F64, 1, &t->n_numbers, log->sum));
@@ -178,10 +196,11 @@ static json_t *state_json(const trainer *t, const run_log *log, const run_record
   json_t *best = json_null();
   if (record->best_step >= 0)
     best = json_pack("{s:I, s:o}", "step", (json_int_t)record->best_step, "score", json_number(record->best_score));
-  return json_pack("{s:i, s:s, s:I, s:I, s:I, s:s, s:s, s:I, s:o, s:o, s:o, s:o}", "format", FORMAT, "elbo", elbo_version(), "step",
+  return json_pack("{s:i, s:s, s:I, s:I, s:I, s:s, s:s, s:o, s:I, s:o, s:o, s:o, s:o}", "format", FORMAT, "elbo", elbo_version(), "step",
                    (json_int_t)t->step, "samples", (json_int_t)(t->step * t->config->batch_size), "seed", (json_int_t)t->config->seed,
-                   "recipe_sha256", record->recipe_sha256, "weights", t->averages ? "ema" : "raw", "skipped", (json_int_t)t->skipped,
-                   "best", best, "phases", phases, "interval_loss", json_number(log->last_loss), "flops", json_number(record->flops));
+                   "recipe_sha256", record->recipe_sha256, "weights", t->n_averages ? "ema" : "raw", "ema", averages_json(t), "skipped",
+                   (json_int_t)t->skipped, "best", best, "phases", phases, "interval_loss", json_number(log->last_loss), "flops",
+                   json_number(record->flops));
 }
 
 // Which kernel runs every operation: what bit-exact resumption depends on beside the numbers.
@@ -374,6 +393,49 @@ static elbo_status compare_kernels(elbo_ctx *ctx, const char *directory, const t
   return status;
 }
 
+// The decays that state.json lists; *n is -1 where it lists none (of checkpoints that had one average at most).
+static elbo_status parse_averages(elbo_ctx *ctx, const char *directory, const json_t *state, double decay[MOST_AVERAGES], int *n) {
+  const json_t *list = json_object_get(state, "ema");
+  *n = -1;
+  if (!list) return ELBO_OK;
+  size_t count = json_array_size(list);
+  bool good = json_is_array(list) && count <= MOST_AVERAGES;
+  for (size_t i = 0; good && i < count; i++) {
+    good = json_is_number(json_array_get(list, i));
+    decay[i] = json_number_value(json_array_get(list, i));
+  }
+  if (!good) return fail(ctx, ELBO_ERROR_FORMAT, "%s/training: 'ema' is not a list of at most %d numbers", directory, MOST_AVERAGES);
+  *n = (int)count;
+  return ELBO_OK;
+}
+
+static void averages_text(const double *decay, int n, char *text, size_t size) {
+  char number[NUMBER_TEXT];
+  snprintf(text, size, n ? "" : "none");
+  for (int i = 0; i < n; i++) {
+    size_t used = strlen(text);
+    snprintf(text + used, size - used, "%s%s", i ? ", " : "", number_text(decay[i], number));
+  }
+}
+
+// An average that was not kept from the start cannot be continued.
+static elbo_status compare_averages(elbo_ctx *ctx, const char *directory, const trainer *t) {
+  double there[MOST_AVERAGES];
+  char a[256], b[256];
+  int n;
+  json_t *state = NULL;
+  TRY(read_member(ctx, directory, "training/state.json", &state));
+  elbo_status status = parse_averages(ctx, directory, state, there, &n);
+  json_decref(state);
+  TRY(status);
+  bool same = n < 0 || n == t->n_averages;
+  for (int i = 0; same && i < n; i++) same = there[i] == t->config->ema.at[i];
+  if (same) return ELBO_OK;
+  averages_text(there, n, a, sizeof a);
+  averages_text(t->config->ema.at, t->n_averages, b, sizeof b);
+  return fail(ctx, ELBO_ERROR_STATE, "train.ema: the checkpoint %s has averages of decay %s, this recipe has %s", directory, a, b);
+}
+
 static elbo_status read_counters(elbo_ctx *ctx, const char *directory, trainer *t, run_log *log) {
   json_t *state = NULL, *times = NULL;
   int64_t step = 0, skipped = 0;
@@ -393,6 +455,7 @@ static elbo_status read_counters(elbo_ctx *ctx, const char *directory, trainer *
 }
 
 elbo_status checkpoint_read(elbo_ctx *ctx, const char *directory, trainer *t, run_log *log) {
+  TRY(compare_averages(ctx, directory, t));
   tensor_list list = {.ctx = ctx, .names = arena_create(1 << 14)};
   elbo_status status = list.names ? list_state(&list, t, log) : fail_memory(ctx, 1 << 14, "a checkpoint's tensor names");
   if (status == ELBO_OK) status = read_listed(ctx, directory, &list);
@@ -400,19 +463,64 @@ elbo_status checkpoint_read(elbo_ctx *ctx, const char *directory, trainer *t, ru
   arena_destroy(&list.names);
   TRY(status);
   elbo_store_touch(t->weights);
-  if (t->averages) {
+  for (int i = 0; i < t->n_averages; i++) {
     size_t frozen = (size_t)t->weights->count[ELBO_PARAM_FROZEN] * sizeof(float);
-    if (frozen) memcpy(t->averages->data[ELBO_PARAM_FROZEN], t->weights->data[ELBO_PARAM_FROZEN], frozen);
-    elbo_store_touch(t->averages);
+    if (frozen) memcpy(t->averages[i]->data[ELBO_PARAM_FROZEN], t->weights->data[ELBO_PARAM_FROZEN], frozen);
+    elbo_store_touch(t->averages[i]);
   }
   TRY(read_counters(ctx, directory, t, log));
   return compare_kernels(ctx, directory, t);
 }
 
-elbo_status run_read_raw_weights(elbo_ctx *ctx, const char *checkpoint, elbo_store *weights) {
+// --- what models read ---
+
+static bool has_state(elbo_ctx *ctx, const char *directory) {
+  char path[PATH_SIZE];
+  return path_join(ctx, path, sizeof path, directory, "training/state.json") == ELBO_OK && file_exists(path);
+}
+
+elbo_status run_list_averages(elbo_ctx *ctx, const char *checkpoint, double decay[MOST_AVERAGES], int *n) {
+  *n = -1;
+  if (!has_state(ctx, checkpoint)) return ELBO_OK;
+  json_t *state = NULL;
+  TRY(read_member(ctx, checkpoint, "training/state.json", &state));
+  elbo_status status = parse_averages(ctx, checkpoint, state, decay, n);
+  json_decref(state);
+  return status;
+}
+
+// Which tensors of the state are meant: "raw", or an average by its decay.
+static elbo_status weights_prefix(elbo_ctx *ctx, const char *checkpoint, double decay, char prefix[AVERAGE_NAME]) {
+  double there[MOST_AVERAGES];
+  char list[256], number[NUMBER_TEXT];
+  int n;
+  snprintf(prefix, AVERAGE_NAME, "raw");
+  if (!has_state(ctx, checkpoint))
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: has one set of weights; raw ones and several averages are in a run's checkpoints alone",
+                checkpoint);
+  if (decay < 0) return ELBO_OK;
+  TRY(run_list_averages(ctx, checkpoint, there, &n));
+  for (int i = 0; i < n; i++)
+    if (there[i] == decay) {
+      average_name(i, decay, prefix);
+      return ELBO_OK;
+    }
+  averages_text(there, n < 0 ? 0 : n, list, sizeof list);
+  return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: has no average of decay %s; raw weights and the averages of train.ema are there: %s",
+              checkpoint, number_text(decay, number), list);
+}
+
+elbo_status run_read_weights(elbo_ctx *ctx, const char *checkpoint, double decay, elbo_store *weights) {
+  char prefix[AVERAGE_NAME];
+  TRY(weights_prefix(ctx, checkpoint, decay, prefix));
   tensor_list list = {.ctx = ctx, .names = arena_create(1 << 14)};
   elbo_status status = list.names ? add_store(&list, "raw", weights, true) : fail_memory(ctx, 1 << 14, "tensor names");
   if (status == ELBO_OK) status = read_listed(ctx, checkpoint, &list);
+  if (status == ELBO_OK && decay >= 0) { // over what is not averaged: frozen parameters
+    list.n = 0;
+    status = add_store(&list, prefix, weights, false);
+    if (status == ELBO_OK) status = read_listed(ctx, checkpoint, &list);
+  }
   free(list.at);
   arena_destroy(&list.names);
   elbo_store_touch(weights);

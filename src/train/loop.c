@@ -34,11 +34,15 @@ static elbo_status make_weights(trainer *t, elbo_store *given) {
     TRY(status);
     t->owns_weights = true;
   }
+  t->weights->no_winograd = t->config->engine.winograd == ENGINE_WINOGRAD_OFF;
   if (task->initialize) {
     TRY(task->initialize(task->user, t->weights));
     elbo_store_touch(t->weights);
   }
-  if (t->config->ema > 0) TRY(elbo_store_copy(t->ctx, t->weights, &t->averages));
+  for (int i = 0; i < train_averages(t->config); i++) {
+    TRY(elbo_store_copy(t->ctx, t->weights, &t->averages[i]));
+    t->n_averages++;
+  }
   return ELBO_OK;
 }
 
@@ -146,6 +150,7 @@ static elbo_status make_plan(trainer *t, phase_state *p, const trained_list *lis
   if (status == ELBO_OK) {
     elbo_plan_config config;
     elbo_plan_defaults(&config);
+    config.no_winograd = t->weights->no_winograd;
     config.memory_limit = t->config->memory_limit;
     config.external_outputs = external;
     status = elbo_plan_create(t->ctx, def->graph, n, outputs, &config, &p->plan);
@@ -275,7 +280,7 @@ void trainer_destroy(trainer **address) {
   }
   free(t->phases);
   if (t->owns_weights) elbo_store_destroy(&t->weights);
-  elbo_store_destroy(&t->averages);
+  for (int i = 0; i < t->n_averages; i++) elbo_store_destroy(&t->averages[i]);
   aligned_free(t->gradient);
   aligned_free(t->micro);
   aligned_free(t->state_before);
@@ -288,9 +293,10 @@ void trainer_destroy(trainer **address) {
 elbo_status trainer_start_from(trainer *t, elbo_status (*set)(void *user, elbo_store *weights), void *user) {
   TRY(set(user, t->weights));
   elbo_store_touch(t->weights);
-  if (!t->averages) return ELBO_OK;
-  store_assign(t->averages, t->weights);
-  elbo_store_touch(t->averages);
+  for (int i = 0; i < t->n_averages; i++) {
+    store_assign(t->averages[i], t->weights);
+    elbo_store_touch(t->averages[i]);
+  }
   return ELBO_OK;
 }
 
@@ -367,9 +373,14 @@ static elbo_status run_part(trainer *t, phase_state *p, int64_t part, double *en
   return ELBO_OK;
 }
 
-static void average_states(trainer *t, double decay) {
+// Running statistics are averaged like the weights.
+static void average_states(trainer *t, const weight_averages *averages) {
+  const optimizer_kernels *kernels = optimizer_kernels_of(t->ctx->isa);
   int64_t n = t->weights->count[ELBO_PARAM_STATE];
-  if (n) optimizer_kernels_of(t->ctx->isa)->average(t->averages->data[ELBO_PARAM_STATE], t->weights->data[ELBO_PARAM_STATE], n, decay);
+  for (int i = 0; i < t->n_averages; i++) {
+    if (n) kernels->average(t->averages[i]->data[ELBO_PARAM_STATE], t->weights->data[ELBO_PARAM_STATE], n, averages->decay[i]);
+    elbo_store_touch(t->averages[i]);
+  }
 }
 
 static elbo_status run_phase(trainer *t, phase_state *p, bool *finite) {
@@ -381,14 +392,14 @@ static elbo_status run_phase(trainer *t, phase_state *p, bool *finite) {
   t->values[p->first_value + p->def->n_metrics + 1].at[0] = rate;
   if (!*finite || !(enable > 0.5)) return ELBO_OK;
   double norm = t->values[p->first_value + p->def->n_metrics + 2].at[0];
-  double decay = ema_decay_at(t->config, groups_updates(&p->groups));
-  groups_apply(&p->groups, t->config, t->step, 1.0 / (double)parts, norm, t->weights->data[ELBO_PARAM_TRAINED], t->gradient,
-               t->averages ? t->averages->data[ELBO_PARAM_TRAINED] : NULL, decay);
-  elbo_store_touch(t->weights);
-  if (t->averages) {
-    average_states(t, decay);
-    elbo_store_touch(t->averages);
+  weight_averages averages = {.n = t->n_averages};
+  for (int i = 0; i < t->n_averages; i++) {
+    averages.at[i] = t->averages[i]->data[ELBO_PARAM_TRAINED];
+    averages.decay[i] = ema_decay_at(t->config, i, groups_updates(&p->groups));
   }
+  groups_apply(&p->groups, t->config, t->step, 1.0 / (double)parts, norm, t->weights->data[ELBO_PARAM_TRAINED], t->gradient, &averages);
+  elbo_store_touch(t->weights);
+  average_states(t, &averages);
   return ELBO_OK;
 }
 
@@ -411,7 +422,7 @@ elbo_status trainer_step(trainer *t) {
 
 int64_t trainer_steps_done(const trainer *t) { return t->step; }
 elbo_store *trainer_weights(trainer *t) { return t->weights; }
-elbo_store *trainer_averages(trainer *t) { return t->averages ? t->averages : t->weights; }
+elbo_store *trainer_averages(trainer *t) { return t->n_averages ? t->averages[0] : t->weights; }
 double trainer_last_loss(const trainer *t) { return t->values[0].at[0]; }
 elbo_plan *trainer_plan(trainer *t, int phase) { return phase >= 0 && phase < t->n_phases ? t->phases[phase].plan : NULL; }
 
@@ -422,7 +433,7 @@ void trainer_get_cost(const trainer *t, elbo_train_cost *out) {
   for (int kind = 0; kind < 3; kind++) floats += w->count[kind];
   for (int i = 0; i < w->n; i++)
     if (w->entries[i].kind == ELBO_PARAM_TRAINED && !train_is_frozen(t->config, w->entries[i].name)) out->params += w->entries[i].count;
-  out->weight_bytes = floats * (int64_t)sizeof(float) * (t->averages ? 2 : 1);
+  out->weight_bytes = floats * (int64_t)sizeof(float) * (1 + t->n_averages);
   out->optimizer_bytes = (w->count[ELBO_PARAM_TRAINED] * (t->micro ? 2 : 1) + w->count[ELBO_PARAM_STATE]) * (int64_t)sizeof(float);
   for (int i = 0; i < t->n_phases; i++) {
     elbo_plan_info info;

@@ -38,7 +38,7 @@ elbo_status trainer_step(trainer *t);
 
 int64_t trainer_steps_done(const trainer *t);
 elbo_store *trainer_weights(trainer *t);    // raw
-elbo_store *trainer_averages(trainer *t);   // EMA; the raw store where train.ema is 0
+elbo_store *trainer_averages(trainer *t);   // the first EMA; the raw store where train.ema is 0
 double trainer_last_loss(const trainer *t); // of phase 0
 // params, flops_per_step and bytes; loader_bytes from source->bytes (0 without source).
 void trainer_get_cost(const trainer *t, elbo_train_cost *out);

@@ -93,7 +93,8 @@ void optimizer_destroy(optimizer **address) {
 typedef struct pass {
   optimizer *o;
   optimizer_scalars s;
-  float *param, *ema;
+  float *param;
+  const weight_averages *averages;
   const float *gradient;
   bool first;
 } pass;
@@ -119,19 +120,23 @@ static void update_blocks(void *arg, int64_t begin, int64_t end) {
   const optimizer *o = a->o;
   for (int64_t b = begin; b < end; b++) {
     const block *k = &o->blocks[b];
+    const weight_averages *all = a->averages;
     o->kernels->update(&a->s, k->count, a->param + k->begin, a->gradient + k->begin, o->m ? o->m + k->packed : NULL,
-                       o->v ? o->v + k->packed : NULL, a->ema ? a->ema + k->begin : NULL);
+                       o->v ? o->v + k->packed : NULL, all->n ? all->at[0] + k->begin : NULL);
+    for (int i = 1; i < all->n; i++) // the block's new weights are in the cache still
+      o->kernels->average(all->at[i] + k->begin, a->param + k->begin, k->count, all->decay[i]);
   }
 }
 
-void optimizer_apply(optimizer *o, double rate, double scale, double norm, float *param, const float *gradient, float *ema,
-                     double ema_decay) {
+void optimizer_apply(optimizer *o, double rate, double scale, double norm, float *param, const float *gradient,
+                     const weight_averages *averages) {
+  static const weight_averages none;
   const optimizer_config *c = &o->config;
   o->updates++;
   // As torch.nn.utils.clip_grad_norm_ has it: the coefficient is max / (norm + 1e-6), at most 1.
   double clip = c->clip_norm > 0 ? c->clip_norm / (norm + 1e-6) : 1.0;
   if (clip < 1.0) scale *= clip;
-  pass a = {.o = o, .param = param, .gradient = gradient, .ema = ema};
+  pass a = {.o = o, .param = param, .gradient = gradient, .averages = averages ? averages : &none};
   a.s = (optimizer_scalars){c->kind,
                             rate,
                             c->beta1,
@@ -141,7 +146,7 @@ void optimizer_apply(optimizer *o, double rate, double scale, double norm, float
                             scale,
                             1.0 - pow(c->beta1, (double)o->updates),
                             1.0 - pow(c->beta2, (double)o->updates),
-                            ema_decay};
+                            a.averages->decay[0]};
   parallel_for(o->pool, o->n_blocks, 1, update_blocks, &a);
 }
 

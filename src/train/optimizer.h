@@ -1,4 +1,4 @@
-// Optimisers: one fused pass over flat buffers that clips, updates and keeps the EMA copy.
+// Optimisers: one fused pass over flat buffers that clips, updates and keeps the running averages.
 #ifndef TRAIN_OPTIMIZER_H
 #define TRAIN_OPTIMIZER_H
 
@@ -16,6 +16,14 @@ typedef struct optimizer_config {
   double weight_decay; // decoupled for AdamW; added to the gradient for the others
   double clip_norm;    // global norm of the group's gradient; 0: off
 } optimizer_config;
+
+// Running averages of the weights, laid out as they are: average i goes at[i] += (1 - decay[i]) (weights - at[i]) with every update.
+enum { MOST_AVERAGES = 8 };
+typedef struct weight_averages {
+  int n;
+  float *at[MOST_AVERAGES];
+  double decay[MOST_AVERAGES];
+} weight_averages;
 
 // [begin, end) of the flat buffers, in floats.
 typedef struct flat_range {
@@ -50,9 +58,9 @@ void optimizer_destroy(optimizer **o);
 
 // Norm of scale * gradient over the group: the same whatever the number of threads or the instruction set.
 double optimizer_norm(optimizer *o, const float *gradient, double scale);
-// One update with learning rate `rate`; `norm` is optimizer_norm's result and decides the clipping. ema NULL: none.
-void optimizer_apply(optimizer *o, double rate, double scale, double norm, float *param, const float *gradient, float *ema,
-                     double ema_decay);
+// One update with learning rate `rate`; `norm` is optimizer_norm's result and decides the clipping. averages NULL: none.
+void optimizer_apply(optimizer *o, double rate, double scale, double norm, float *param, const float *gradient,
+                     const weight_averages *averages);
 // sum += x (or sum = x) over the group's ranges.
 void optimizer_accumulate(optimizer *o, float *sum, const float *x, bool first);
 

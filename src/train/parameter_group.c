@@ -60,10 +60,10 @@ void groups_accumulate(parameter_groups *groups, float *sum, const float *x, boo
 }
 
 void groups_apply(parameter_groups *groups, const train_config *config, int64_t step, double scale, double norm, float *param,
-                  const float *gradient, float *ema, double ema_decay) {
+                  const float *gradient, const weight_averages *averages) {
   for (int i = 0; i < groups->n; i++) {
     double rate = learning_rate_at(config, groups->at[i].config.learning_rate, step);
-    optimizer_apply(groups->at[i].optimizer, rate, scale, norm, param, gradient, ema, ema_decay);
+    optimizer_apply(groups->at[i].optimizer, rate, scale, norm, param, gradient, averages);
   }
 }
 

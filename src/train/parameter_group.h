@@ -26,7 +26,7 @@ double groups_norm(parameter_groups *groups, const float *gradient, double scale
 void groups_accumulate(parameter_groups *groups, float *sum, const float *x, bool first);
 // The update of `step`: every group at its own learning rate.
 void groups_apply(parameter_groups *groups, const train_config *config, int64_t step, double scale, double norm, float *param,
-                  const float *gradient, float *ema, double ema_decay);
+                  const float *gradient, const weight_averages *averages);
 int64_t groups_bytes(const parameter_groups *groups);
 int64_t groups_updates(const parameter_groups *groups);
 void groups_set_updates(parameter_groups *groups, int64_t updates);

@@ -38,7 +38,10 @@ bool run_is_run(const char *path);
 // The directory of a checkpoint of a run, of several stages of the one that run_resolve finds (run_stages.h): step -1 the newest, -2 the
 // best (the newest where none was scored), else that step's. *found_step may be NULL.
 elbo_status run_find_checkpoint(elbo_ctx *ctx, const char *run, int64_t step, char *path, size_t size, int64_t *found_step);
-// Reads the raw weights of a checkpoint into a store of the same parameters (every one must be there, of the same shape).
-elbo_status run_read_raw_weights(elbo_ctx *ctx, const char *checkpoint, elbo_store *weights);
+// The decays of the averages that a checkpoint holds, the first being the one in its model directory; *n is -1 where it does not say.
+elbo_status run_list_averages(elbo_ctx *ctx, const char *checkpoint, double decay[MOST_AVERAGES], int *n);
+// Reads the average of that decay, or the raw weights (decay -1), of a checkpoint into a store of the same parameters (every one must be
+// there, of the same shape).
+elbo_status run_read_weights(elbo_ctx *ctx, const char *checkpoint, double decay, elbo_store *weights);
 
 #endif

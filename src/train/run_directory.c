@@ -17,10 +17,10 @@ enum { RECIPE_LIMIT = 1 << 20, PATH_SIZE = 4096 };
 
 // --- two recipes compared ---
 
-// What may change when a run goes on: how long, and what it writes when. Nothing of it touches a step that both would make, but for
-// schedules that look at the number of steps.
+// What may change when a run goes on: how long, what it writes when, and how it is computed (a checkpoint's table of kernels tells).
+// Nothing of the first two touches a step that both would make, but for schedules that look at the number of steps.
 static const char *const free_keys[] = {"train.steps",         "train.keep",           "train.checkpoint_every", "train.log_every",
-                                        "train.preview_every", "train.validate_every", "train.stop_on_nan"};
+                                        "train.preview_every", "train.validate_every", "train.stop_on_nan",      "engine"};
 
 static bool is_free(const char *path) {
   const char *inside = strncmp(path, "stages[", 7) == 0 ? strchr(path, ']') : NULL;

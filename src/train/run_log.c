@@ -183,7 +183,7 @@ elbo_status run_log_validation(run_log *log, double score) {
   begin_line(log);
   text_add(&log->line, ", \"valid\": ");
   add_number(&log->line, score);
-  text_add(&log->line, ", \"weights\": \"%s\", \"seconds\": %.3f", log->t->averages ? "ema" : "raw", log->seconds);
+  text_add(&log->line, ", \"weights\": \"%s\", \"seconds\": %.3f", log->t->n_averages ? "ema" : "raw", log->seconds);
   TRY(write_line(log));
   event_file_begin(log->events, log->t->step);
   event_file_add_scalar(log->events, "valid/score", score);

@@ -30,7 +30,10 @@ static const config_field train_fields[] = {
     CONFIG_INT(train_config, step_size, 1, 1e12, "1000", "steps", "schedule step: times gamma every so many"),
     CONFIG_FLOAT(train_config, gamma, 0, 1, "0.5", "", "schedule step: factor"),
     CONFIG_FLOAT(train_config, min_learning_rate, 0, 100, "0", "", "where linear and cosine end, and floor of step"),
-    CONFIG_FLOAT(train_config, ema, 0, 0.9999999, "0.999", "", "decay of the exponential moving average of the weights; 0: none is kept"),
+    CONFIG_FLOATS_AS(
+        train_config, ema, 0, 0.9999999, "0.999", "", CONFIG_SINGLE,
+        "decay of the exponential moving average of the weights; 0: none is kept; of a list, one average is kept for each, and "
+        "the first is the one that is used"),
     CONFIG_BOOL(train_config, ema_warmup, "true", "the decay is min(ema, (1 + n)/(10 + n)) after n updates"),
     CONFIG_INT(train_config, checkpoint_every, 0, 1e12, "500", "steps", "a checkpoint is written; 0: only at the end"),
     CONFIG_INT(train_config, keep, 0, 1e6, "3", "checkpoints", "newest ones that are kept, beside the best; 0: all"),
@@ -52,7 +55,22 @@ static const config_field train_fields[] = {
 };
 const config_table train_table = CONFIG_TABLE("train", train_config, train_fields, "how it is trained");
 
+// An average is asked for by its decay.
+static elbo_status check_averages(elbo_ctx *ctx, const config_floats *ema) {
+  if (ema->count > MOST_AVERAGES)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "train.ema: a list of %lld; expected at most %d", (long long)ema->count, MOST_AVERAGES);
+  for (int64_t i = 0; i < ema->count; i++) {
+    if (ema->at[i] == 0 && ema->count > 1)
+      return fail(ctx, ELBO_ERROR_ARGUMENT, "train.ema[%lld]: 0 beside others; 0 alone keeps no average", (long long)i);
+    for (int64_t k = 0; k < i; k++)
+      if (ema->at[k] == ema->at[i])
+        return fail(ctx, ELBO_ERROR_ARGUMENT, "train.ema[%lld]: %g stands there twice", (long long)i, ema->at[i]);
+  }
+  return ELBO_OK;
+}
+
 elbo_status train_config_check(elbo_ctx *ctx, const train_config *c) {
+  TRY(check_averages(ctx, &c->ema));
   if (c->batch_size % c->accumulate)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "train.accumulate: %lld does not divide train.batch_size (%lld)", (long long)c->accumulate,
                 (long long)c->batch_size);
@@ -124,7 +142,9 @@ double learning_rate_at(const train_config *c, double peak, int64_t step) {
   }
 }
 
-double ema_decay_at(const train_config *c, int64_t n) {
+int train_averages(const train_config *c) { return c->ema.count == 1 && c->ema.at[0] == 0 ? 0 : (int)c->ema.count; }
+
+double ema_decay_at(const train_config *c, int i, int64_t n) {
   double rising = (1.0 + (double)n) / (10.0 + (double)n);
-  return c->ema_warmup && rising < c->ema ? rising : c->ema;
+  return c->ema_warmup && rising < c->ema.at[i] ? rising : c->ema.at[i];
 }

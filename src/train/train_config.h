@@ -3,6 +3,7 @@
 #define TRAIN_TRAIN_CONFIG_H
 
 #include "core/config.h"
+#include "train/engine_config.h"
 #include "train/optimizer.h"
 
 enum { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE, SCHEDULE_STEP };
@@ -25,7 +26,7 @@ typedef struct train_config {
   int64_t step_size;    // SCHEDULE_STEP: times gamma every so many steps
   double gamma;
   double min_learning_rate; // floor of the schedules
-  double ema;               // decay; 0: no average is kept
+  config_floats ema;        // decays of the averages that are kept; nothing, or 0 alone: none is
   bool ema_warmup;          // decay = min(ema, (1 + n) / (10 + n)) after n updates
   int64_t checkpoint_every; // steps; 0: only at the end
   int64_t keep;             // newest checkpoints kept, beside the best; 0: all
@@ -38,6 +39,7 @@ typedef struct train_config {
   int64_t memory_limit;  // bytes of a step's intermediate tensors; 0: none
   bool stop_on_nan;      // false: such an update is skipped and counted
   config_map groups;     // group_config by the beginning of parameter names
+  engine_config engine;  // the recipe's section of that name; no key of this one
 } train_config;
 
 extern const config_table train_table;
@@ -57,7 +59,9 @@ int train_group_of(const train_config *config, const char *parameter);
 optimizer_config train_group_optimizer(const train_config *config, int i, const optimizer_config *phase);
 // Learning rate of update `step` (0-based) for a group whose peak is `peak`.
 double learning_rate_at(const train_config *config, double peak, int64_t step);
-// EMA decay of an update that comes after `n` updates.
-double ema_decay_at(const train_config *config, int64_t n);
+// How many running averages of the weights are kept, at most MOST_AVERAGES.
+int train_averages(const train_config *config);
+// Decay of average i in an update that comes after `n` updates.
+double ema_decay_at(const train_config *config, int i, int64_t n);
 
 #endif

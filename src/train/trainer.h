@@ -42,7 +42,9 @@ struct trainer {
   const train_config *config;
   const train_task *task;
   const train_source *source;
-  elbo_store *weights, *averages; // averages NULL: none are kept
+  elbo_store *weights;
+  int n_averages; // as many as train.ema has
+  elbo_store *averages[MOST_AVERAGES];
   bool owns_weights;
   float *gradient;     // laid out as weights->data[ELBO_PARAM_TRAINED]
   float *micro;        // gradient of one micro-batch; NULL when there is but one

@@ -7,7 +7,7 @@ unet='network: unet, unet: {block_out_channels: [8, 8], layers_per_block: 1, dow
 cat >tiny.yaml <<END
 model: {preset: ddpm, $unet, process: {steps: 20}}
 data: {path: "$ELBO_SOURCE/share/digits", limit: 200, holdout: 20, size: 8}
-train: {steps: 8, batch_size: 8, learning_rate: 1e-3, ema: 0.9, checkpoint_every: 4, preview_every: 4, keep: 2, log_every: 2, seed: 3}
+train: {steps: 8, batch_size: 8, learning_rate: 1e-3, ema: [0.9, 0.2], checkpoint_every: 4, preview_every: 4, keep: 2, log_every: 2, seed: 3}
 sample: {sampler: ddim, steps: 4, batch_size: 8}
 END
 
@@ -30,6 +30,25 @@ expect 0 "$ELBO" train tiny.yaml --out again --resume
 same run/checkpoints/step-8/training/state.safetensors again/checkpoints/step-8/training/state.safetensors
 same run/checkpoints/step-8/unet/diffusion_pytorch_model.safetensors again/checkpoints/step-8/unet/diffusion_pytorch_model.safetensors
 
+expect 1 "$ELBO" train tiny.yaml --out again --resume --steps 9 train.ema=0.9
+complains 'train.ema'
+
+# Several averages: each by its decay, the first unless told otherwise.
+expect 0 "$ELBO" info run
+says 'ema  *\[0.9, 0.2\]'
+for which in 0.9 0.2 raw; do
+  expect 0 "$ELBO" sample run -n 2 --ema $which --out $which.npy --json
+  says '"weights": "'
+done
+expect 0 "$ELBO" sample run -n 2 --out first.npy
+same first.npy 0.9.npy
+cmp -s first.npy 0.2.npy && note_failure "the second average is the first"
+cmp -s raw.npy 0.2.npy && note_failure "the second average is the raw weights"
+expect 0 "$ELBO" eval run --ema 0.2 --metrics bpd --limit 8 --json
+says '"weights": "ema 0.2"'
+expect 2 "$ELBO" sample run -n 2 --ema 0.7 --out bad.npy
+complains 'no average of decay 0.7.*0.9, 0.2'
+
 # Samples
 expect 0 "$ELBO" sample run -n 9 --out grid.png
 is_file grid.png
@@ -47,6 +66,9 @@ expect 0 "$ELBO" sample run --noise x.npy --out from-noise.npy
 says '3 samples'
 expect 2 "$ELBO" sample run -n 2 --noise x.npy --out bad.npy
 complains 'noise'
+{ head -c 128 x.npy; head -c 384 x.npy | tail -c 256; printf '\000\000\300\177'; tail -c 508 x.npy; } >nan.npy # row 1 begins with a NaN
+expect 2 "$ELBO" sample run --noise nan.npy --out bad.npy
+complains 'noise: number 0 of row 1 is nan'
 expect 2 "$ELBO" sample run -n 2 --steps 21 --out bad.npy
 complains 'steps'
 expect 2 "$ELBO" sample run -n 2 --steps 0 --out bad.npy
@@ -56,6 +78,19 @@ complains 'flow_euler'
 expect 2 "$ELBO" sample run -n 2 --guidance 2 --out bad.npy
 complains 'guided'
 is_absent bad.npy
+
+# Conditions made of the pictures, and points: previews of what they lead to, likelihoods under them.
+for condition in '{type: lowres, factor: 2}' '{type: masked}'; do
+  rm -rf told
+  expect 0 "$ELBO" train tiny.yaml --out told train.steps=2 train.preview_every=2 "model.condition=$condition"
+  is_file told/samples/step-2.png
+  expect 0 "$ELBO" eval told --metrics ode_bpd --limit 2 --tolerance 1e-2 --json
+  says '"ode_bpd"'
+done
+expect 0 "$ELBO" train ddpm-2d --data rings --out plane train.steps=2 train.batch_size=16 train.preview_every=2 sample.steps=3
+is_file plane/samples/step-2.png
+expect 0 "$ELBO" info plane/samples/step-2.png
+says '194, 387, 1'
 
 # What it is worth, what it is
 expect 0 "$ELBO" eval run --metrics bpd_parts --limit 8 --json

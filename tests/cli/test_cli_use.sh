@@ -44,7 +44,15 @@ says '"n": 5'
 is_file pictures/00004.png
 expect 1 "$ELBO" sample run -n 5 --out pictures
 complains "not empty"
-expect 0 "$ELBO" sample run -n 4 --raw --checkpoint 30 --out raw.npy
+expect 0 "$ELBO" sample run -n 4 --ema raw --checkpoint 30 --out raw.npy --json
+says '"weights": "raw"'
+expect 2 "$ELBO" sample run -n 4 --ema cooked --out cooked.npy
+complains "--ema 'cooked': expected raw or the decay of an average"
+expect 2 "$ELBO" sample run -n 4 --ema 0.5 --out other.npy
+complains "no average of decay 0.5"
+cp -r run/checkpoints/step-60 exported && rm -r exported/training
+expect 2 "$ELBO" sample exported -n 4 --ema raw --out other.npy
+complains "exported: has one set of weights"
 expect 2 "$ELBO" sample run -n 4 --checkpoint 31 --out raw31.npy
 expect 0 "$ELBO" sample run/checkpoints/step-60 -n 4 --out model.npy
 

@@ -60,6 +60,10 @@ static void test_variants(void **state) {
     elbo_ctx_destroy(&ctx);
   }
   elbo_ctx_defaults(&config);
+  config.winograd = "on";
+  assert_int_equal(elbo_ctx_create(&config, message, sizeof message, &ctx), ELBO_ERROR_ARGUMENT);
+  assert_non_null(strstr(message, "winograd: 'on'; one of auto, off was expected"));
+  config.winograd = "off";
   config.isa = "v5";
   assert_int_equal(elbo_ctx_create(&config, message, sizeof message, &ctx), ELBO_ERROR_ARGUMENT);
   assert_non_null(strstr(message, "'v5'"));

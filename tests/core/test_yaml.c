@@ -96,6 +96,9 @@ static void test_limits(void **state) {
   test_write_file(path, text, (1 << 20) + 1);
   assert_status(ctx, yaml_read(ctx, tree, path, &root), ELBO_ERROR_FORMAT, "long.yaml: too large");
   assert_status(ctx, yaml_read(ctx, tree, test_path("none.yaml"), &root), ELBO_ERROR_IO, "none.yaml: cannot open");
+  static const char broken[] = "{\n  \"a\": 1,\n  \"b\": [1, 2\n}\n";
+  test_write_file(test_path("config.json"), broken, sizeof broken - 1);
+  assert_status(ctx, yaml_read(ctx, tree, test_path("config.json"), &root), ELBO_ERROR_FORMAT, "config.json:4: not valid JSON");
   size_t n = 0;
   for (int i = 0; i < 1001; i++) {
     n += (size_t)sprintf(text + n, "k%d: 1\n", i);

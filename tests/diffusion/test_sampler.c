@@ -249,6 +249,9 @@ static void test_take_over(void **state) {
   assert_ok(ctx, scheduler_from_sampler(ctx, memory, &p, base.prediction, 0.5, &s, &base, "sample", &c));
   assert_true(c.class_ == SCHEDULER_DPM_MULTISTEP && c.timestep_spacing == 2 && c.steps_offset == 1 && c.beta_schedule == 1);
   assert_true(c.use_karras_sigmas && c.prediction == PREDICT_V && c.num_train_timesteps == 500 && c.solver_order == 2);
+  s = solver_of("{sampler: deis}"); // of the class' own order
+  assert_ok(ctx, scheduler_from_sampler(ctx, memory, &p, base.prediction, 0.5, &s, &base, "sample", &c));
+  assert_true(c.class_ == SCHEDULER_DEIS && c.solver_order == 2);
   s = solver_of("{sampler: ddim}");
   assert_ok(ctx, scheduler_from_sampler(ctx, memory, &p, base.prediction, 0.5, &s, &base, "sample", &c));
   assert_true(c.class_ == SCHEDULER_DDIM && !c.clip_sample && c.timestep_spacing == 2);
@@ -305,8 +308,10 @@ static void refuse(const char *json, const char *part) {
 static void test_bad_files(void **state) {
   (void)state;
 #define CLASS(NAME) "{\"_class_name\": \"" NAME "Scheduler\", "
-  refuse("{\"_class_name\": \"TCDScheduler\"}", "'TCDScheduler' is not a known scheduler; the known ones: DDPMScheduler, DDIMScheduler");
-  refuse("{\"_class_name\": \"LCMScheduler\"}", "'LCMScheduler' is not a known scheduler");
+  refuse("{\"_class_name\": \"VQDiffusionScheduler\"}",
+         "'VQDiffusionScheduler' is not a known scheduler; the known ones: DDPMScheduler, DDIMScheduler");
+  refuse("{\"_class_name\": \"CMStochasticIterativeScheduler\"}", "TCDScheduler");
+  refuse("{\"_class_name\": \"LCMScheduler\", \"num_train_timesteps\": 40}", "original_inference_steps: 50; num_train_timesteps says 40");
   refuse("{\"beta_start\": 0.1}", "_class_name: missing");
   refuse("{\"_class_name\": 7}", "_class_name: missing");
   refuse("[1]", "not a JSON object");
@@ -400,6 +405,7 @@ static void test_bad_runs(void **state) {
            "zero terminal SNR");
   BAD_FILE(CLASS("IPNDM") "\"trained_betas\": [1, 0.5, 0]}", 5, "trained_betas");
   BAD_FILE(CLASS("DPMSolverMultistep") "\"lambda_min_clipped\": 50}", 5, "lambda_min_clipped");
+  BAD_FILE(CLASS("LCM") "\"timestep_scaling\": 10}", 51, "chooses among 50 (original_inference_steps)");
   BAD_SOLVER("{}", PREDICT_EPSILON, "{sampler: flow_euler}", 5, "flow_euler steps straight in sigma and needs a flow");
   BAD_SOLVER("{type: edm}", PREDICT_EDM, "{sampler: flow_heun}", 5, "needs a flow");
   BAD_SOLVER("{}", PREDICT_EPSILON, "{sampler: euler, steps: 2000}", 0, "sample.steps: 2000; the process has 1000");

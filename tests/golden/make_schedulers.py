@@ -181,6 +181,10 @@ sweep("FlowMatchEulerDiscreteScheduler", {}, {"shift": 3.0}, *LEVELS, {"shift_te
 sweep("FlowMatchHeunDiscreteScheduler", {}, {"shift": 3.0})
 for n in (10, 7):
     run("ScoreSdeVeScheduler", n, rows=1, sigma_max=30.0, correct_steps=n // 5)
+for name in ("LCMScheduler", "TCDScheduler"):
+    sweep(name, {}, V, S, {"original_inference_steps": 30, "timestep_scaling": 3.0}, {"clip_sample": True, "clip_sample_range": 0.6}, DYNAMIC, COSINE,
+          {"num_train_timesteps": 200, "original_inference_steps": 100, "beta_schedule": "linear"}, ZERO, steps=(4, 7))
+    run(name, 1)
 
 here = os.path.dirname(os.path.abspath(__file__))
 header, offset = {}, 0

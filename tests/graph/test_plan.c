@@ -312,11 +312,56 @@ static void the_first_nan_is_named(void **state) {
   elbo_graph_destroy(&g);
 }
 
+// A convolution takes the kernel that the plan asks for, or the plan is refused with those that there are.
+static void a_kernel_is_taken_by_name(void **state) {
+  (void)state;
+  elbo_graph *g = new_graph();
+  elbo_plan *p = NULL;
+  elbo_tensor *x = elbo_input(g, "x", ELBO_F32, 4, (int64_t[]){2, 9, 7, 16}),
+              *w = elbo_input(g, "w", ELBO_F32, 4, (int64_t[]){2, 16, 3, 3});
+  elbo_tensor *y = elbo_conv2d(x, w, NULL, NULL);
+  for (int i = 0; i < 2; i++) {
+    static const char *const names[] = {"patch_gemm", "patch_dot"};
+    elbo_plan_config config;
+    elbo_step_info step;
+    elbo_plan_defaults(&config);
+    config.kernel = names[i];
+    assert_ok(ctx, elbo_plan_create(ctx, g, 1, &y, &config, &p));
+    assert_ok(ctx, elbo_plan_get_step(p, 0, &step));
+    assert_non_null(strstr(step.kernel, names[i]));
+    elbo_plan_destroy(&p);
+    config.kernel = "patch";
+    assert_status(ctx, elbo_plan_create(ctx, g, 1, &y, &config, &p), ELBO_ERROR_ARGUMENT,
+                  "there is no convolution kernel 'patch'; there are ");
+    config.kernel = "patch_gemm_weight";
+    assert_status(ctx, elbo_plan_create(ctx, g, 1, &y, &config, &p), ELBO_ERROR_ARGUMENT, "does not do this convolution");
+  }
+  elbo_graph_destroy(&g);
+}
+
+// What operations touch against every tensor written once and read once: y is read twice, the view of it once more.
+static void bytes_are_counted(void **state) {
+  (void)state;
+  elbo_graph *g = new_graph();
+  elbo_plan *p = NULL;
+  elbo_plan_info info;
+  elbo_tensor *x = elbo_input(g, "x", ELBO_F32, 2, (int64_t[]){8, 16}), *y = elbo_softmax(x);
+  elbo_tensor *z[] = {elbo_matmul(y, y, 0, 1), elbo_sum(elbo_reshape(y, 1, (int64_t[]){128}), ELBO_ALL_AXES, 0)};
+  assert_ok(ctx, elbo_plan_create(ctx, g, 2, z, NULL, &p));
+  elbo_plan_get_info(p, &info);
+  assert_int_equal(info.steps, 3);
+  assert_int_equal(info.moved_bytes, 4 * (128 + 128 + 2 * 128 + 64 + 128 + 1));
+  assert_int_equal(info.least_bytes, 4 * (128 + 128 + 128 + 64 + 1));
+  elbo_plan_destroy(&p);
+  elbo_graph_destroy(&g);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(random_networks),        cmocka_unit_test(norms_take_their_activations),
-      cmocka_unit_test(a_memory_limit_is_kept), cmocka_unit_test(outputs_outside_and_removed_inputs),
-      cmocka_unit_test(state_and_stores),       cmocka_unit_test(the_first_nan_is_named),
+      cmocka_unit_test(random_networks),           cmocka_unit_test(norms_take_their_activations),
+      cmocka_unit_test(a_memory_limit_is_kept),    cmocka_unit_test(outputs_outside_and_removed_inputs),
+      cmocka_unit_test(state_and_stores),          cmocka_unit_test(the_first_nan_is_named),
+      cmocka_unit_test(a_kernel_is_taken_by_name), cmocka_unit_test(bytes_are_counted),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }

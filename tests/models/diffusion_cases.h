@@ -15,6 +15,9 @@
 #define TINY_UNET                                                                                                             \
   "network: unet, unet: {block_out_channels: [8, 8], layers_per_block: 1, down_block_types: [DownBlock2D, AttnDownBlock2D], " \
   "up_block_types: [AttnUpBlock2D, UpBlock2D], norm_num_groups: 4, attention_head_dim: 4}"
+#define SONG_UNET /* divides by the sigma that it is told */                                                              \
+  "network: unet, unet: {block_out_channels: [8, 8], layers_per_block: 1, down_block_types: [DownBlock2D, DownBlock2D], " \
+  "up_block_types: [UpBlock2D, UpBlock2D], norm_num_groups: 4, time_embedding_type: fourier}"
 #define TINY_MLP "network: mlp, mlp: {width: 8, layers: 1, time_width: 8}"
 
 static inline diffusion_recipe recipe_of(elbo_ctx *ctx, arena *a, const char *text) {

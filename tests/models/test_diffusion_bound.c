@@ -236,6 +236,87 @@ static void test_traces(void **state) {
   finish(&f);
 }
 
+// -log p(x | c(x)): each example is scored under its own condition, whatever batch it is in.
+static void test_flow_conditions(void **state) {
+  (void)state;
+  static const char *const models[] = {TINY_MLP ", condition: {type: vector, dim: 2}", TINY_UNET ", condition: {type: lowres, factor: 2}",
+                                       TINY_UNET ", condition: {type: masked}"};
+  enum { ROWS = 3 };
+  for (int k = 0; k < 3; k++) {
+    fixture f;
+    char text[700];
+    const int side = k ? 4 : 1, size = side * side * (k ? 1 : 2);
+    const elbo_dataset_info info = {.height = side, .width = side, .channels = k ? 1 : 2, .condition_dim = k ? 0 : 2};
+    snprintf(text, sizeof text, "{model: {%s, process: {type: edm, sigma_min: 0.1, sigma_max: 10}, prediction: edm, sigma_data: 0.7}}",
+             models[k]);
+    diffusion_recipe recipe = recipe_of(ctx, memory, text);
+    assert_ok(ctx, diffusion_spec_make(ctx, memory, &recipe, &info, "test", &f.s));
+    assert_ok(ctx, diffusion_store_create(ctx, &f.s, test_seed(), &f.store));
+    shake(ctx, f.store, 0.2);
+    assert_ok(ctx, diffusion_view(ctx, &f.s, f.store, &f.m));
+    f.m.batch_size = 2; // the last batch is half full
+    f.x = array_of(ctx, 4, (int64_t[]){ROWS, side, side, info.channels});
+    elbo_array *told = array_of(ctx, 2, (int64_t[]){ROWS, 2});
+    test_random r = {test_seed(), 31};
+    test_fill_normal(&r, f.x->data, ROWS * size, 0.7);
+    test_fill_normal(&r, told->data, ROWS * 2, 1);
+    f.e = (scored_examples){.x = f.x, .label = k ? NULL : told, .n = ROWS, .seed = 4};
+    ode_options o = {.draws = 1, .exact = true, .rtol = k ? 1e-4 : 1e-6, .atol = k ? 1e-4 : 1e-6};
+    double all[ROWS], one[1], other[ROWS];
+    int64_t calls;
+    assert_ok(ctx, diffusion_ode_nll(&f.m, &f.e, &o, all, NULL, &calls));
+    for (int i = 0; i < ROWS; i++) {
+      elbo_array x = *f.x, label = *told;
+      x.data = (float *)f.x->data + i * size, x.dim[0] = 1;
+      label.data = (float *)told->data + i * 2, label.dim[0] = 1;
+      scored_examples alone = {.x = &x, .label = k ? NULL : &label, .n = 1, .seed = 4};
+      if (k == 2 && i > 0) break; // the box is a function of seed and place
+      assert_ok(ctx, diffusion_ode_nll(&f.m, &alone, &o, one, NULL, &calls));
+      assert_near(all[i], one[0], (k ? 2e-3 : 1e-4) * (1 + fabs(one[0])));
+    }
+    // under another condition it is another density
+    if (k == 0) ((float *)told->data)[3] += 1;
+    if (k == 2) f.e.seed = 5;
+    assert_ok(ctx, diffusion_ode_nll(&f.m, &f.e, &o, other, NULL, &calls));
+    if (k == 0) assert_true(fabs(other[0] - all[0]) < 1e-4 && fabs(other[1] - all[1]) > 1e-3 && other[2] == all[2]);
+    if (k == 2) assert_true(fabs(other[0] - all[0]) > 0.02);
+    elbo_array_destroy(&told);
+    finish(&f);
+  }
+}
+
+// The pictures that are told: each 2 x 2 mean over the whole of a constant picture is that picture; a box is cut out of the others.
+static void test_told_pictures(void **state) {
+  (void)state;
+  static const char *const models[] = {TINY_UNET ", condition: {type: lowres, factor: 2}", TINY_UNET ", condition: {type: masked}"};
+  for (int k = 0; k < 2; k++) {
+    fixture f;
+    char text[600];
+    const elbo_dataset_info info = {.height = 8, .width = 8, .channels = 1, .bits = 8};
+    snprintf(text, sizeof text, "{model: {%s}}", models[k]);
+    diffusion_recipe recipe = recipe_of(ctx, memory, text);
+    assert_ok(ctx, diffusion_spec_make(ctx, memory, &recipe, &info, "test", &f.s));
+    assert_ok(ctx, diffusion_store_create(ctx, &f.s, test_seed(), &f.store));
+    assert_ok(ctx, diffusion_view(ctx, &f.s, f.store, &f.m));
+    session told;
+    float x[128];
+    for (int i = 0; i < 128; i++) x[i] = i < 64 ? 0.25f : 0.75f;
+    assert_ok(ctx, condition_session_open(&f.m, 2, &told));
+    assert_ok(ctx, session_run(&told, &(session_rows){.x = x, .seed = 4}, 0, 2));
+    const float *y = session_output(&told, 0);
+    int inside = 0;
+    for (int i = 0; i < 128; i++) {
+      double want = i < 64 ? -0.5 : 0.5; // 0..1 is -1..1 inside
+      if (k == 1 && y[2 * i + 1] == 1) inside++, want = 0;
+      assert_near((double)y[(k + 1) * i], want, 1e-6);
+    }
+    assert_true(k == 0 || (inside > 2 && inside < 120));
+    session_destroy(&told);
+    f.x = NULL;
+    finish(&f);
+  }
+}
+
 // A tenth of the tolerance moves nothing by 0.01; the density of any network sums to one.
 static void test_density(void **state) {
   (void)state;
@@ -272,9 +353,9 @@ static int close_all(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_continuous),  cmocka_unit_test(test_discrete),
-                                     cmocka_unit_test(test_learned),     cmocka_unit_test(test_flow_exploding),
-                                     cmocka_unit_test(test_flow_levels), cmocka_unit_test(test_traces),
-                                     cmocka_unit_test(test_density)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_continuous),     cmocka_unit_test(test_discrete),        cmocka_unit_test(test_learned),
+      cmocka_unit_test(test_flow_exploding), cmocka_unit_test(test_flow_levels),     cmocka_unit_test(test_traces),
+      cmocka_unit_test(test_density),        cmocka_unit_test(test_flow_conditions), cmocka_unit_test(test_told_pictures)};
   return cmocka_run_group_tests(tests, open, close_all);
 }

@@ -35,7 +35,7 @@ static elbo_model *load(elbo_ctx *ctx, const char *path, bool raw) {
   elbo_model *m;
   elbo_model_config config;
   elbo_model_defaults(&config);
-  config.raw = raw;
+  config.ema = raw ? -1 : 0;
   assert_ok(ctx, elbo_model_load(ctx, path, &config, &m));
   return m;
 }

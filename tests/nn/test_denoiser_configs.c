@@ -3,6 +3,7 @@
 #include "nn/denoiser_cases.h"
 
 #include "backend/node.h"
+#include "graph/store.h"
 
 static void load(elbo_ctx *ctx, arena *a, const network_kind *kind, const char *text, any_config *out) {
   yaml_node *root;
@@ -301,6 +302,62 @@ static void test_dropout(void **state) {
   elbo_ctx_destroy(&ctx);
 }
 
+// Rows of an mlp at times (1) or (B), the same for all: result (B,2).
+static void rows_at(elbo_ctx *ctx, const char *text, int64_t classes, int64_t times, float *result) {
+  enum { ROWS = 5 };
+  const network_kind *kind = kind_of("mlp");
+  arena *a = arena_create(1 << 14);
+  any_config c;
+  elbo_graph *g;
+  elbo_store *store;
+  elbo_plan *plan;
+  load(ctx, a, kind, text, &c);
+  kind->fit(&c, 1, 1, 2, 2, classes);
+  assert_ok(ctx, elbo_graph_create(ctx, "rows", &g));
+  denoiser_inputs in = {.graph = g,
+                        .sample = elbo_input(g, "sample", ELBO_F32, 4, (int64_t[]){ROWS, 1, 1, 2}),
+                        .timestep = elbo_input(g, "timestep", ELBO_F32, 1, &times)};
+  if (classes) in.class_labels = elbo_input(g, "label", ELBO_I32, 1, (int64_t[]){ROWS});
+  elbo_tensor *y = kind->build(&c, &in);
+  assert_ok(ctx, elbo_store_create(ctx, 1, &g, 1, &store));
+  float *proj_out = NULL; // begins at 0
+  for (int i = 0; i < store->n; i++)
+    if (!strcmp(store->entries[i].name, "proj_out.weight")) proj_out = store_data(store, i);
+  assert_non_null(proj_out);
+  for (int i = 0; i < 16; i++) proj_out[i] = 0.1f * (float)(i % 5 - 2);
+  elbo_store_touch(store);
+  assert_ok(ctx, elbo_plan_create(ctx, g, 1, &y, NULL, &plan));
+  float sample[2 * ROWS], time[ROWS];
+  test_random r = {7, 0};
+  test_fill_normal(&r, sample, 2 * ROWS, 1);
+  for (int i = 0; i < ROWS; i++) time[i] = 0.3f;
+  assert_ok(ctx, elbo_plan_set(plan, "sample", sample, 2 * ROWS));
+  assert_ok(ctx, elbo_plan_set(plan, "timestep", time, times));
+  for (int i = 0; classes && i < ROWS; i++) ((int32_t *)elbo_plan_input(plan, "label"))[i] = i % (int)classes;
+  assert_ok(ctx, elbo_plan_run(plan, store));
+  memcpy(result, elbo_plan_output(plan, 0), sizeof sample);
+  elbo_plan_destroy(&plan);
+  elbo_store_destroy(&store);
+  elbo_graph_destroy(&g);
+  arena_destroy(&a);
+}
+
+// A time that all rows share is worked out once, and says the same to each.
+static void a_shared_time_changes_nothing(void **state) {
+  (void)state;
+  elbo_ctx *ctx = test_ctx(1);
+  static const char *const configs[] = {"{width: 8, layers: 2}", "{width: 8, layers: 2, norm_num_groups: 2, time_embedding: fourier}"};
+  for (int i = 0; i < 2; i++)
+    for (int64_t classes = 0; classes <= 3; classes += 3) {
+      float shared[10], each[10];
+      rows_at(ctx, configs[i], classes, 1, shared);
+      rows_at(ctx, configs[i], classes, 5, each);
+      for (int k = 0; k < 10; k++) assert_near((double)shared[k], (double)each[k], 1e-6);
+      assert_true(fabs((double)each[0] - (double)each[2]) > 1e-4);
+    }
+  elbo_ctx_destroy(&ctx);
+}
+
 // What an untrained network gives: nothing, or the sample where it is added
 static void initial_result(elbo_ctx *ctx, const char *network, const char *text, double of_sample, double tolerance) {
   const network_kind *kind = kind_of(network);
@@ -408,9 +465,10 @@ static void test_no_augmentation(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_round_trip), cmocka_unit_test(test_dit_defaults), cmocka_unit_test(test_hostile_files),
-      cmocka_unit_test(test_check),      cmocka_unit_test(test_inputs),       cmocka_unit_test(test_counts),
-      cmocka_unit_test(test_dropout),    cmocka_unit_test(test_initial),      cmocka_unit_test(test_no_augmentation)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip),      cmocka_unit_test(test_dit_defaults),
+                                     cmocka_unit_test(test_hostile_files),   cmocka_unit_test(test_check),
+                                     cmocka_unit_test(test_inputs),          cmocka_unit_test(test_counts),
+                                     cmocka_unit_test(test_dropout),         cmocka_unit_test(test_initial),
+                                     cmocka_unit_test(test_no_augmentation), cmocka_unit_test(a_shared_time_changes_nothing)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

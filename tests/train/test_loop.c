@@ -116,36 +116,53 @@ static void the_same_bytes_every_time(void **state) {
   assert_memory_equal(a, b, sizeof a);
 }
 
+// Of two averages each goes its own way, and the first is what it is alone.
 static void averages_follow_their_formula(void **state) {
   (void)state;
   elbo_ctx *ctx = test_ctx(1);
   train_config c = tiny_config();
+  static const double decays[] = {0.9, 0.97};
+  c.ema = (config_floats){2, decays};
   tiny task;
   tiny_create(&task, ctx, &c);
   trainer *t;
   assert_ok(ctx, trainer_create(ctx, &c, &task.task, &task.source, NULL, &t));
-  float *w, *ema, *mean, *ema_mean;
+  float *w, *ema[2], *mean, *ema_mean[2];
+  double expected[2], expected_mean[2];
   find(trainer_weights(t), "net.w", &w);
-  find(trainer_averages(t), "net.w", &ema);
   find(trainer_weights(t), "net.mean", &mean);
-  find(trainer_averages(t), "net.mean", &ema_mean);
-  double expected = (double)w[5], expected_mean = (double)mean[1];
+  assert_int_equal(t->n_averages, 2);
+  assert_ptr_equal(trainer_averages(t), t->averages[0]);
+  for (int i = 0; i < 2; i++) {
+    find(t->averages[i], "net.w", &ema[i]);
+    find(t->averages[i], "net.mean", &ema_mean[i]);
+    expected[i] = (double)w[5], expected_mean[i] = (double)mean[1];
+  }
   for (int n = 0; n < 100; n++) {
     assert_ok(ctx, trainer_step(t));
-    double decay = (1.0 + n) / (10.0 + n) < 0.9 ? (1.0 + n) / (10.0 + n) : 0.9;
-    expected = decay * expected + (1 - decay) * (double)w[5];
-    expected_mean = decay * expected_mean + (1 - decay) * (double)mean[1];
+    for (int i = 0; i < 2; i++) {
+      double decay = (1.0 + n) / (10.0 + n) < decays[i] ? (1.0 + n) / (10.0 + n) : decays[i];
+      expected[i] = decay * expected[i] + (1 - decay) * (double)w[5];
+      expected_mean[i] = decay * expected_mean[i] + (1 - decay) * (double)mean[1];
+    }
   }
-  assert_near(ema[5], expected, 1e-5);
-  assert_near(ema_mean[1], expected_mean, 1e-5);
+  for (int i = 0; i < 2; i++) {
+    assert_near(ema[i][5], expected[i], 1e-5);
+    assert_near(ema_mean[i][1], expected_mean[i], 1e-5);
+    assert_true(w[5] != ema[i][5]);
+  }
+  assert_true(fabs(expected[0] - expected[1]) > 1e-4 && fabs(expected_mean[0] - expected_mean[1]) > 1e-3);
   assert_true(fabs((double)mean[1]) > 0.1); // the statistic did run
-  assert_true(w[5] != ema[5]);
+  elbo_train_cost two, none;
+  trainer_get_cost(t, &two);
   trainer_destroy(&t);
-  c.ema = 0;
+  c.ema.count = 0;
   tiny_destroy(&task);
   tiny_create(&task, ctx, &c);
   assert_ok(ctx, trainer_create(ctx, &c, &task.task, &task.source, NULL, &t));
   assert_ptr_equal(trainer_averages(t), trainer_weights(t));
+  trainer_get_cost(t, &none);
+  assert_int_equal(two.weight_bytes, 3 * none.weight_bytes);
   trainer_destroy(&t);
   tiny_destroy(&task);
   elbo_ctx_destroy(&ctx);

@@ -50,7 +50,7 @@ static void check_case(elbo_ctx *ctx, const safetensors *file, const char *name)
   assert_ok(ctx, optimizer_create(ctx, &config, 1, &(flat_range){0, n}, &o));
   for (int64_t s = 0; s < steps; s++) {
     double norm = optimizer_norm(o, gradient + s * n, 1.0);
-    optimizer_apply(o, config.learning_rate, 1.0, norm, param, gradient + s * n, NULL, 0);
+    optimizer_apply(o, config.learning_rate, 1.0, norm, param, gradient + s * n, NULL);
     int64_t worst;
     if (!test_close(param, expected + s * n, n, 2e-6, &worst))
       fail_msg("%s on %s, step %lld: element %lld is %.9g, PyTorch's %.9g", name, elbo_ctx_isa(ctx), (long long)s, (long long)worst,
@@ -171,7 +171,7 @@ static double run_group(elbo_ctx *ctx, float *param, float *ema) {
   for (int step = 0; step < 2; step++) {
     test_fill_normal(&r, gradient, FLAT, 1);
     norm = optimizer_norm(o, gradient, 0.5);
-    optimizer_apply(o, 1e-2, 0.5, norm, param, gradient, ema, 0.9);
+    optimizer_apply(o, 1e-2, 0.5, norm, param, gradient, &(weight_averages){1, {ema}, {0.9}});
   }
   double sum = 0;
   for (int k = 0; k < 2; k++)
@@ -254,7 +254,7 @@ static void bench_on(elbo_ctx *ctx) {
   for (int i = 0; i < 12; i++) {
     struct timespec a, b;
     clock_gettime(CLOCK_MONOTONIC, &a);
-    optimizer_apply(o, 1e-3, 1, optimizer_norm(o, g, 1), p, g, e, 0.999);
+    optimizer_apply(o, 1e-3, 1, optimizer_norm(o, g, 1), p, g, &(weight_averages){1, {e}, {0.999}});
     clock_gettime(CLOCK_MONOTONIC, &b);
     double s = (double)(b.tv_sec - a.tv_sec) + 1e-9 * (double)(b.tv_nsec - a.tv_nsec);
     if (s < best) best = s;

@@ -187,6 +187,33 @@ static void groups_continue_to_the_bit(void **state) {
   assert_same_run(whole, parts);
 }
 
+// Several averages: all of them come back, the first is what it is alone, and another list is refused.
+static void averages_continue_to_the_bit(void **state) {
+  (void)state;
+  static const double decays[] = {0.9, 0.95, 0.5}, others[] = {0.9, 0.95, 0.6};
+  char whole[4096], parts[4096];
+  snprintf(whole, sizeof whole, "%s", test_path("averages"));
+  snprintf(parts, sizeof parts, "%s", test_path("averages-stopped"));
+  job j = new_job(whole);
+  j.config.ema = (config_floats){3, decays};
+  assert_runs(&j);
+  job k = new_job(parts);
+  k.config.ema = j.config.ema, k.stop_at = 17;
+  assert_fails(&k, ELBO_ERROR_STOPPED, "");
+  k.stop_at = -1, k.resume = true;
+  k.config.ema.at = others;
+  assert_fails(&k, ELBO_ERROR_STATE, "train.ema: the checkpoint");
+  assert_non_null(strstr(k.message, "0.9, 0.95, 0.5, this recipe has 0.9, 0.95, 0.6"));
+  k.config.ema = (config_floats){1, decays};
+  assert_fails(&k, ELBO_ERROR_STATE, "this recipe has 0.9");
+  k.config.ema.count = 0;
+  assert_fails(&k, ELBO_ERROR_STATE, "this recipe has none");
+  k.config.ema = j.config.ema;
+  assert_runs(&k);
+  assert_same_run(whole, parts);
+  assert_same_file(whole, reference(false), "checkpoints/step-40/model.safetensors");
+}
+
 // --- kills ---
 
 static const char *self;
@@ -330,11 +357,13 @@ static void the_newest_and_the_best_are_kept(void **state) {
   elbo_ctx_destroy(&ctx);
 }
 
-static void raw_weights_come_back(void **state) {
+static void weights_come_back(void **state) {
   (void)state;
   elbo_ctx *ctx = test_ctx(1);
   char path[4096];
   train_config c = tiny_config();
+  static const double decays[] = {0.9, 0.95, 0.5};
+  c.ema = (config_floats){3, decays};
   tiny task;
   tiny_create(&task, ctx, &c);
   trainer *t;
@@ -342,9 +371,22 @@ static void raw_weights_come_back(void **state) {
   for (int i = 0; i < 40; i++) assert_ok(ctx, trainer_step(t));
   elbo_store *s;
   assert_ok(ctx, elbo_store_create(ctx, 1, &task.graph, 77, &s));
-  assert_ok(ctx, run_find_checkpoint(ctx, reference(false), 40, path, sizeof path, NULL));
-  assert_ok(ctx, run_read_raw_weights(ctx, path, s));
-  for (int i = 0; i < s->n; i++) assert_memory_equal(store_data(s, i), store_data(trainer_weights(t), i), (size_t)s->entries[i].count * 4);
+  assert_ok(ctx, run_find_checkpoint(ctx, test_path("averages"), 40, path, sizeof path, NULL));
+  for (int k = -1; k < 3; k++) {
+    assert_ok(ctx, run_read_weights(ctx, path, k < 0 ? -1 : decays[k], s));
+    elbo_store *from = k < 0 ? trainer_weights(t) : t->averages[k];
+    for (int i = 0; i < s->n; i++) assert_memory_equal(store_data(s, i), store_data(from, i), (size_t)s->entries[i].count * 4);
+  }
+  double listed[MOST_AVERAGES];
+  int n;
+  assert_ok(ctx, run_list_averages(ctx, path, listed, &n));
+  assert_int_equal(n, 3);
+  assert_memory_equal(listed, decays, sizeof decays);
+  assert_status(ctx, run_read_weights(ctx, path, 0.99, s), ELBO_ERROR_ARGUMENT, "no average of decay 0.99");
+  assert_non_null(strstr(elbo_ctx_message(ctx), "0.9, 0.95, 0.5"));
+  assert_ok(ctx, run_list_averages(ctx, test_directory(), listed, &n));
+  assert_int_equal(n, -1);
+  assert_status(ctx, run_read_weights(ctx, test_directory(), -1, s), ELBO_ERROR_ARGUMENT, "one set of weights");
   elbo_store_destroy(&s);
   trainer_destroy(&t);
   tiny_destroy(&task);
@@ -519,11 +561,12 @@ int main(int argc, char **argv) {
       cmocka_unit_test(stopped_runs_continue_to_the_bit),
       cmocka_unit_test(several_phases_and_stops_continue_to_the_bit),
       cmocka_unit_test(groups_continue_to_the_bit),
+      cmocka_unit_test(averages_continue_to_the_bit),
       cmocka_unit_test(killed_runs_continue_to_the_bit),
       cmocka_unit_test(a_kill_before_the_first_checkpoint_starts_anew),
       cmocka_unit_test(a_finished_run_says_so),
       cmocka_unit_test(the_newest_and_the_best_are_kept),
-      cmocka_unit_test(raw_weights_come_back),
+      cmocka_unit_test(weights_come_back),
       cmocka_unit_test(a_run_can_be_prolonged),
       cmocka_unit_test(a_directory_is_for_one_run),
       cmocka_unit_test(a_checkpoint_of_another_model_is_refused),

@@ -21,7 +21,9 @@ static void defaults_are_the_documented_ones(void **state) {
   assert_int_equal(c.batch_size, 128);
   assert_int_equal(c.optimizer, OPTIMIZER_ADAMW);
   assert_near(c.learning_rate, 1e-3, 0);
-  assert_near(c.ema, 0.999, 0);
+  assert_int_equal(c.ema.count, 1);
+  assert_near(c.ema.at[0], 0.999, 0);
+  assert_int_equal(train_averages(&c), 1);
   assert_true(c.ema_warmup && c.stop_on_nan);
   assert_int_equal(c.checkpoint_every, 500);
   assert_int_equal(c.keep, 3);
@@ -47,6 +49,18 @@ static void bad_sections_are_refused(void **state) {
   static const char *const low[] = {"schedule=cosine", "min_learning_rate=1"};
   load(ctx, a, 2, low, &c);
   assert_status(ctx, train_config_check(ctx, &c), ELBO_ERROR_ARGUMENT, "min_learning_rate");
+  static const char *const twice[] = {"ema=[0.9, 0.99, 0.9]"}, *const off[] = {"ema=[0.9, 0]"}, *const none[] = {"ema=0"};
+  static const char *const many[] = {"ema=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]"}, *const one[] = {"ema=1"};
+  load(ctx, a, 1, twice, &c);
+  assert_status(ctx, train_config_check(ctx, &c), ELBO_ERROR_ARGUMENT, "train.ema[2]: 0.9 stands there twice");
+  load(ctx, a, 1, off, &c);
+  assert_status(ctx, train_config_check(ctx, &c), ELBO_ERROR_ARGUMENT, "train.ema[1]: 0 beside others");
+  load(ctx, a, 1, many, &c);
+  assert_status(ctx, train_config_check(ctx, &c), ELBO_ERROR_ARGUMENT, "train.ema: a list of 9; expected at most 8");
+  assert_status(ctx, config_load_options(ctx, a, &train_table, 1, one, &c), ELBO_ERROR_ARGUMENT, "ema");
+  load(ctx, a, 1, none, &c);
+  assert_ok(ctx, train_config_check(ctx, &c));
+  assert_int_equal(train_averages(&c), 0);
   arena_destroy(&a);
   elbo_ctx_destroy(&ctx);
 }
@@ -76,12 +90,15 @@ static void schedules_follow_their_formulas(void **state) {
 
 static void ema_decay_rises(void **state) {
   (void)state;
-  train_config c = {.ema = 0.99, .ema_warmup = true};
-  assert_near(ema_decay_at(&c, 0), 0.1, 1e-15);
-  assert_near(ema_decay_at(&c, 90), 0.91, 1e-15);
-  assert_near(ema_decay_at(&c, 1000), 0.99, 1e-15);
+  train_config c = {.ema = {2, (const double[]){0.99, 0.9}}, .ema_warmup = true};
+  assert_int_equal(train_averages(&c), 2);
+  assert_near(ema_decay_at(&c, 0, 0), 0.1, 1e-15);
+  assert_near(ema_decay_at(&c, 0, 90), 0.91, 1e-15);
+  assert_near(ema_decay_at(&c, 1, 90), 0.9, 1e-15);
+  assert_near(ema_decay_at(&c, 0, 1000), 0.99, 1e-15);
   c.ema_warmup = false;
-  assert_near(ema_decay_at(&c, 0), 0.99, 1e-15);
+  assert_near(ema_decay_at(&c, 0, 0), 0.99, 1e-15);
+  assert_near(ema_decay_at(&c, 1, 0), 0.9, 1e-15);
 }
 
 int main(void) {

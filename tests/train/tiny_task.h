@@ -200,6 +200,8 @@ static inline void tiny_destroy(tiny *t) {
   elbo_graph_destroy(&t->graph2);
 }
 
+static const double tiny_decay[] = {0.9};
+
 static inline train_config tiny_config(void) {
   return (train_config){.steps = 40,
                         .batch_size = 16,
@@ -211,7 +213,7 @@ static inline train_config tiny_config(void) {
                         .epsilon = 1e-8,
                         .weight_decay = 0.01,
                         .clip_norm = 1,
-                        .ema = 0.9,
+                        .ema = {1, tiny_decay},
                         .ema_warmup = true,
                         .checkpoint_every = 7,
                         .keep = 2,
