@@ -1,5 +1,5 @@
 #!/bin/sh
-# elbo beside PyTorch on the workloads of recipes/bench: the same threads, data, batch, precision and architecture, alternately in one run.
+# elbo beside PyTorch, and for calls of a network OpenVINO, on the workloads of recipes/bench: the same threads, data, batch, precision and architecture, alternately in one run.
 #   bench/run.sh [WORKLOAD ...]       default: all
 # PYTHON names an interpreter that has bench/requirements.txt installed (default: python3); without PyTorch there, elbo alone is measured.
 # THREADS (default: all cores), SECONDS_EACH (of timed steps a round and program, default 4) and ROUNDS (default 3) can be set.
@@ -7,15 +7,17 @@ set -eu
 cd "$(dirname "$0")/.."
 elbo=${ELBO:-build/elbo}
 [ -x "$elbo" ] || { echo "bench/run.sh: $elbo is not built; run make" >&2; exit 1; }
-[ $# -gt 0 ] || set -- mlp-vae conv-vae-mnist conv-vae-cifar ddpm-small ddpm-cifar10 ddpm-cifar10-forward-b1 ddpm-cifar10-forward-b16
+[ $# -gt 0 ] || set -- mlp-vae conv-vae-mnist conv-vae-cifar ddpm-small ddpm-cifar10 ddpm-cifar10-forward-b1 ddpm-cifar10-forward-b16 sd15-unet sd15-vae-decode
 threads=${THREADS:-$(nproc)}
 seconds=${SECONDS_EACH:-4}
 python=${PYTHON:-python3}
 vae=
 ddpm=
+sd=
 for workload in "$@"; do
   case $workload in
     ddpm*) ddpm="$ddpm $workload" ;;
+    sd*) sd="$sd $workload" ;;
     *) vae="$vae $workload" ;;
   esac
 done
@@ -35,6 +37,8 @@ compare() { # SCRIPT MODULES WORKLOAD ...
 compare torch_vae.py "torch, numpy" $vae
 # shellcheck disable=SC2086
 compare torch_ddpm.py "torch, numpy, diffusers" $ddpm
+# shellcheck disable=SC2086
+compare torch_sd.py "torch, numpy, diffusers" $sd
 for workload in $alone; do
   echo "== $workload"
   "$elbo" bench "$workload" --threads "$threads" --seconds "$seconds"

@@ -1,8 +1,9 @@
-"""What the comparisons with PyTorch share: variants in processes of their own, rounds that alternate with elbo, one table.
+"""What the comparisons share: peers in processes of their own, rounds that alternate with elbo, one table.
 
-Every PyTorch variant (eager, compiled, or compiled with frozen weights; contiguous or channels-last) lives in a process of its own, so that
-its memory and the time to its first step are its own too. Rounds alternate: elbo, then each variant. The best variant's median step counts
-for PyTorch.
+Every PyTorch variant (eager, compiled, or compiled with frozen weights; contiguous or channels-last), and for calls of a network OpenVINO
+(float32, latency hint), lives in a process of its own, so that its memory and the time to its first step are its own too. Rounds alternate:
+elbo, then each variant. The best variant's median step counts for PyTorch; the ratio is against the better of PyTorch and OpenVINO. Networks
+of gigabytes are measured one variant at a time (Workload.apart): elbo before each.
 """
 import argparse
 import dataclasses
@@ -16,7 +17,7 @@ import time
 
 FLAT = ["eager", "compiled"]
 PICTURES = ["eager", "eager-last", "compiled", "compiled-last"]
-FORWARD = PICTURES + ["frozen", "frozen-last"]
+FORWARD = PICTURES + ["frozen", "frozen-last", "openvino"]
 
 
 @dataclasses.dataclass
@@ -24,11 +25,13 @@ class Workload:
     """A recipe of recipes/bench, and what PyTorch is given to do the same."""
     batch: int
     params: int
-    data: str  # as elbo knows it
-    target: float  # PyTorch's time / elbo's, at least
+    data: str  # as elbo knows it; "": none
+    target: float  # the best peer's time / elbo's, at least
     variants: list
     min_steps: int = 5  # timed ones a round, at the least
     examples: int = 5000
+    apart: bool = False  # one variant at a time: they do not fit into memory together
+    elbo_params: int = 0  # where elbo has only what is called; 0: params
 
 
 def process_age():
@@ -43,17 +46,48 @@ def peak_rss():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def prepare(model, variant, params):
-    """The model as the variant wants it, and what to call for a forward pass."""
-    import torch
+def check_params(model, params):
     if sum(p.numel() for p in model.parameters()) != params:
         sys.exit("not the stated number of parameters")
+
+
+def prepare(model, variant, params=None):
+    """The model as the variant wants it, and what to call for a forward pass."""
+    import torch
+    if params:
+        check_params(model, params)
     if variant.endswith("-last"):
         model = model.to(memory_format=torch.channels_last)
     if variant.startswith("frozen"):
         import torch._inductor.config
         torch._inductor.config.freezing = True
     return model, model if variant.startswith("eager") else torch.compile(model)
+
+
+def calling(network, method="forward"):
+    """A module that gives the tensor `sample` of what the network's method makes."""
+    import torch
+
+    class Call(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, *inputs):
+            return getattr(self.network, method)(*inputs).sample
+
+    return Call().eval()
+
+
+def openvino_call(model, inputs):
+    """A function that runs the model on float32 tensors by OpenVINO; the model gives one tensor."""
+    import openvino
+    import torch
+    converted = openvino.convert_model(model.eval(), example_input=tuple(inputs))
+    compiled = openvino.compile_model(converted, "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32",
+                                                         "INFERENCE_NUM_THREADS": torch.get_num_threads()})
+    request, arrays = compiled.create_infer_request(), [x.numpy() for x in inputs]
+    return lambda: float(request.infer(arrays, share_inputs=True)[0].flat[0])
 
 
 def images_of(data, variant):
@@ -77,66 +111,98 @@ def serve(step, min_steps):
         print(json.dumps({"ms": times, "rss": peak_rss()}), flush=True)
 
 
-def start_workers(script, name, workload, args, data):
-    """One after the other: the time to the first step is measured alone."""
-    workers = {}
-    for variant in workload.variants:
-        command = [sys.executable, script, "--worker", variant, "--data", data, "--threads", str(args.threads), name]
-        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        line = worker.stdout.readline()
-        if line:
-            workers[variant] = {"process": worker, "ms": [], **json.loads(line)}
-        else:
-            print(f"{name}: PyTorch {variant} failed; left out", file=sys.stderr)
-    return workers
+def start_worker(script, name, variant, args, data):
+    """None when it fails."""
+    command = [sys.executable, script, "--worker", variant, "--data", data, "--threads", str(args.threads), name]
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    line = worker.stdout.readline()
+    if line:
+        return {"process": worker, "ms": [], **json.loads(line)}
+    print(f"{name}: {variant} failed; left out", file=sys.stderr)
+    return None
+
+
+def run_elbo(name, workload, args):
+    out = subprocess.run([args.elbo, "bench", name, "--json", "--threads", str(args.threads), "--seconds", str(args.seconds),
+                          "--steps", str(workload.min_steps)], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(out)
+
+
+def run_worker(worker, args):
+    worker["process"].stdin.write(f"{args.seconds}\n")
+    worker["process"].stdin.flush()
+    answer = json.loads(worker["process"].stdout.readline())
+    worker["ms"] += answer["ms"]
+    worker["rss"] = answer["rss"]
+
+
+def end_worker(worker):
+    worker["process"].stdin.close()
+    worker["process"].wait()
+
+
+def measure(script, name, workload, args, data):
+    """The runs of elbo, and each variant that works."""
+    ours, workers = [], {}
+    for variant in workload.variants:  # one after the other: the time to the first step is measured alone
+        if workload.apart:
+            ours.append(run_elbo(name, workload, args))
+        worker = start_worker(script, name, variant, args, data)
+        if not worker:
+            continue
+        workers[variant] = worker
+        if workload.apart:
+            run_worker(worker, args)
+            end_worker(worker)
+    if not workers:
+        sys.exit(f"{name}: every peer failed")
+    if not workload.apart:
+        for _ in range(args.rounds):
+            ours.append(run_elbo(name, workload, args))
+            for worker in workers.values():
+                run_worker(worker, args)
+        for worker in workers.values():
+            end_worker(worker)
+    return ours, workers
 
 
 def compare(script, name, workload, args, folder):
     data = os.path.join(folder, name + ".npy")
-    subprocess.run([args.elbo, "data", *workload.data.split(), "-n", str(workload.examples), "--out", data], check=True, stdout=subprocess.DEVNULL)
-    workers = start_workers(script, name, workload, args, data)
-    if not workers:
-        sys.exit(f"{name}: every PyTorch variant failed")
-    ours = []
-    for _ in range(args.rounds):
-        out = subprocess.run([args.elbo, "bench", name, "--json", "--threads", str(args.threads), "--seconds", str(args.seconds),
-                              "--steps", str(workload.min_steps)], check=True, stdout=subprocess.PIPE, text=True).stdout
-        ours.append(json.loads(out))
-        for worker in workers.values():
-            worker["process"].stdin.write(f"{args.seconds}\n")
-            worker["process"].stdin.flush()
-            answer = json.loads(worker["process"].stdout.readline())
-            worker["ms"] += answer["ms"]
-            worker["rss"] = answer["rss"]
-    for worker in workers.values():
-        worker["process"].stdin.close()
-        worker["process"].wait()
+    if workload.data:
+        subprocess.run([args.elbo, "data", *workload.data.split(), "-n", str(workload.examples), "--out", data], check=True, stdout=subprocess.DEVNULL)
+    ours, workers = measure(script, name, workload, args, data)
     medians = {variant: statistics.median(worker["ms"]) for variant, worker in workers.items()}
-    best = min(medians, key=medians.get)
+    torch_medians = {variant: ms for variant, ms in medians.items() if variant != "openvino"} or medians
+    best = min(torch_medians, key=torch_medians.get)
     mine = statistics.median(run["step_ms"]["median"] for run in ours)
     peak, flops = max(run["peak_gflops"] for run in ours), ours[0]["flops_per_step"]
-    for key, value in ("params", workload.params), ("batch_size", workload.batch):
+    for key, value in ("params", workload.elbo_params or workload.params), ("batch_size", workload.batch):
         if ours[0][key] != value:
             print(f"{name}: elbo's {key} is {ours[0][key]}, expected {value}", file=sys.stderr)
-    return {
+    row = {
         "workload": name, "batch": workload.batch, "elbo_ms": mine, "torch_ms": medians[best], "variant": best,
-        "ratio": medians[best] / mine, "target": workload.target,
+        "ratio": min(medians.values()) / mine, "target": workload.target,
         "elbo_share": flops / mine * 1e-6 / peak, "torch_share": flops / medians[best] * 1e-6 / peak, "peak_gflops": peak, "flops": flops,
         "elbo_rss": max(run["peak_rss_bytes"] for run in ours), "torch_rss": workers[best]["rss"],
         "elbo_first": min(run["first_step_s"] for run in ours), "torch_first": workers[best]["first_step_s"], "all": medians,
         "load": os.getloadavg()[0],
     }
+    if "openvino" in workers:
+        row.update(openvino_ms=medians["openvino"], openvino_rss=workers["openvino"]["rss"], openvino_first=workers["openvino"]["first_step_s"])
+    return row
 
 
 def print_table(rows, args):
     print(f"\n{args.threads} threads, FMA peak {max(r['peak_gflops'] for r in rows):.0f} GFLOP/s, float32; medians, rounds alternate; "
           f"load {max(r['load'] for r in rows):.1f}")
-    print(f"{'workload':24} {'batch':>5} {'elbo ms':>9} {'torch ms':>9} {'ratio':>6} {'target':>6} {'share':>13} {'resident MiB':>15} "
-          f"{'first step s':>15}  variant")
+    print(f"{'':24} {'':>5} {'step ms':>9} {'':>9} {'':>9} {'':>6} {'':>6} {'share of peak':>13} {'resident MiB':>23} {'first step s':>23}")
+    print(f"{'workload':24} {'batch':>5} {'elbo':>9} {'torch':>9} {'openvino':>9} {'ratio':>6} {'target':>6} {'elbo':>6} {'torch':>6} "
+          f"{'elbo':>7} {'torch':>7} {'openv.':>7} {'elbo':>7} {'torch':>7} {'openv.':>7}  torch's variant")
     for r in rows:
-        print(f"{r['workload']:24} {r['batch']:5} {r['elbo_ms']:9.2f} {r['torch_ms']:9.2f} {r['ratio']:6.2f} {r['target']:6.1f} "
+        other = {key: r.get(f"openvino_{key}") for key in ("ms", "rss", "first")}
+        print(f"{r['workload']:24} {r['batch']:5} {r['elbo_ms']:9.2f} {r['torch_ms']:9.2f} {other['ms'] or 0:9.2f} {r['ratio']:6.2f} {r['target']:6.1f} "
               f"{100 * r['elbo_share']:4.0f} % {100 * r['torch_share']:4.0f} % {r['elbo_rss'] / 2**20:7.0f} {r['torch_rss'] / 2**20:7.0f} "
-              f"{r['elbo_first']:7.2f} {r['torch_first']:7.2f}  {r['variant']}")
+              f"{(other['rss'] or 0) / 2**20:7.0f} {r['elbo_first']:7.2f} {r['torch_first']:7.2f} {other['first'] or 0:7.2f}  {r['variant']}")
 
 
 def main(script, description, workloads, step_of):

@@ -1,7 +1,7 @@
 """elbo beside PyTorch + diffusers (UNet2DModel) on the diffusion workloads of recipes/bench, alternately in one run; prints one table.
 
 ddpm-small and ddpm-cifar10 are training steps: draw times and noise, one forward and one backward pass, AdamW. The -forward- ones are one
-call of the network in inference mode; PyTorch may also compile it with its weights frozen.
+call of the network in inference mode; PyTorch may also compile it with its weights frozen, and OpenVINO takes part.
 """
 import torch_common
 from torch_common import FORWARD, PICTURES, Workload
@@ -26,6 +26,9 @@ def step_of(name, workload, variant, data):
     from diffusers import DDPMScheduler, UNet2DModel
     images = 2 * torch_common.images_of(data, variant) - 1
     network = UNet2DModel(**(SMALL if name == "ddpm-small" else CIFAR))
+    if variant == "openvino":
+        x = images[torch.randint(len(images), (workload.batch,))]
+        return torch_common.openvino_call(torch_common.calling(network), [x, torch.randint(1000, (workload.batch,))])
     model, call = torch_common.prepare(network.eval() if "forward" in name else network, variant, workload.params)
     alpha_bar = DDPMScheduler(1000).alphas_cumprod
 

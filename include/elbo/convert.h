@@ -47,6 +47,12 @@ typedef struct elbo_convert_result {
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_convert(elbo_ctx *ctx, const char *in, const char *out, const elbo_convert_config *config,
                                                   elbo_convert_result *result);
 
+// The public tiny autoencoders of Stable Diffusion and FLUX, an encoder and a decoder in a file each whose tensors are named by the numbers
+// of layers, to `out`, a new or empty directory in diffusers' layout (AutoencoderTiny, pictures in -1..1). Those with pooled blocks, which
+// diffusers has no class for, become an ElboAutoencoderTiny. config: dtype and max_shard_bytes alone.
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_convert_tiny_pair(elbo_ctx *ctx, const char *encoder, const char *decoder, const char *out,
+                                                            const elbo_convert_config *config, elbo_convert_result *result);
+
 #ifdef __cplusplus
 }
 #endif

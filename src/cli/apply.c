@@ -86,6 +86,7 @@ const command command_apply = {
     "MODEL: x in; any of these out. A conditional one takes label or condition too.\n"
     "A diffusion model's MODEL/unet (transformer): sample, timestep, and what its config asks for: class_labels,\n"
     "encoder_hidden_states, text_embeds, time_ids, timestep_cond in; sample out. timestep: one number, or one for each row.\n"
+    "An autoencoder of diffusers (PIPELINE/vae): x in; mean, logvar (AutoencoderKL) or latents (the others) out; z in; sample out.\n"
     "Arrays: any numeric type. MODEL: a model directory, a run, or a checkpoint of one.",
     "elbo apply pipeline/unet --in sample=x.npy timestep=t.npy --out sample=y.npy --layout nchw",
     run};

@@ -68,7 +68,8 @@ static int run(const command *self, int argc, char **argv) {
       COMMON_OPTIONS(common)};
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);
   if (status != ARGS_GO) return status;
-  if (positional.count != 1) return usage_error(self, "expected one file or directory to read, got %d", positional.count);
+  if (positional.count < 1 || positional.count > 2)
+    return usage_error(self, "expected one file or directory to read, or an encoder and a decoder, got %d", positional.count);
   if (!out) return usage_error(self, "--out is missing: where should the result go?");
   if (shard && !read_size(shard, &config.max_shard_bytes))
     return usage_error(self, "--max-shard-size '%s': expected a size such as 2GB or 500MiB", shard);
@@ -84,7 +85,8 @@ static int run(const command *self, int argc, char **argv) {
   elbo_ctx *ctx = NULL;
   status = open_context(&common, &ctx);
   if (status != ARGS_GO) return status;
-  elbo_status made = elbo_convert(ctx, positional.at[0], out, &config, &result);
+  elbo_status made = positional.count == 1 ? elbo_convert(ctx, positional.at[0], out, &config, &result)
+                                           : elbo_convert_tiny_pair(ctx, positional.at[0], positional.at[1], out, &config, &result);
   if (made == ELBO_OK) print_result(positional.at[0], out, &result, common.json);
   status = made == ELBO_OK ? STATUS_DONE : report_failure(ctx, made);
   elbo_ctx_destroy(&ctx);
@@ -93,9 +95,10 @@ static int run(const command *self, int argc, char **argv) {
 
 const command command_convert = {
     "convert",
-    "IN --out OUT [--dtype T] [--key PREFIX] [--to diffusers] [--max-shard-size SIZE]",
+    "IN [DECODER] --out OUT [--dtype T] [--key PREFIX] [--to diffusers] [--max-shard-size SIZE]",
     "bring weights from one file layout into another",
     "IN: safetensors, the index of a sharded checkpoint, a .pth, .ckpt or .bin of PyTorch (read without executing anything), or a\n"
-    "model directory. OUT: one safetensors file, or a directory.",
+    "model directory. OUT: one safetensors file, or a directory. With DECODER, IN is the encoder of a public tiny autoencoder\n"
+    "(taesd_encoder.pth taesd_decoder.pth), and OUT a directory in diffusers' layout.",
     "elbo convert model.ckpt --key model.diffusion_model --to diffusers --dtype float16 --out unet.safetensors",
     run};

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "graph/plan.h"
+#include "graph/store_memory.h"
 #include "ops/op.h"
 
 static bool keeps_doubles(const elbo_plan *p) { return p->backend->element_size(ELBO_F32) == sizeof(double); }
@@ -107,6 +108,15 @@ static elbo_status run_step(elbo_plan *p, int s) {
   return ELBO_OK;
 }
 
+// A kernel that has packed its weights reads them from the store no more, until they change.
+static void forget_packed(const plan_step *st, const elbo_store *store) {
+  if (st->persist < 0) return;
+  for (int i = 0; i < st->node->n_in; i++) {
+    const node *leaf = st->node->in[i] ? st->node->in[i]->producer : NULL;
+    if (leaf && leaf->op == &op_parameter) store_forget_pages(store, store_index(store, leaf->name));
+  }
+}
+
 static void apply_updates(elbo_plan *p, elbo_store *store) {
   elbo_graph *g = p->graph;
   for (int64_t i = 0; i < g->n_updates; i++) {
@@ -135,6 +145,7 @@ elbo_status elbo_plan_run(elbo_plan *p, elbo_store *store) {
   for (int s = 0; s < p->n_steps; s++) {
     if (p->poison) poison_before(p, s);
     TRY(run_step(p, s));
+    if (p->runs == 1) forget_packed(&p->steps[s], store);
     if (p->poison) poison_after(p, s);
   }
   p->backend->synchronize();

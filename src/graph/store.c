@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/philox.h"
+#include "graph/store_memory.h"
 #include "ops/op.h"
 
 enum { STORE_ALIGN = 16 }; // floats: one cache line
@@ -16,34 +17,53 @@ static int by_kind_and_name(const void *a, const void *b) {
   return kx != ky ? kx - ky : strcmp((*x)->name, (*y)->name);
 }
 
-// Fills one parameter from (seed, name).
-static void initialise(const parameter_attr *a, const char *name, uint64_t seed, float *to, int64_t count) {
-  double scale = a->init.scale;
-  uint32_t stream = philox_stream(name);
-  if (a->init.kind == ELBO_INIT_KIND_ZEROS) scale = 0;
-  if (a->init.kind == ELBO_INIT_KIND_FAN_IN) {
-    int64_t fan = a->init.fan_in;
-    if (fan <= 0) fan = a->shape.rank > 1 ? shape_count(&a->shape) / a->shape.dim[0] : shape_count(&a->shape);
-    scale /= sqrt((double)fan);
-  }
-  for (int64_t block = 0; block * 4 < count; block++) {
+typedef struct initial_values {
+  elbo_init_kind kind;
+  double scale;
+  uint32_t stream;
+  uint64_t seed;
+  float *to;
+  int64_t count;
+} initial_values;
+
+// Blocks of four numbers
+static void draw_blocks(void *arg, int64_t begin, int64_t end) {
+  const initial_values *j = arg;
+  for (int64_t block = begin; block < end; block++) {
     uint32_t w[4] = {0};
-    double v[4] = {scale, scale, scale, scale};
+    double v[4] = {j->scale, j->scale, j->scale, j->scale};
     // sample: the high bits of the block number, so that a tensor may have more than 2^34 elements
-    if (a->init.kind != ELBO_INIT_KIND_ZEROS && a->init.kind != ELBO_INIT_KIND_CONSTANT)
-      philox_draw(seed, stream, (uint64_t)block >> 32, (uint32_t)block, w);
-    if (a->init.kind == ELBO_INIT_KIND_NORMAL) {
+    if (j->kind != ELBO_INIT_KIND_ZEROS && j->kind != ELBO_INIT_KIND_CONSTANT)
+      philox_draw(j->seed, j->stream, (uint64_t)block >> 32, (uint32_t)block, w);
+    if (j->kind == ELBO_INIT_KIND_NORMAL) {
       philox_normal2(w[0], w[1], v);
       philox_normal2(w[2], w[3], v + 2);
-      for (int i = 0; i < 4; i++) v[i] *= scale;
-    } else if (a->init.kind == ELBO_INIT_KIND_UNIFORM || a->init.kind == ELBO_INIT_KIND_FAN_IN) {
-      for (int i = 0; i < 4; i++) v[i] = (2 * philox_uniform(w[i]) - 1) * scale;
+      for (int i = 0; i < 4; i++) v[i] *= j->scale;
+    } else if (j->kind == ELBO_INIT_KIND_UNIFORM || j->kind == ELBO_INIT_KIND_FAN_IN) {
+      for (int i = 0; i < 4; i++) v[i] = (2 * philox_uniform(w[i]) - 1) * j->scale;
     }
-    for (int64_t i = 0; i < 4 && block * 4 + i < count; i++) to[block * 4 + i] = (float)v[i];
+    for (int64_t i = 0; i < 4 && block * 4 + i < j->count; i++) j->to[block * 4 + i] = (float)v[i];
   }
 }
 
-static elbo_status collect(elbo_ctx *ctx, int n_graphs, elbo_graph *const *graphs, node ***out, int *n_out) {
+// Fills one parameter from (seed, name).
+void store_initialise(elbo_ctx *ctx, const node *leaf, uint64_t seed, float *to) {
+  const parameter_attr *a = leaf->attr;
+  initial_values j = {.kind = a->init.kind,
+                      .scale = a->init.kind == ELBO_INIT_KIND_ZEROS ? 0 : a->init.scale,
+                      .stream = philox_stream(leaf->name),
+                      .seed = seed,
+                      .to = to,
+                      .count = shape_count(&a->shape)};
+  if (a->init.kind == ELBO_INIT_KIND_FAN_IN) {
+    int64_t fan = a->init.fan_in;
+    if (fan <= 0) fan = a->shape.rank > 1 ? j.count / a->shape.dim[0] : j.count;
+    j.scale /= sqrt((double)fan);
+  }
+  parallel_for(&ctx->pool, (j.count + 3) / 4, 4096, draw_blocks, &j);
+}
+
+elbo_status store_collect(elbo_ctx *ctx, int n_graphs, elbo_graph *const *graphs, node ***out, int *n_out) {
   int64_t n = 0, cap = 0;
   node **all = NULL;
   for (int i = 0; i < n_graphs; i++) {
@@ -89,20 +109,14 @@ static elbo_status collect(elbo_ctx *ctx, int n_graphs, elbo_graph *const *graph
 static elbo_status store_allocate(elbo_store *s) {
   for (int kind = 0; kind < 3; kind++)
     if (s->count[kind]) TRY(aligned_new(s->ctx, sizeof(float) * (size_t)s->count[kind], "parameters", (void **)&s->data[kind]));
+  for (int i = 0; i < s->n; i++) s->entries[i].at = s->data[s->entries[i].kind] + s->entries[i].offset;
   return ELBO_OK;
 }
 
-elbo_status elbo_store_create(elbo_ctx *ctx, int n_graphs, elbo_graph *const *graphs, uint64_t seed, elbo_store **out) {
-  *out = NULL;
-  node **nodes = NULL;
-  int n = 0;
-  TRY(collect(ctx, n_graphs, graphs, &nodes, &n));
+elbo_status store_new(elbo_ctx *ctx, int n, node *const *nodes, elbo_store **out) {
   elbo_status status = ELBO_OK;
   elbo_store *s = calloc(1, sizeof *s);
-  if (!s) {
-    free(nodes);
-    return fail_memory(ctx, sizeof *s, "a store");
-  }
+  if (!s) return fail_memory(ctx, sizeof *s, "a store");
   s->ctx = ctx;
   s->n = n;
   s->arena = arena_create(16 << 10);
@@ -122,16 +136,29 @@ elbo_status elbo_store_create(elbo_ctx *ctx, int n_graphs, elbo_graph *const *gr
       goto fail;
     }
   }
-  TRY_GOTO(store_allocate(s));
-  for (int i = 0; i < n; i++) initialise(nodes[i]->attr, nodes[i]->name, seed, store_data(s, i), s->entries[i].count);
-  free(nodes);
   elbo_store_touch(s);
   s->identity = s->version;
   *out = s;
   return ELBO_OK;
 fail:
-  free(nodes);
   elbo_store_destroy(&s);
+  return status;
+}
+
+elbo_status elbo_store_create(elbo_ctx *ctx, int n_graphs, elbo_graph *const *graphs, uint64_t seed, elbo_store **out) {
+  *out = NULL;
+  node **nodes = NULL;
+  int n = 0;
+  elbo_store *s = NULL;
+  TRY(store_collect(ctx, n_graphs, graphs, &nodes, &n));
+  elbo_status status = store_new(ctx, n, nodes, &s);
+  if (status == ELBO_OK) status = store_allocate(s);
+  for (int i = 0; i < n && status == ELBO_OK; i++) store_initialise(ctx, nodes[i], seed, store_data(s, i));
+  free(nodes);
+  if (status != ELBO_OK)
+    elbo_store_destroy(&s);
+  else
+    *out = s;
   return status;
 }
 
@@ -166,6 +193,7 @@ void elbo_store_destroy(elbo_store **store) {
   elbo_store *s = store ? *store : NULL;
   if (!s) return;
   for (int kind = 0; kind < 3; kind++) aligned_free(s->data[kind]);
+  store_release_memory(s);
   arena_destroy(&s->arena);
   free(s);
   *store = NULL;
@@ -181,8 +209,7 @@ bool store_same_layout(const elbo_store *a, const elbo_store *b) {
 }
 
 void store_assign(elbo_store *to, const elbo_store *from) {
-  for (int kind = 0; kind < 3; kind++)
-    if (to->count[kind]) memcpy(to->data[kind], from->data[kind], sizeof(float) * (size_t)to->count[kind]);
+  for (int i = 0; i < to->n; i++) memcpy(store_data(to, i), store_data(from, i), sizeof(float) * (size_t)to->entries[i].count);
   elbo_store_touch(to);
 }
 

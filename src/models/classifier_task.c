@@ -117,9 +117,8 @@ static void destroy_of_recipe(void *self) {
 // Resolution, channels and classes come from the data.
 static elbo_status spec_from_recipe(elbo_ctx *ctx, const preset_request *request, classifier_spec *spec) {
   const classifier_recipe *config = request->config;
-  elbo_dataset_info info;
-  elbo_dataset_get_info(request->data, &info);
-  *spec = (classifier_spec){config->model.network, {info.height, info.width, info.channels}, info.classes, info.bits};
+  const elbo_dataset_info *info = &request->info;
+  *spec = (classifier_spec){config->model.network, {info->height, info->width, info->channels}, info->classes, info->bits};
   return classifier_spec_check(ctx, spec, request->file);
 }
 

@@ -141,8 +141,6 @@ static elbo_status check_condition(elbo_ctx *ctx, const diffusion_spec *spec, co
   if (c->type == DIFFUSION_VECTOR && spec->condition_dim != c->dim)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.condition.dim: %lld, but the data give vectors of %lld numbers (data.condition)", file,
                 (long long)c->dim, (long long)spec->condition_dim);
-  if (c->type == DIFFUSION_CONTEXT)
-    return fail(ctx, ELBO_ERROR_UNSUPPORTED, "%s: model.condition.type: context: no data set carries sequences of embeddings", file);
   if (c->type == DIFFUSION_UNCONDITIONAL && c->dropout > 0)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.condition.dropout: there is no condition (condition.type)", file);
   if ((c->type == DIFFUSION_LOWRES || c->type == DIFFUSION_MASKED) && spec->height * spec->width < 4)

@@ -9,6 +9,7 @@
 #include "core/config_json.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "graph/store_memory.h"
 #include "models/diffusion_model.h"
 #include "models/pipeline_index.h"
 #include "models/weights.h"
@@ -217,7 +218,7 @@ elbo_status diffusion_directory_read(elbo_ctx *ctx, arena *a, const char *direct
 static elbo_status load_component(elbo_ctx *ctx, const char *folder, const char *scope, elbo_store *store) {
   weights *w = NULL;
   TRY(weights_open(ctx, folder, &w));
-  elbo_status status = weights_load_into_store(ctx, w, scope, store);
+  elbo_status status = weights_lend_to_store(ctx, &w, scope, store);
   weights_close(&w);
   return status;
 }
@@ -233,6 +234,5 @@ elbo_status diffusion_directory_weights(elbo_ctx *ctx, const char *directory, co
     TRY(path_join(ctx, folder, sizeof folder, directory, PROCESS_SCOPE));
     TRY(load_component(ctx, folder, PROCESS_SCOPE, store));
   }
-  elbo_store_touch(store);
-  return ELBO_OK;
+  return store_check_filled(store);
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "graph/store_memory.h"
 #include "train/run.h"
 
 // The network with every input that it can take, those too that only `apply` gives (text_embeds, time_ids, timestep_cond): its weights.
@@ -16,16 +17,35 @@ static void declare_network(const diffusion_spec *spec, elbo_graph *g) {
   elbo_scope_pop(g);
 }
 
-elbo_status diffusion_store_create(elbo_ctx *ctx, const diffusion_spec *spec, uint64_t seed, elbo_store **out) {
-  *out = NULL;
+static elbo_status model_graph(elbo_ctx *ctx, const diffusion_spec *spec, elbo_graph **out) {
   elbo_graph *g = NULL;
   TRY(elbo_graph_create(ctx, "model", &g));
   declare_network(spec, g);
   if (spec->model.process.type == PROCESS_LEARNED) learned_process_parameters(spec, g);
   elbo_status status = elbo_graph_check(g);
-  if (status == ELBO_OK) status = elbo_store_create(ctx, 1, &g, seed, out);
+  if (status == ELBO_OK)
+    *out = g;
+  else
+    elbo_graph_destroy(&g);
+  return status;
+}
+
+elbo_status diffusion_store_create(elbo_ctx *ctx, const diffusion_spec *spec, uint64_t seed, elbo_store **out) {
+  elbo_graph *g;
+  *out = NULL;
+  TRY(model_graph(ctx, spec, &g));
+  elbo_status status = elbo_store_create(ctx, 1, &g, seed, out);
   elbo_graph_destroy(&g);
   return status;
+}
+
+// Its weights stay where the file has them.
+static elbo_status map_weights(elbo_model *m, const char *directory) {
+  elbo_graph *g;
+  TRY(model_graph(m->ctx, &m->diffusion->spec, &g));
+  elbo_status status = store_create_unfilled(m->ctx, 1, &g, &m->store);
+  elbo_graph_destroy(&g);
+  return status == ELBO_OK ? diffusion_directory_weights(m->ctx, directory, m->diffusion, m->store) : status;
 }
 
 elbo_status diffusion_process_create(elbo_ctx *ctx, const diffusion_spec *spec, elbo_store *store, const char *where, process **out) {
@@ -57,11 +77,12 @@ static elbo_status open_diffusion(elbo_model *m, const char *directory) {
   if (!m->diffusion) return fail_memory(m->ctx, sizeof *m->diffusion, "a model");
   diffusion_model *d = m->diffusion;
   TRY(diffusion_directory_read(m->ctx, m->arena, directory, d, &m->step));
-  TRY(diffusion_store_create(m->ctx, &d->spec, 0, &m->store));
-  if (m->ema != 0)
+  if (m->ema != 0) {
+    TRY(diffusion_store_create(m->ctx, &d->spec, 0, &m->store));
     TRY(run_read_weights(m->ctx, directory, m->ema, m->store));
-  else
-    TRY(diffusion_directory_weights(m->ctx, directory, d, m->store));
+  } else {
+    TRY(map_weights(m, directory));
+  }
   return diffusion_process_create(m->ctx, &d->spec, m->store, directory, &d->process);
 }
 

@@ -27,6 +27,7 @@ elbo_status diffusion_store_create(elbo_ctx *ctx, const diffusion_spec *spec, ui
 elbo_status diffusion_directory_write(elbo_ctx *ctx, const char *directory, const diffusion_spec *spec, elbo_store *store, int64_t step);
 // Configuration alone: of a directory written here, of one of diffusers', or of a network's folder that stands alone.
 elbo_status diffusion_directory_read(elbo_ctx *ctx, arena *a, const char *directory, diffusion_model *out, int64_t *step);
+// Into an unfilled store.
 elbo_status diffusion_directory_weights(elbo_ctx *ctx, const char *directory, const diffusion_model *model, elbo_store *store);
 
 // --- calling the network ---

@@ -5,9 +5,13 @@
 #include "core/philox.h"
 #include "data/dataset.h"
 #include "graph/store.h"
+#include "graph/store_memory.h"
 #include "models/model.h"
 #include "models/recipe.h"
+#include "nn/denoiser.h"
 #include "ops/op.h"
+
+enum { LARGE_FROM = 1 << 24 }; // parameters
 
 struct forward_call {
   session session;
@@ -38,6 +42,12 @@ static elbo_status fill_inputs(forward_call *c) {
   return ELBO_OK;
 }
 
+// Large weights are pages of a file, as those of a loaded model are.
+static elbo_status create_weights(elbo_ctx *ctx, elbo_graph *graph, uint64_t seed, elbo_store **out) {
+  bool large = graph_parameter_count(graph) > LARGE_FROM;
+  return large ? store_create_in_file(ctx, 1, &graph, seed, out) : elbo_store_create(ctx, 1, &graph, seed, out);
+}
+
 elbo_status forward_call_create(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_dataset *data, forward_call **out) {
   *out = NULL;
   elbo_dataset *opened = NULL;
@@ -47,15 +57,24 @@ elbo_status forward_call_create(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_d
   forward_call *c = calloc(1, sizeof *c);
   if (!c) return fail_memory(ctx, sizeof *c, "a network");
   const train_config *train = &recipe->stage->train;
-  if (!data) {
-    TRY_GOTO(dataset_open_config(ctx, &recipe->stage->data, &opened));
-    data = opened;
+  const config_ints *given = &recipe->stage->bench.shape;
+  preset_request request = {.file = recipe->name, .stage = recipe->stage, .config = recipe->config, .micro_batch = train->batch_size};
+  if (given->count && given->count != 3) {
+    status = fail(ctx, ELBO_ERROR_ARGUMENT, "%s: bench.shape: %lld numbers; expected height, width and channels", recipe->name,
+                  (long long)given->count);
+    goto fail;
   }
-  preset_request request = {
-      .file = recipe->name, .stage = recipe->stage, .config = recipe->config, .data = data, .micro_batch = train->batch_size};
+  if (given->count) {
+    request.info = (elbo_dataset_info){
+        .format = "none", .height = (int)given->at[0], .width = (int)given->at[1], .channels = (int)given->at[2], .bits = 8};
+  } else {
+    if (!data) TRY_GOTO(dataset_open_config(ctx, &recipe->stage->data, &opened));
+    request.data = data ? data : opened;
+    elbo_dataset_get_info(request.data, &request.info);
+  }
   TRY_GOTO(recipe->preset->forward(ctx, &request, &graph, &made));
   TRY_GOTO(elbo_graph_check(graph));
-  TRY_GOTO(elbo_store_create(ctx, 1, &graph, (uint64_t)train->seed, &c->store));
+  TRY_GOTO(create_weights(ctx, graph, (uint64_t)train->seed, &c->store));
   c->store->no_winograd = recipe->stage->engine.winograd == ENGINE_WINOGRAD_OFF;
   status = session_create(ctx, graph, c->store, train->batch_size, 1, &made, &c->session);
   graph = NULL; // the session's

@@ -10,6 +10,7 @@
 #include "core/file.h"
 #include "core/number.h"
 #include "graph/store.h"
+#include "models/autoencoder.h"
 #include "models/diffusion_model.h"
 #include "train/run.h"
 
@@ -24,21 +25,25 @@ static void count_params(elbo_model *m) {
 
 // --- kinds ---
 
-static const model_kind *const kinds[] = {&model_kind_vae, &model_kind_diffusion, &model_kind_classifier};
+static const model_kind *const kinds[] = {&model_kind_vae, &model_kind_diffusion, &model_kind_classifier, &model_kind_autoencoder};
+
+const model_kind *model_kind_of_class(const char *class_name) {
+  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+    for (const char *const *name = kinds[i]->class_names; *name; name++)
+      if (strcmp(*name, class_name) == 0) return kinds[i];
+  return NULL;
+}
 
 static elbo_status find_kind(elbo_model *m, const char *directory) {
   const char *class_name;
   char known[512] = "";
   size_t used = 0;
   TRY(model_directory_class(m->ctx, m->arena, directory, &class_name));
+  m->kind = model_kind_of_class(class_name);
+  if (m->kind) return ELBO_OK;
   for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-    for (const char *const *name = kinds[i]->class_names; *name; name++) {
-      if (strcmp(*name, class_name) == 0) {
-        m->kind = kinds[i];
-        return ELBO_OK;
-      }
-      if (used < sizeof known) used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", *name);
-    }
+    for (const char *const *name = kinds[i]->class_names; *name && used < sizeof known; name++)
+      used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", *name);
   return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "%s: _class_name: '%s'; one of %s was expected", directory, class_name, known);
 }
 

@@ -43,12 +43,15 @@ struct elbo_model {
   gaussian_mixture fitted;                  // components 0: none
   struct diffusion_model *diffusion;        // of a diffusion model; owned
   const struct classifier_spec *classifier; // of a classifier; in the arena
+  const struct codec_config *autoencoder;   // of an autoencoder; in the arena
 };
 
 extern const model_kind model_kind_vae, model_kind_classifier;
 elbo_status vae_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out);
 elbo_status vae_apply(elbo_model *m, const char *component, int n_in, const elbo_named_array *in, int n_out, elbo_named_array *out);
 
+// What opens directories of a class; NULL: nothing.
+const model_kind *model_kind_of_class(const char *class_name);
 // The "_class_name" of a model directory's model_index.json, or of a component's config.json where there is no index; in the arena.
 elbo_status model_directory_class(elbo_ctx *ctx, arena *a, const char *directory, const char **out);
 

@@ -9,8 +9,12 @@
 #include "train/train_config.h"
 
 // What `elbo bench` measures of a recipe.
+typedef enum bench_part { BENCH_WHOLE, BENCH_ENCODER, BENCH_DECODER } bench_part;
+#define BENCH_PART_NAMES "whole|encoder|decoder"
 typedef struct bench_config {
-  bool forward; // one call of the network in place of a training step
+  bool forward;      // one call of the network in place of a training step
+  config_ints shape; // of what it is given: height, width, channels; empty: the data's
+  int part;          // bench_part, of an autoencoder
 } bench_config;
 extern const config_table bench_table;
 
@@ -34,8 +38,9 @@ typedef struct preset_request {
   const char *file; // recipe, for messages
   const stage_config *stage;
   const void *config;
-  elbo_dataset *data;  // borrowed for the task's life
-  int64_t micro_batch; // examples of one run of its graphs
+  elbo_dataset *data;     // borrowed for the task's life; NULL when a network is called without data
+  elbo_dataset_info info; // of the data, or of what the network is called with
+  int64_t micro_batch;    // examples of one run of its graphs
 } preset_request;
 
 typedef struct preset_def {

@@ -15,6 +15,9 @@
 static const config_field bench_fields[] = {
     CONFIG_BOOL(bench_config, forward, "false",
                 "one call of the network on a batch is measured, without dropout, in place of a training step"),
+    CONFIG_INTS_AS(bench_config, shape, 1, 65536, "null", "", CONFIG_NULL,
+                   "height, width and channels of what that call is given; null: those of the data, which then need not be there"),
+    CONFIG_ENUM(bench_config, part, "whole", BENCH_PART_NAMES, "of an autoencoder: the side that is called; a decoder is given codes"),
 };
 const config_table bench_table = CONFIG_TABLE("bench", bench_config, bench_fields, "what elbo bench measures of this recipe");
 

@@ -239,15 +239,14 @@ static void destroy_of_recipe(void *self) {
 // Resolution, channels and classes come from the data.
 static elbo_status spec_from_recipe(elbo_ctx *ctx, const preset_request *request, vae_spec *spec) {
   const vae_recipe *config = request->config;
-  elbo_dataset_info info;
-  elbo_dataset_get_info(request->data, &info);
+  const elbo_dataset_info *info = &request->info;
   *spec = (vae_spec){.model = config->model,
-                     .shape = {info.height, info.width, info.channels},
-                     .classes = info.classes,
-                     .bits = info.bits,
+                     .shape = {info->height, info->width, info->channels},
+                     .classes = info->classes,
+                     .bits = info->bits,
                      .binarize = request->stage->data.binarize,
                      .dequantize = request->stage->data.dequantize};
-  TRY(vae_spec_fit_condition(ctx, spec, info.condition_dim, request->file));
+  TRY(vae_spec_fit_condition(ctx, spec, info->condition_dim, request->file));
   return vae_spec_check(ctx, spec, request->file);
 }
 

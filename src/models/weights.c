@@ -214,6 +214,22 @@ elbo_status weights_open(elbo_ctx *ctx, const char *path, weights **out) {
   return ELBO_OK;
 }
 
+elbo_status weights_of_views(elbo_ctx *ctx, const char *path, int64_t n, const tensor_view *views, weights **out) {
+  *out = NULL;
+  weights *w = calloc(1, sizeof *w);
+  if (!w) return fail_memory(ctx, sizeof *w, path);
+  snprintf(w->path, sizeof w->path, "%s", path);
+  elbo_status status = array_new(ctx, (size_t)n, sizeof *w->views, "a table of tensors", (void **)&w->views);
+  if (status != ELBO_OK) {
+    weights_close(&w);
+    return status;
+  }
+  if (n) memcpy(w->views, views, (size_t)n * sizeof *views), qsort(w->views, (size_t)n, sizeof *w->views, compare_views);
+  w->count = n;
+  *out = w;
+  return ELBO_OK;
+}
+
 void weights_close(weights **w) {
   if (!w || !*w) return;
   for (int64_t i = 0; i < (*w)->n_files; i++) {
@@ -241,6 +257,12 @@ const char *weights_path(const weights *w) { return w->path; }
 const char *weights_format(const weights *w) {
   bool objects = w->n_files && w->files[0].objects;
   return w->index ? objects ? "sharded pickle" : "sharded safetensors" : objects ? "pickle" : "safetensors";
+}
+
+bool weights_are_mapped(const weights *w) {
+  for (int64_t i = 0; i < w->n_files; i++)
+    if (!w->files[i].tensors) return false;
+  return true;
 }
 
 bool weights_select(weights *w, const char *key) {

@@ -17,6 +17,8 @@ typedef struct weights weights;
 elbo_status weights_open(elbo_ctx *ctx, const char *path, weights **out);
 // The same with every tensor under its full name.
 elbo_status weights_open_whole(elbo_ctx *ctx, const char *path, weights **out);
+// Tensors that lie elsewhere (borrowed), under this path in messages.
+elbo_status weights_of_views(elbo_ctx *ctx, const char *path, int64_t n, const tensor_view *views, weights **out);
 void weights_close(weights **w);
 
 int64_t weights_count(const weights *w);
@@ -34,6 +36,13 @@ elbo_status weights_locate(elbo_ctx *ctx, const char *folder, char *path, size_t
 // nothing else: what is missing, unused, mis-shaped or mistyped is listed by name, and then nothing has been changed. Names of attention
 // layers before diffusers 0.12 (query, key, value, proj_attn) stand for to_q, to_k, to_v and to_out.0.
 elbo_status weights_load_into_store(elbo_ctx *ctx, const weights *w, const char *prefix, elbo_store *store);
+// The same without a copy where the file has float32 that is aligned: the store's values are then those of the mapped file, which processes
+// share. The store (store_create_unfilled) takes the weights over; on failure they stay the caller's.
+elbo_status weights_lend_to_store(elbo_ctx *ctx, weights **w, const char *prefix, elbo_store *store);
+// Whether all tensors are pages of files.
+bool weights_are_mapped(const weights *w);
+// That tensors are the store's parameters as weights_load_into_store asks it; `path` stands in the message.
+elbo_status weights_check_views(elbo_ctx *ctx, const char *path, int64_t n, const tensor_view *views, elbo_store *store);
 // FOLDER/diffusion_pytorch_model.safetensors with the parameters below the prefix, without it; no file when there are none.
 elbo_status weights_write(elbo_ctx *ctx, const char *folder, const char *prefix, elbo_store *store);
 

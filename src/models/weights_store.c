@@ -8,6 +8,7 @@
 #include "core/file.h"
 #include "core/half.h"
 #include "core/memory.h"
+#include "graph/store_memory.h"
 #include "models/weights.h"
 
 enum { LISTED = 12, ALIAS_MAX = 512 }; // names of each kind in a message
@@ -121,7 +122,8 @@ static elbo_status report_mismatch(elbo_ctx *ctx, const weights *w, name_list li
   return status;
 }
 
-elbo_status weights_load_into_store(elbo_ctx *ctx, const weights *w, const char *prefix, elbo_store *store) {
+// The tensor of each parameter below the prefix, all checked; free(*of).
+static elbo_status match_all(elbo_ctx *ctx, const weights *w, const char *prefix, elbo_store *store, const tensor_view ***out) {
   name_list lists[N_LISTS] = {
       [MISSING] = {.title = "missing"},
       [MISSHAPED] = {.title = "of another shape"},
@@ -137,15 +139,56 @@ elbo_status weights_load_into_store(elbo_ctx *ctx, const weights *w, const char 
   bool fits = true;
   for (int i = 0; i < N_LISTS; i++) fits = fits && !lists[i].count;
   if (status == ELBO_OK && !fits) status = report_mismatch(ctx, w, lists);
-  for (int i = 0; i < n && status == ELBO_OK; i++) {
-    elbo_param_info p;
-    status = elbo_store_get(store, i, &p);
-    if (status == ELBO_OK && of[i]) weights_read_floats(of[i], p.data); // its type was checked
-  }
-  if (status == ELBO_OK) elbo_store_touch(store);
   for (int i = 0; i < N_LISTS; i++) free(lists[i].text.at);
-  free((void *)of);
   free(used);
+  if (status == ELBO_OK)
+    *out = of;
+  else
+    free((void *)of);
+  return status;
+}
+
+elbo_status weights_check_views(elbo_ctx *ctx, const char *path, int64_t n, const tensor_view *views, elbo_store *store) {
+  weights *w;
+  const tensor_view **of;
+  TRY(weights_of_views(ctx, path, n, views, &w));
+  elbo_status status = match_all(ctx, w, "", store, &of);
+  if (status == ELBO_OK) free((void *)of);
+  weights_close(&w);
+  return status;
+}
+
+elbo_status weights_load_into_store(elbo_ctx *ctx, const weights *w, const char *prefix, elbo_store *store) {
+  const tensor_view **of;
+  TRY(match_all(ctx, w, prefix, store, &of));
+  for (int i = 0, n = elbo_store_count(store); i < n; i++)
+    if (of[i]) weights_read_floats(of[i], store_data(store, i)); // its type was checked
+  elbo_store_touch(store);
+  free((void *)of);
+  return ELBO_OK;
+}
+
+static void close_lent(void *lender) {
+  weights *w = lender;
+  weights_close(&w);
+}
+
+elbo_status weights_lend_to_store(elbo_ctx *ctx, weights **w, const char *prefix, elbo_store *store) {
+  const tensor_view **of = NULL;
+  elbo_status status = match_all(ctx, *w, prefix, store, &of);
+  bool mapped = weights_are_mapped(*w);
+  for (int i = 0, n = elbo_store_count(store); i < n && status == ELBO_OK; i++) {
+    if (!of[i]) continue;
+    if (of[i]->dtype == ELBO_F32 && (uintptr_t)of[i]->data % sizeof(float) == 0) {
+      store_lend(store, i, of[i]->data, mapped);
+    } else {
+      status = store_own(store, i);
+      if (status == ELBO_OK) weights_read_floats(of[i], store_data(store, i));
+    }
+  }
+  free((void *)of);
+  if (status == ELBO_OK) status = store_add_lender(store, *w, close_lent), *w = NULL;
+  elbo_store_touch(store);
   return status;
 }
 

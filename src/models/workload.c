@@ -37,7 +37,8 @@ elbo_status workload_create(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_datas
   loader_config lc = {.split = ELBO_SPLIT_TRAIN, .batch_size = micro, .shuffle = true, .seed = (uint64_t)w->train.seed, .augment = true};
   TRY_GOTO(loader_create(ctx, w->data, &lc, &w->loader));
   w->source = train_source_of_loader(w->loader);
-  preset_request request = {.file = recipe->name, .stage = recipe->stage, .config = recipe->config, .data = w->data, .micro_batch = micro};
+  preset_request request = {
+      .file = recipe->name, .stage = recipe->stage, .config = recipe->config, .data = w->data, .info = info, .micro_batch = micro};
   TRY_GOTO(recipe->preset->create(ctx, &request, &w->task));
   *out = w;
   return ELBO_OK;

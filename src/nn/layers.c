@@ -15,6 +15,11 @@ elbo_tensor *activate(elbo_tensor *x, int kind) {
   return NULL;
 }
 
+int diffusers_activation(int i) {
+  static const activation_kind kinds[] = {ACTIVATION_SILU, ACTIVATION_SILU, ACTIVATION_MISH, ACTIVATION_GELU, ACTIVATION_RELU};
+  return (int)kinds[i];
+}
+
 static elbo_init init_of(double gain, int64_t fan_in) {
   if (gain == 0) return ELBO_INIT_ZEROS;
   return (elbo_init){ELBO_INIT_KIND_FAN_IN, gain, fan_in};

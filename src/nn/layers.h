@@ -20,6 +20,10 @@ typedef enum activation_kind {
 
 elbo_tensor *activate(elbo_tensor *x, int kind);
 
+// act_fn of diffusers' convolutional networks, and the activation_kind of the i-th of these names
+#define DIFFUSERS_ACTIVATION_NAMES "silu|swish|mish|gelu|relu"
+int diffusers_activation(int i);
+
 // Where training starts from. Parameters may also come from a file; then nothing of this matters.
 typedef enum init_scheme {
   INIT_TORCH, // weight and bias U(+-gain / sqrt(fan_in)), PyTorch's default at gain 1

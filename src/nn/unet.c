@@ -20,7 +20,7 @@ elbo_tensor *unet_network(const unet_config *c, const denoiser_inputs *in) {
   denoiser_needs needs = unet_needs(c);
   if (unet_resolve(g->ctx, c, "unet", &levels) != ELBO_OK) return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s", elbo_ctx_message(g->ctx));
   if (!denoiser_inputs_check(&needs, in)) return NULL;
-  unet_walk w = {.config = c, .graph = g, .activation = unet_activation(c->act_fn), .dropout = in->training ? c->dropout : 0};
+  unet_walk w = {.config = c, .graph = g, .activation = diffusers_activation(c->act_fn), .dropout = in->training ? c->dropout : 0};
   elbo_tensor *x = c->center_input_sample ? elbo_scale(in->sample, 2, -1) : in->sample;
   w.embedding = unet_embedding(c, &levels, in);
   w.context = c->encoder_hid_dim ? linear_layer(in->context, "encoder_hid_proj", c->cross_attention_dim.at[0], 1) : in->context;

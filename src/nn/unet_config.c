@@ -4,9 +4,10 @@
 
 #include "core/config_json.h"
 #include "core/json.h"
+#include "nn/layers.h"
 #include "nn/unet_levels.h"
 
-#define ACTIVATIONS "silu|swish|mish|gelu|relu"
+#define ACTIVATIONS DIFFUSERS_ACTIVATION_NAMES
 enum { MAX_WIDTH = 1 << 20 };
 
 static const config_field fields[] = {

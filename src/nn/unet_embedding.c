@@ -6,17 +6,8 @@
 #include "nn/time_embedding.h"
 #include "nn/unet_walk.h"
 
-int unet_activation(int act) {
-  switch (act) {
-  case UNET_ACT_MISH: return ACTIVATION_MISH;
-  case UNET_ACT_GELU: return ACTIVATION_GELU;
-  case UNET_ACT_RELU: return ACTIVATION_RELU;
-  default: return ACTIVATION_SILU;
-  }
-}
-
 // Of a key whose names begin with null
-static elbo_tensor *activate_unless_null(elbo_tensor *x, int act) { return act ? activate(x, unet_activation(act - 1)) : x; }
+static elbo_tensor *activate_unless_null(elbo_tensor *x, int act) { return act ? activate(x, diffusers_activation(act - 1)) : x; }
 
 static elbo_tensor *sinusoids(const unet_config *c, elbo_tensor *t, int64_t width) {
   return sinusoid_embedding(t, &(sinusoid_config){.width = width, .cosine_first = c->flip_sin_to_cos, .freq_shift = (double)c->freq_shift});
@@ -35,7 +26,7 @@ static elbo_tensor *project_time(const unet_config *c, const unet_levels *l, elb
 }
 
 static elbo_tensor *class_embedding(const unet_config *c, const unet_levels *l, elbo_tensor *labels) {
-  int activation = c->class == UNET_2D ? ACTIVATION_SILU : unet_activation(c->act_fn);
+  int activation = c->class == UNET_2D ? ACTIVATION_SILU : diffusers_activation(c->act_fn);
   switch (c->class_embed_type) {
   case UNET_CLASS_TIMESTEP: return embedding_network(project_time(c, l, labels), "class_embedding", l->time_dim, activation, NULL);
   case UNET_CLASS_IDENTITY: return labels;
@@ -87,7 +78,7 @@ static void declare_condition_weight(const unet_config *c, const unet_levels *l,
 }
 
 elbo_tensor *unet_embedding(const unet_config *c, const unet_levels *l, const denoiser_inputs *in) {
-  int activation = c->class == UNET_2D ? ACTIVATION_SILU : unet_activation(c->act_fn);
+  int activation = c->class == UNET_2D ? ACTIVATION_SILU : diffusers_activation(c->act_fn);
   if (c->time_cond_proj_dim) declare_condition_weight(c, l, in->graph);
   elbo_tensor *e = embedding_network(project_time(c, l, in->timestep), "time_embedding", l->time_dim, activation, in->timestep_cond);
   e = activate_unless_null(e, c->timestep_post_act);

@@ -18,9 +18,6 @@ typedef struct unet_walk {
   int n_skips;
 } unet_walk;
 
-// activation_kind of a value of an UNET_ACT_ enum
-int unet_activation(int act);
-
 // (B,E) from the time and the conditions (unet_embedding.c)
 elbo_tensor *unet_embedding(const unet_config *c, const unet_levels *levels, const denoiser_inputs *in);
 

@@ -1,12 +1,16 @@
 // attention forward [Dao22, algorithm 1; Rabe21]: for a tile of queries, key tiles one after another with a running maximum and sum.
-// A query's result does not depend on the tiles of queries, so neither on threads.
+// A query has a lane to itself, so its result depends neither on the tiles of queries nor on threads.
 #include "ops/attention_tile.h"
 #include "ops/isa.h"
 
 typedef struct attention_state {
   attention_shape s;
+  bool heads_in_turn; // all heads of a tile of queries, then the next tile; else all tiles of a head
   int64_t thread_floats;
 } attention_state;
+
+// Heads share cache lines of tokens. The keys of all heads are kept in the second level of cache when they fit.
+enum { CACHED_KEYS = 1 << 20 };
 
 typedef struct attention_job {
   const attention_state *state;
@@ -15,71 +19,101 @@ typedef struct attention_job {
 } attention_job;
 
 typedef struct attention_buffers {
-  float *q;            // (q_block,dp), scaled
-  float *keys;         // (d,k_block)
-  float *values;       // (k_block,dp)
-  float *score;        // (q_block,k_block)
-  float *sum;          // (q_block,dp): of exp(score - most) v
-  float *most, *total; // (q_block)
+  float *q;             // lanes, times scale log2(e)
+  float *keys, *values; // packed
+  float *score;         // (TILE_KEYS,TILE_LANES)
+  float *sum;           // lanes: of 2^(score - most) v
+  float *most, *total;  // (q_block)
 } attention_buffers;
 
 static int64_t layout(const attention_shape *s, float *base, attention_buffers *b) {
   int64_t used = 0;
-  b->q = take_floats(base, &used, s->q_block * s->dp);
-  b->keys = take_floats(base, &used, s->d * s->k_block);
-  b->values = take_floats(base, &used, s->k_block * s->dp);
-  b->score = take_floats(base, &used, s->q_block * s->k_block);
-  b->sum = take_floats(base, &used, s->q_block * s->dp);
+  b->q = take_floats(base, &used, s->d * s->q_block);
+  b->keys = take_floats(base, &used, packed_keys_floats(s));
+  b->values = take_floats(base, &used, packed_keys_floats(s));
+  b->score = take_floats(base, &used, TILE_KEYS * TILE_LANES);
+  b->sum = take_floats(base, &used, s->d * s->q_block);
   b->most = take_floats(base, &used, s->q_block);
   b->total = take_floats(base, &used, s->q_block);
   return used;
 }
 
-// score -> exp(score - most) with the maximum of everything seen so far; sum and total are brought to it
-static void softmax_tile(const attention_shape *s, const attention_buffers *t, int64_t nq) {
-  for (int64_t i = 0; i < nq; i++) {
-    float *row = t->score + i * s->k_block, *sum = t->sum + i * s->dp;
-    vfloat m = vload(row);
-    for (int64_t j = VW; j < s->k_block; j += VW) m = vmax(m, vload(row + j));
-    float tile_most = vmax_lanes(m), most = t->most[i] > tile_most ? t->most[i] : tile_most;
-    float about = most == -INFINITY ? 0.0f : most; // nothing to be seen: all terms are 0
-    if (most != t->most[i]) {
-      float fade = t->most[i] == -INFINITY ? 0.0f : expf(t->most[i] - about);
-      for (int64_t c = 0; c < s->dp; c += VW) vstore(sum + c, fade * vload(sum + c));
-      t->total[i] *= fade, t->most[i] = most;
-    }
-    vfloat total = {0};
-    for (int64_t j = 0; j < s->k_block; j += VW) {
-      vfloat p = vexp(vload(row + j) - about);
-      vstore(row + j, p);
-      total += p;
-    }
-    t->total[i] += vsum(total);
+// A maximum that is left behind by less than this stays: 2^8 overflows nothing, and the sums need not be scaled again.
+static const float SLACK = 8;
+
+// score (nk, one vector of queries) -> 2^(score - most); sum and total, of what was seen before, are brought to the same maximum
+static void softmax_lanes(const attention_shape *s, int64_t nk, float *score, float *sum, float *most_at, float *total_at, bool first) {
+  vfloat even = vsplat(-INFINITY), odd = even, most = vload(most_at), before = {0}, total = {0};
+  for (int64_t r = 0; r + 1 < nk; r += 2) {
+    even = vmax_number(even, vload(score + r * TILE_LANES));
+    odd = vmax_number(odd, vload(score + (r + 1) * TILE_LANES));
   }
+  if (nk & 1) even = vmax_number(even, vload(score + (nk - 1) * TILE_LANES));
+  vfloat tile_most = vmax_number(even, odd);
+  vint rises = tile_most > most + SLACK;
+  vfloat now = vselect(rises, tile_most, most);
+  vfloat about = vselect(now == -INFINITY, vsplat(0), now); // nothing to be seen: all terms are 0
+  if (!first) {
+    before = vload(total_at);
+    if (vany(rises)) {
+      vfloat fade = vexp2_below(most - about);
+      for (int64_t c = 0; c < s->d; c++) vstore(sum + c * TILE_LANES, fade * vload(sum + c * TILE_LANES));
+      before = fade * before;
+    }
+  }
+  vstore(most_at, now);
+  for (int64_t r = 0; r < nk; r++) {
+    vfloat p = vexp2_below(vload(score + r * TILE_LANES) - about);
+    vstore(score + r * TILE_LANES, p);
+    total += p;
+  }
+  vstore(total_at, before + total);
+}
+
+static void attend_tile(const attention_job *j, const attention_buffers *t, const tile_place *at, bool first) {
+  const attention_shape *s = &j->state->s;
+  for (int64_t i = 0; i < at->nq; i += TILE_LANES) {
+    int64_t n = at->nq - i < TILE_LANES ? at->nq - i : TILE_LANES;
+    scores(s, at->nk, n, t->keys, lanes_at(s, t->q, i), t->score, TILE_LANES);
+    if (j->bias || s->causal) mask_scores(s, j->bias, at, i, n, t->score, TILE_LANES);
+    float *sum = lanes_at(s, t->sum, i);
+    for (int64_t l = 0; l < n; l += VW) softmax_lanes(s, at->nk, t->score + l, sum + l, t->most + i + l, t->total + i + l, first);
+    keys_product(s, at->nk, n, t->values, t->score, TILE_LANES, sum, !first);
+  }
+}
+
+static void finish(const attention_job *j, const attention_buffers *t, const tile_place *at) {
+  const attention_shape *s = &j->state->s;
+  int64_t token = at->b * s->nq + at->q0;
+  for (int64_t i = 0; i < at->nq; i += VW) {
+    vfloat total = vload(t->total + i), most = vload(t->most + i);
+    vint none = most == -INFINITY;
+    vstore(t->total + i, vselect(none, vsplat(0), 1.0f / total));
+    vfloat lse = vselect(none, most, most * LN_2 + vlog(total));
+    vstore_upto(j->lse + (at->b * s->heads + at->h) * s->nq + at->q0 + i, lse, at->nq - i);
+  }
+  unpack_lanes(s, t->sum, at->nq, t->total, j->y + token * s->width + at->h * s->d);
 }
 
 static void attend(const attention_job *j, const attention_buffers *t, int64_t item) {
   const attention_shape *s = &j->state->s;
-  int64_t b = item / (s->heads * s->q_tiles), h = item / s->q_tiles % s->heads, q0 = item % s->q_tiles * s->q_block;
-  int64_t nq = s->nq - q0 < s->q_block ? s->nq - q0 : s->q_block, rows = round_up(nq, TILE_ROWS);
-  pack_rows(s, j->q + (b * s->nq + q0) * s->width + h * s->d, nq, rows, s->scale, t->q);
-  memset(t->sum, 0, (size_t)(rows * s->dp) * sizeof *t->sum);
-  for (int64_t i = 0; i < rows; i++) t->most[i] = -INFINITY, t->total[i] = 0;
-  for (int64_t k0 = 0; k0 < s->nk && tile_visible(s, q0, nq, k0); k0 += s->k_block) {
-    int64_t nk = s->nk - k0 < s->k_block ? s->nk - k0 : s->k_block;
-    const int64_t at = (b * s->nk + k0) * s->width + h * s->d;
-    pack_columns(s, j->k + at, nk, s->k_block, t->keys);
-    tile_product(rows, s->k_block, s->d, t->q, s->dp, 1, t->keys, s->k_block, t->score, s->k_block, false);
-    mask_scores(s, j->bias, b, h, q0, nq, k0, nk, t->score);
-    softmax_tile(s, t, nq);
-    pack_rows(s, j->v + at, nk, nk, 1.0f, t->values);
-    tile_product(rows, s->dp, nk, t->score, s->k_block, 1, t->values, s->dp, t->sum, s->dp, true);
+  int64_t rest = item % (s->heads * s->q_tiles);
+  tile_place at = {.b = item / (s->heads * s->q_tiles), .h = j->state->heads_in_turn ? rest % s->heads : rest / s->q_tiles};
+  bool first = true;
+  place_queries(s, &at, j->state->heads_in_turn ? rest / s->heads : rest % s->q_tiles);
+  pack_lanes(s, j->q + (at.b * s->nq + at.q0) * s->width + at.h * s->d, at.nq, s->scale * LOG2_E, t->q);
+  for (int64_t i = 0; i < s->q_block; i++) t->most[i] = -INFINITY, t->total[i] = 0;
+  for (int64_t tile = 0; tile < s->k_tiles; tile++) {
+    place_keys(s, &at, tile);
+    if (!tile_visible(s, &at)) break;
+    int64_t from = (at.b * s->nk + at.k0) * s->width + at.h * s->d;
+    pack_keys(s, j->k + from, at.nk, t->keys);
+    pack_keys(s, j->v + from, at.nk, t->values);
+    attend_tile(j, t, &at, first);
+    first = false;
   }
-  for (int64_t i = 0; i < nq; i++) {
-    float total = t->total[i], inverse = total == 0 ? 0.0f : 1.0f / total, *y = j->y + (b * s->nq + q0 + i) * s->width + h * s->d;
-    for (int64_t c = 0; c < s->d; c += VW) vstore_upto(y + c, inverse * vload(t->sum + i * s->dp + c), s->d - c);
-    j->lse[(b * s->heads + h) * s->nq + q0 + i] = total == 0 ? -INFINITY : t->most[i] + logf(total);
-  }
+  if (first) memset(t->sum, 0, (size_t)(s->d * s->q_block) * sizeof *t->sum);
+  finish(j, t, &at);
 }
 
 static void attend_items(void *arg, int id, int count) {
@@ -98,19 +132,21 @@ static elbo_status attention_run(const kernel *k, const kernel_args *a) {
   return ELBO_OK;
 }
 
+// Many queries a tile, so that packing keys does not show; fewer where threads would come away with nothing.
 static elbo_status attention_prepare(compile_env *env, const node *n, kernel *k) {
   attention_state *state;
   attention_buffers t;
   TRY(kernel_state_new(env, k, sizeof *state, &state));
-  attention_shape_of(n, &state->s);
-  // smaller tiles of queries when there are fewer than threads
   attention_shape *s = &state->s;
-  while (s->q_block > 16 && s->batch * s->heads * s->q_tiles < 2 * pool_threads(env->pool)) {
-    s->q_block = round_up(s->q_block / 2, TILE_ROWS);
-    s->q_tiles = (s->nq + s->q_block - 1) / s->q_block;
+  int64_t block = 256, threads = pool_threads(env->pool);
+  attention_shape_of(n, block, s);
+  while (block > TILE_LANES && threads > 1 && s->batch * s->heads * s->q_tiles < 4 * threads) {
+    block /= 2;
+    attention_shape_of(n, block, s);
   }
+  state->heads_in_turn = 2 * s->nk * s->width * (int64_t)sizeof(float) <= CACHED_KEYS;
   state->thread_floats = layout(s, NULL, &t);
-  k->scratch_bytes = (size_t)(pool_threads(env->pool) * state->thread_floats) * sizeof(float);
+  k->scratch_bytes = (size_t)(threads * state->thread_floats) * sizeof(float);
   k->name = "own:attention." ISA_TEXT;
   k->run = attention_run;
   return ELBO_OK;

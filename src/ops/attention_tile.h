@@ -1,24 +1,36 @@
-// What attention forward and backward share: tiles packed into padded buffers, the product of two tiles, and the scores of a tile.
+// What attention forward and backward share. Scores are made as tiles of keys by queries, S = K q^T, with queries in the lanes of vectors:
+// softmax is then vertical, and no head size leaves lanes empty. They are in units of log 2, so that softmax takes powers of two.
 // Only *_cpu.c files include this.
 #ifndef OPS_ATTENTION_TILE_H
 #define OPS_ATTENTION_TILE_H
 
 #include "ops/attention.h"
+#include "ops/gemm_cpu.h"
 #include "ops/vec_part.h"
 
-// Rows of a product tile; columns are whole vectors. 4 x 2 vectors fill the latency of AVX2's multiply-adds, 4 x 4 AVX-512's registers.
-enum { TILE_ROWS = 4, TILE_VECTORS = VW == 16 ? 4 : 2 };
+enum {
+  TILE_LANES = GEMM_NR, // queries that one micro-kernel takes
+  TILE_KEYS = 80,       // keys of a tile at most: 77, a usual length of captions, is one
+  TILE_CHUNK = GEMM_KC  // channels of a packed token that lie in one row of GEMM_LD
+};
+
+#define LOG2_E 1.44269504f
+#define LN_2 0.693147181f
 
 typedef struct attention_shape {
   int64_t batch, heads, nq, nk, d, width; // width = heads d: from one token to the next
-  int64_t q_block, k_block;               // tokens of a tile, multiples of TILE_ROWS (k_block: of VW)
+  int64_t q_block;                        // queries of a tile, whole TILE_LANES
   int64_t q_tiles, k_tiles;
-  int64_t dp;             // d rounded up to whole vectors
   int64_t bias_stride[4]; // 0 where it is broadcast
   int64_t bias_dim[4];
   float scale;
   bool causal, has_bias, want_dbias;
 } attention_shape;
+
+// The queries and keys of one tile.
+typedef struct tile_place {
+  int64_t b, h, q0, nq, k0, nk;
+} tile_place;
 
 // The next `count` floats of a scratch that begins at `base`, in whole cache lines; NULL while sizes are only being counted (base NULL).
 static float *take_floats(float *base, int64_t *used, int64_t count) {
@@ -27,19 +39,15 @@ static float *take_floats(float *base, int64_t *used, int64_t count) {
   return at;
 }
 
-static void attention_shape_of(const node *n, attention_shape *s) {
+static void attention_shape_of(const node *n, int64_t q_block, attention_shape *s) {
   const attention_attr *a = n->attr;
   const shape *q = &n->in[0]->shape;
   s->batch = q->dim[0], s->heads = a->heads, s->nq = q->dim[1], s->nk = n->in[1]->shape.dim[1];
-  s->width = q->dim[2], s->d = s->width / s->heads, s->dp = round_up(s->d, VW);
+  s->width = q->dim[2], s->d = s->width / s->heads;
   s->scale = (float)a->scale, s->causal = a->causal, s->want_dbias = a->want_dbias;
-  // Tiles of about 32 KiB each, five or so of them in use: half a megabyte at most
-  s->q_block = s->d <= 64 ? 128 : s->d <= 256 ? 64 : 32;
-  s->k_block = s->d <= 256 ? 64 : 32;
-  if (s->q_block > s->nq) s->q_block = round_up(s->nq, TILE_ROWS);
-  if (s->k_block > s->nk) s->k_block = round_up(s->nk, VW);
+  s->q_block = q_block < s->nq ? q_block : round_up(s->nq, TILE_LANES);
   s->q_tiles = (s->nq + s->q_block - 1) / s->q_block;
-  s->k_tiles = (s->nk + s->k_block - 1) / s->k_block;
+  s->k_tiles = (s->nk + TILE_KEYS - 1) / TILE_KEYS;
   for (int i = 0; i < 4; i++) s->bias_dim[i] = 1, s->bias_stride[i] = 0;
   if (!n->in[3]) return;
   const shape *b = &n->in[3]->shape;
@@ -51,89 +59,126 @@ static void attention_shape_of(const node *n, attention_shape *s) {
   }
 }
 
-// c (m,n) = or += a (m,k) b (k,n): m a multiple of TILE_ROWS, n of VW; element (i,p) of a at a[i a_row + p a_col]
-VEC_INLINE void tile_block(int64_t k, const float *a, int64_t a_row, int64_t a_col, const float *b, int64_t ldb, float *c, int64_t ldc,
-                           const bool add, const int vectors) {
-  vfloat sum[TILE_ROWS][TILE_VECTORS];
-  for (int i = 0; i < TILE_ROWS; i++)
-    for (int v = 0; v < vectors; v++) sum[i][v] = add ? vload(c + i * ldc + v * VW) : (vfloat){0};
-  for (int64_t p = 0; p < k; p++) {
-    vfloat row[TILE_VECTORS];
-    for (int v = 0; v < vectors; v++) row[v] = vload(b + p * ldb + v * VW);
-    for (int i = 0; i < TILE_ROWS; i++) {
-      float x = a[i * a_row + p * a_col];
-      for (int v = 0; v < vectors; v++) sum[i][v] += x * row[v];
-    }
+static void place_queries(const attention_shape *s, tile_place *at, int64_t tile) {
+  at->q0 = tile * s->q_block;
+  at->nq = s->nq - at->q0 < s->q_block ? s->nq - at->q0 : s->q_block;
+}
+
+static void place_keys(const attention_shape *s, tile_place *at, int64_t tile) {
+  int64_t end;
+  split_range(s->nk, (int)tile, (int)s->k_tiles, &at->k0, &end);
+  at->nk = end - at->k0;
+}
+
+// Whether the queries of a tile see any of its keys.
+static inline bool tile_visible(const attention_shape *s, const tile_place *at) {
+  return !s->causal || at->k0 <= at->q0 + at->nq - 1 + s->nk - s->nq;
+}
+
+// --- packing ---
+
+static inline int64_t packed_keys_floats(const attention_shape *s) { return (s->d + TILE_CHUNK - 1) / TILE_CHUNK * TILE_KEYS * GEMM_LD; }
+
+// to: for each TILE_CHUNK channels, rows of GEMM_LD: n tokens of one head
+static void pack_keys(const attention_shape *s, const float *x, int64_t n, float *to) {
+  if (s->d <= VW) { // one load and one store
+    for (int64_t r = 0; r < n; r++) vstore(to + r * GEMM_LD, load_upto(x + r * s->width, s->d));
+    return;
   }
-  for (int i = 0; i < TILE_ROWS; i++)
-    for (int v = 0; v < vectors; v++) vstore(c + i * ldc + v * VW, sum[i][v]);
+  for (int64_t c = 0; c < s->d; c += TILE_CHUNK, to += TILE_KEYS * GEMM_LD)
+    for (int64_t r = 0; r < n; r++) copy_floats(to + r * GEMM_LD, x + r * s->width + c, s->d - c < TILE_CHUNK ? s->d - c : TILE_CHUNK);
 }
 
-static void tile_product(int64_t m, int64_t n, int64_t k, const float *a, int64_t a_row, int64_t a_col, const float *b, int64_t ldb,
-                         float *c, int64_t ldc, bool add) {
-  for (int64_t i = 0; i < m; i += TILE_ROWS) {
-    int64_t j = 0;
-    for (; j + TILE_VECTORS * VW <= n; j += TILE_VECTORS * VW)
-      tile_block(k, a + i * a_row, a_row, a_col, b + j, ldb, c + i * ldc + j, ldc, add, TILE_VECTORS);
-    for (; j < n; j += VW) tile_block(k, a + i * a_row, a_row, a_col, b + j, ldb, c + i * ldc + j, ldc, add, 1);
-  }
+// Queries in lanes: (q_block/TILE_LANES,d,TILE_LANES), so that what a micro-kernel reads lies together
+static inline float *lanes_at(const attention_shape *s, float *lanes, int64_t i) {
+  return lanes + i / TILE_LANES * TILE_LANES * s->d + i % TILE_LANES;
 }
 
-// to (rows,dp) = factor * tokens [begin, begin+n) of one head, zeros behind; rows >= n
-static void pack_rows(const attention_shape *s, const float *x, int64_t n, int64_t rows, float factor, float *to) {
-  for (int64_t r = 0; r < n; r++)
-    for (int64_t c = 0; c < s->dp; c += VW) {
-      int64_t left = s->d - c;
-      vstore(to + r * s->dp + c, factor * vload_upto(x + r * s->width + c, left));
+// to = factor * n tokens, as lanes; zeros up to whole TILE_LANES
+static void pack_lanes(const attention_shape *s, const float *x, int64_t n, float factor, float *to) {
+  const int64_t ld = TILE_LANES, d4 = s->d / 4 * 4;
+  for (int64_t i = 0; i < round_up(n, TILE_LANES); i += VW, x += VW * s->width) {
+    float *lanes = lanes_at(s, to, i);
+    if (i + VW > n) {
+      for (int64_t c = 0; c < s->d; c++)
+        for (int64_t l = 0; l < VW; l++) lanes[c * ld + l] = i + l < n ? factor * x[l * s->width + c] : 0;
+      continue;
     }
-  memset(to + n * s->dp, 0, (size_t)((rows - n) * s->dp) * sizeof *to);
-}
-
-typedef float vquad __attribute__((vector_size(16)));
-typedef float vquad_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
-
-// to (d,columns) = the transpose of the tokens [begin, begin+n) of one head, zeros behind; columns >= n
-static void pack_columns(const attention_shape *s, const float *x, int64_t n, int64_t columns, float *to) {
-  int64_t w = s->width, n4 = n / 4 * 4, d4 = s->d / 4 * 4;
-  for (int64_t r = 0; r < n4; r += 4)
     for (int64_t c = 0; c < d4; c += 4) {
-      const float *f = x + r * w + c;
-      float *t = to + c * columns + r;
-      vquad a = *(const vquad_unaligned *)f, b = *(const vquad_unaligned *)(f + w);
-      vquad e = *(const vquad_unaligned *)(f + 2 * w), g = *(const vquad_unaligned *)(f + 3 * w);
-      vquad ab0 = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab1 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-      vquad eg0 = __builtin_shufflevector(e, g, 0, 4, 1, 5), eg1 = __builtin_shufflevector(e, g, 2, 6, 3, 7);
-      *(vquad_unaligned *)t = __builtin_shufflevector(ab0, eg0, 0, 1, 4, 5);
-      *(vquad_unaligned *)(t + columns) = __builtin_shufflevector(ab0, eg0, 2, 3, 6, 7);
-      *(vquad_unaligned *)(t + 2 * columns) = __builtin_shufflevector(ab1, eg1, 0, 1, 4, 5);
-      *(vquad_unaligned *)(t + 3 * columns) = __builtin_shufflevector(ab1, eg1, 2, 3, 6, 7);
+      vfloat out[4];
+      load_transposed4(x + c, s->width, out);
+      for (int j = 0; j < 4; j++) vstore(lanes + (c + j) * ld, factor * out[j]);
     }
-  for (int64_t c = 0; c < s->d; c++) {
-    for (int64_t r = c < d4 ? n4 : 0; r < n; r++) to[c * columns + r] = x[r * w + c];
-    for (int64_t r = n; r < columns; r++) to[c * columns + r] = 0;
+    for (int64_t c = d4; c < s->d; c++)
+      for (int64_t l = 0; l < VW; l++) lanes[c * ld + l] = factor * x[l * s->width + c];
   }
 }
 
-// Whether queries [q0, q0+nq) see any of the keys from k0 on.
-static inline bool tile_visible(const attention_shape *s, int64_t q0, int64_t nq, int64_t k0) {
-  return !s->causal || k0 <= q0 + nq - 1 + s->nk - s->nq;
+// The way back: token i = factor[i] * from; factor has whole vectors
+static void unpack_lanes(const attention_shape *s, float *from, int64_t n, const float *factor, float *x) {
+  const int64_t ld = TILE_LANES, d4 = s->d / 4 * 4;
+  for (int64_t i = 0; i < n; i += VW, x += VW * s->width) {
+    const float *lanes = lanes_at(s, from, i);
+    vfloat f = vload(factor + i);
+    int64_t count = n - i < VW ? n - i : VW;
+    for (int64_t c = 0; c < d4; c += 4) {
+      vfloat v[4], out[4];
+      for (int j = 0; j < 4; j++) v[j] = f * vload(lanes + (c + j) * ld);
+      transpose4(v, out);
+      for (int j = 0; j < 4; j++) store_quads(x + j * s->width + c, 4 * s->width, out[j], (count - j + 3) / 4);
+    }
+    for (int64_t c = d4; c < s->d; c++)
+      for (int64_t l = 0; l < count; l++) x[l * s->width + c] = factor[i + l] * lanes[c * ld + l];
+  }
 }
 
-// score (rows,k_block) += bias, and -infinity where a query may not look or there is no key
-static void mask_scores(const attention_shape *s, const float *bias, int64_t b, int64_t h, int64_t q0, int64_t nq, int64_t k0, int64_t nk,
-                        float *score) {
-  for (int64_t i = 0; i < nq; i++) {
-    float *row = score + i * s->k_block;
-    if (bias) {
-      const float *from = bias + b * s->bias_stride[0] + h * s->bias_stride[1] + (q0 + i) * s->bias_stride[2] + k0 * s->bias_stride[3];
-      if (s->bias_stride[3])
-        for (int64_t j = 0; j < nk; j++) row[j] += from[j];
-      else
-        for (int64_t j = 0; j < nk; j++) row[j] += from[0];
+// --- products ---
+
+// c (m,n) (+)= a (m,k) b (k,n), a in rows of GEMM_LD, n whole vectors
+static void tile_product(int64_t m, int64_t n, int64_t k, const float *a, const float *b, int64_t ldb, float *c, int64_t ldc, bool add) {
+  int tiles = gemm_tiles(m), rows = (int)m / tiles, longer = (int)m % tiles;
+  for (int64_t j = 0; j < n; j += GEMM_NR) {
+    int vectors = n - j > VW ? 2 : 1;
+    for (int64_t t = 0, r = 0; t < tiles; t++) {
+      int now = rows + (t < longer);
+      ISA(gemm_rows)(now, vectors, k, a + r * GEMM_LD, b + j, ldb, c + r * ldc + j, ldc, add);
+      r += now;
     }
-    int64_t seen = s->causal ? q0 + i + s->nk - s->nq + 1 - k0 : nk; // keys of this tile that query i sees
-    seen = seen < 0 ? 0 : seen < nk ? seen : nk;
-    for (int64_t j = seen; j < s->k_block; j++) row[j] = -INFINITY;
+  }
+}
+
+// lanes (d,TILE_LANES) (+)= packed keys (nk,d) transposed times b (nk,n); n at most TILE_LANES
+static void keys_product(const attention_shape *s, int64_t nk, int64_t n, const float *keys, const float *b, int64_t ldb, float *lanes,
+                         bool add) {
+  for (int64_t c0 = 0; c0 < s->d; c0 += TILE_CHUNK, keys += TILE_KEYS * GEMM_LD) {
+    int width = (int)(s->d - c0 < TILE_CHUNK ? s->d - c0 : TILE_CHUNK), tiles = gemm_tiles(width), rows = width / tiles,
+        longer = width % tiles;
+    for (int t = 0, r = 0; t < tiles; t++) {
+      int now = rows + (t < longer);
+      ISA(gemm_outer)(now, n > VW ? 2 : 1, nk, keys + r, GEMM_LD, b, ldb, lanes + (c0 + r) * TILE_LANES, TILE_LANES, add);
+      r += now;
+    }
+  }
+}
+
+// score (nk,n) = packed keys (nk,d) times lanes (d,TILE_LANES); n at most TILE_LANES
+static void scores(const attention_shape *s, int64_t nk, int64_t n, const float *keys, const float *lanes, float *score, int64_t ld) {
+  for (int64_t c = 0; c < s->d; c += TILE_CHUNK, keys += TILE_KEYS * GEMM_LD)
+    tile_product(nk, round_up(n, VW), s->d - c < TILE_CHUNK ? s->d - c : TILE_CHUNK, keys, lanes + c * TILE_LANES, TILE_LANES, score, ld,
+                 c > 0);
+}
+
+// score += log2(e) bias, and -infinity where a query may not look; columns are the queries from q0 + i0 on
+static void mask_scores(const attention_shape *s, const float *bias, const tile_place *at, int64_t i0, int64_t n, float *score,
+                        int64_t ld) {
+  const int64_t *stride = s->bias_stride;
+  if (bias) bias += at->b * stride[0] + at->h * stride[1] + (at->q0 + i0) * stride[2] + at->k0 * stride[3];
+  for (int64_t r = 0; bias && r < at->nk; r++)
+    for (int64_t i = 0; i < n; i++) score[r * ld + i] += LOG2_E * bias[i * stride[2] + r * stride[3]];
+  if (!s->causal) return;
+  for (int64_t r = 0; r < at->nk; r++) { // the first query that sees the key, among the columns
+    int64_t first = at->k0 + r - (s->nk - s->nq) - at->q0 - i0;
+    for (int64_t i = 0; i < first && i < n; i++) score[r * ld + i] = -INFINITY;
   }
 }
 

@@ -4,14 +4,13 @@
 
 // --- micro-kernels ------------------------------------------------------------------------------------------------------------------
 
-// tile[r * GEMM_NR + n] = sum over k of a[r * GEMM_LD + k] b[k * vectors VW + n]
-INLINE void rows_body(const int rows, const int vectors, int64_t K, const float *restrict a, const float *restrict b,
-                      float *restrict tile) {
+INLINE void rows_body(const int rows, const int vectors, int64_t K, const float *restrict a, const float *restrict b, int64_t ldb,
+                      float *restrict acc_out, int64_t ld_acc, bool add) {
   vfloat acc[GEMM_MR][2];
 #pragma GCC unroll 14
   for (int r = 0; r < rows; r++)
 #pragma GCC unroll 2
-    for (int v = 0; v < vectors; v++) acc[r][v] = (vfloat){0};
+    for (int v = 0; v < vectors; v++) acc[r][v] = add ? vload(acc_out + r * ld_acc + v * VW) : (vfloat){0};
   for (int64_t k = 0; k < K; k++) {
     vfloat bv[2];
 #pragma GCC unroll 2
@@ -23,12 +22,41 @@ INLINE void rows_body(const int rows, const int vectors, int64_t K, const float 
       for (int v = 0; v < vectors; v++) acc[r][v] += ar * bv[v];
     }
     a++;
-    b += vectors * VW;
+    b += ldb;
   }
 #pragma GCC unroll 14
   for (int r = 0; r < rows; r++)
 #pragma GCC unroll 2
-    for (int v = 0; v < vectors; v++) vstore(tile + r * GEMM_NR + v * VW, acc[r][v]);
+    for (int v = 0; v < vectors; v++) vstore(acc_out + r * ld_acc + v * VW, acc[r][v]);
+}
+
+// Two steps of k at once: their numbers of a, repeated over a vector.
+INLINE void pairs_body(const int rows, const int vectors, int64_t K, const float *restrict a, const float *restrict b, int64_t ldb,
+                       float *restrict acc_out, int64_t ld_acc) {
+  typedef double vpair __attribute__((vector_size(4 * VW)));
+  typedef double pair __attribute__((aligned(4), may_alias));
+  vfloat acc[GEMM_MR][2];
+#pragma GCC unroll 14
+  for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) acc[r][v] = vload(acc_out + r * ld_acc + v * VW);
+  for (int64_t k = 0; k < K; k += 2) {
+    vfloat bv[2];
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) bv[v] = vload(b + v * VW);
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; r++) {
+      vfloat ar = (vfloat)(*(const pair *)(a + r * GEMM_LD) - (vpair){0});
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; v++) acc[r][v] += ar * bv[v];
+    }
+    a += 2;
+    b += ldb;
+  }
+#pragma GCC unroll 14
+  for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) vstore(acc_out + r * ld_acc + v * VW, acc[r][v]);
 }
 
 INLINE void outer_body(const int rows, const int vectors, int64_t K, const float *restrict a, int64_t lda, const float *restrict b,
@@ -57,14 +85,20 @@ INLINE void outer_body(const int rows, const int vectors, int64_t K, const float
     for (int v = 0; v < vectors; v++) vstore(acc_out + r * ld_acc + v * VW, acc[r][v]);
 }
 
-typedef void (*rows_fn)(int64_t K, const float *a, const float *b, float *tile);
+typedef void (*rows_fn)(int64_t K, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc, bool add);
+typedef void (*pairs_fn)(int64_t K, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc);
 typedef void (*outer_fn)(int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, float *acc, int64_t ld_acc, bool add);
 
-#define MICRO(rows, vectors)                                                                                                               \
-  static void rows_##rows##_##vectors(int64_t K, const float *a, const float *b, float *tile) { rows_body(rows, vectors, K, a, b, tile); } \
-  static void outer_##rows##_##vectors(int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, float *acc, int64_t ld_acc,    \
-                                       bool add) {                                                                                         \
-    outer_body(rows, vectors, K, a, lda, b, ldb, acc, ld_acc, add);                                                                        \
+#define MICRO(rows, vectors)                                                                                                            \
+  static void rows_##rows##_##vectors(int64_t K, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc, bool add) {   \
+    rows_body(rows, vectors, K, a, b, ldb, acc, ld_acc, add);                                                                           \
+  }                                                                                                                                     \
+  static void pairs_##rows##_##vectors(int64_t K, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc) {            \
+    pairs_body(rows, vectors, K, a, b, ldb, acc, ld_acc);                                                                               \
+  }                                                                                                                                     \
+  static void outer_##rows##_##vectors(int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, float *acc, int64_t ld_acc, \
+                                       bool add) {                                                                                      \
+    outer_body(rows, vectors, K, a, lda, b, ldb, acc, ld_acc, add);                                                                     \
   }
 #if GEMM_MR == 14
 #define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
@@ -74,13 +108,23 @@ typedef void (*outer_fn)(int64_t K, const float *a, int64_t lda, const float *b,
 #define BOTH(rows) MICRO(rows, 1) MICRO(rows, 2)
 FOR_ROWS(BOTH)
 #define ROWS_ENTRY(rows) {rows_##rows##_1, rows_##rows##_2},
+#define PAIRS_ENTRY(rows) {pairs_##rows##_1, pairs_##rows##_2},
 #define OUTER_ENTRY(rows) {outer_##rows##_1, outer_##rows##_2},
 static const rows_fn rows_table[GEMM_MR][2] = {FOR_ROWS(ROWS_ENTRY)};
+static const pairs_fn pairs_table[GEMM_MR][2] = {FOR_ROWS(PAIRS_ENTRY)};
 static const outer_fn outer_table[GEMM_MR][2] = {FOR_ROWS(OUTER_ENTRY)};
 
 void ISA(gemm_outer)(int rows, int vectors, int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, float *acc, int64_t ld_acc,
                      bool add) {
   outer_table[rows - 1][vectors - 1](K, a, lda, b, ldb, acc, ld_acc, add);
+}
+
+void ISA(gemm_rows)(int rows, int vectors, int64_t K, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc, bool add) {
+  rows_table[rows - 1][vectors - 1](K, a, b, ldb, acc, ld_acc, add);
+}
+
+void ISA(gemm_pairs)(int rows, int vectors, int64_t K, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc) {
+  pairs_table[rows - 1][vectors - 1](K, a, b, ldb, acc, ld_acc);
 }
 
 // --- packing ------------------------------------------------------------------------------------------------------------------------
@@ -97,19 +141,38 @@ static void pack_transposed(int64_t K, const float *b, int64_t ld, int width, fl
     for (int n = 0; n < VW; n++) dst[k * width + n] = b[n * ld + k];
 }
 
-static void pack_matrix(const gemm_job *j, const float *b, int64_t n0, int width, float *dst) {
+enum { PACK_AHEAD = 16 }; // rows of B that lie further apart than the processor fetches by itself
+
+// Rows [k0, k0 + K) of columns [n0, n0 + width): dst[k * width + n]
+static void pack_matrix(const gemm_job *j, const float *b, int64_t k0, int64_t K, int64_t n0, int width, float *dst) {
+  b += j->b_transposed ? n0 * j->ldb + k0 : k0 * j->ldb + n0;
+  if (!j->b_transposed && width == GEMM_NR && j->N - n0 >= GEMM_NR) {
+    for (int64_t k = 0; k < K; k++, b += j->ldb, dst += GEMM_NR) {
+      for (int n = 0; n < GEMM_NR; n += 16) __builtin_prefetch(b + PACK_AHEAD * j->ldb + n);
+      for (int n = 0; n < GEMM_NR; n += VW) vstore(dst + n, vload(b + n));
+    }
+    return;
+  }
   for (int v = 0; v < width; v += VW) {
     int64_t columns = j->N - n0 - v < VW ? j->N - n0 - v : VW;
     if (!j->b_transposed) {
-      for (int64_t k = 0; k < j->K; k++) vstore(dst + k * width + v, load_upto(b + k * j->ldb + n0 + v, columns));
+      for (int64_t k = 0; k < K; k++) vstore(dst + k * width + v, load_upto(b + k * j->ldb + v, columns));
     } else if (columns == VW) {
-      pack_transposed(j->K, b + (n0 + v) * j->ldb, j->ldb, width, dst + v);
+      pack_transposed(K, b + v * j->ldb, j->ldb, width, dst + v);
     } else {
-      for (int64_t k = 0; k < j->K; k++) vstore(dst + k * width + v, (vfloat){0});
+      for (int64_t k = 0; k < K; k++) vstore(dst + k * width + v, (vfloat){0});
       for (int64_t n = 0; n < columns; n++)
-        for (int64_t k = 0; k < j->K; k++) dst[k * width + v + n] = b[(n0 + v + n) * j->ldb + k];
+        for (int64_t k = 0; k < K; k++) dst[k * width + v + n] = b[(v + n) * j->ldb + k];
     }
   }
+}
+
+static void pack_panel(const gemm_job *j, const gemm_io *io, int64_t v, int width) {
+  float *dst = io->packed + j->packed_offset + v * VW * j->K;
+  if (j->pack)
+    j->pack(j, io->b + j->b_offset, v * VW, width, dst);
+  else
+    pack_matrix(j, io->b + j->b_offset, 0, j->K, v * VW, width, dst);
 }
 
 // The vectors of columns that column part `part` has; its packed panels begin at begin * VW * K.
@@ -120,11 +183,7 @@ static void column_range(const gemm_job *j, int part, int64_t *begin, int64_t *e
 static void pack_part(const gemm_job *j, const gemm_io *io, int part) {
   int64_t v0, v1;
   column_range(j, part, &v0, &v1);
-  for (int64_t v = v0; v < v1; v += 2) {
-    int width = v + 1 < v1 ? GEMM_NR : VW;
-    float *dst = io->packed + j->packed_offset + v * VW * j->K;
-    (j->pack ? j->pack : pack_matrix)(j, io->b + j->b_offset, v * VW, width, dst);
-  }
+  for (int64_t v = v0; v < v1; v += 2) pack_panel(j, io, v, v + 1 < v1 ? GEMM_NR : VW);
 }
 
 enum { GEMM_NARROW = 8 }; // vectors of columns
@@ -174,56 +233,79 @@ static void place_matrix(const gemm_job *j, int64_t m0, int rows, int64_t *offse
   for (int r = 0; r < rows; r++) offset[r] = j->c_offset + (m0 + r) * j->ldc;
 }
 
-// Rows [m0, m0 + rows), rows <= GEMM_ROWS, vectors of columns [v0, v1).
-static void run_block(const gemm_job *j, const gemm_io *io, int64_t m0, int rows, int64_t v0, int64_t v1, float *block) {
-  int64_t offset[GEMM_ROWS];
+// Packed columns from vector `v0` on; panels of K rows each.
+typedef struct packed_columns {
+  const float *panels;
+  int64_t v0, K;
+} packed_columns;
+
+// Block kb of `blocks` of K; rows [m0, m0 + rows), rows <= GEMM_ROWS, vectors of columns [v0, v1).
+static void run_block(const gemm_job *j, const gemm_io *io, const packed_columns *packed, int64_t m0, int rows, int64_t v0, int64_t v1,
+                      int kb, int blocks, float *block) {
+  int64_t offset[GEMM_ROWS], k0, k1;
   float tile[GEMM_MR * GEMM_NR] __attribute__((aligned(64)));
   int tiles = gemm_tiles(rows);
   const float *a = io->a + j->a_offset;
+  const tile_store s = {j, io, kb == 0, kb == blocks - 1};
+  split_range(j->K, kb, blocks, &k0, &k1);
   (j->place ? j->place : place_matrix)(j, m0, rows, offset);
-  for (int r = 0; r < rows; r++) // C comes to the cache while the product is computed, not when it is stored
+  for (int r = 0; r < rows && s.first; r++) // C comes to the cache while the product is computed, not when it is stored
     for (int64_t n = v0 * VW; n < v1 * VW && n < j->N; n += 16) __builtin_prefetch(io->c + offset[r] + n, 1);
-  int64_t blocks = (j->K + GEMM_KC - 1) / GEMM_KC;
-  if (blocks == 0) blocks = 1; // an empty sum is still the epilogue of zero
-  for (int64_t kb = 0; kb < blocks; kb++) {
-    int64_t k0, k1;
-    split_range(j->K, (int)kb, (int)blocks, &k0, &k1);
-    tile_store s = {j, io, kb == 0, kb == blocks - 1};
-    if (!j->a_transposed) {
-      (j->gather ? j->gather : gather_matrix)(j, a, m0, rows, k0, k1 - k0, block);
-    } else {
-      for (int t = 0; t < tiles; t++) {
-        int64_t r0, r1;
-        split_range(rows, t, tiles, &r0, &r1);
-        gather_transposed(j, a, m0 + r0, (int)(r1 - r0), k0, k1 - k0, block + t * GEMM_KMAJOR_LD * GEMM_KC);
-      }
+  if (!j->a_transposed) {
+    (j->gather ? j->gather : gather_matrix)(j, a, m0, rows, k0, k1 - k0, block);
+  } else {
+    for (int t = 0; t < tiles; t++) {
+      int64_t r0, r1;
+      split_range(rows, t, tiles, &r0, &r1);
+      gather_transposed(j, a, m0 + r0, (int)(r1 - r0), k0, k1 - k0, block + t * GEMM_KMAJOR_LD * GEMM_KC);
     }
-    for (int64_t v = v0; v < v1; v += 2) {
-      int vectors = v + 1 < v1 ? 2 : 1;
-      const float *b = io->packed + j->packed_offset + v * VW * j->K + k0 * vectors * VW;
-      for (int t = 0; t < tiles; t++) {
-        int64_t r0, r1;
-        split_range(rows, t, tiles, &r0, &r1);
-        int tile_rows = (int)(r1 - r0);
-        if (!j->a_transposed)
-          rows_table[tile_rows - 1][vectors - 1](k1 - k0, block + r0 * GEMM_LD, b, tile);
-        else
-          outer_table[tile_rows - 1][vectors - 1](k1 - k0, block + t * GEMM_KMAJOR_LD * GEMM_KC, GEMM_KMAJOR_LD, b, vectors * VW, tile,
-                                                  GEMM_NR, false);
-        store_tile(&s, tile, offset + r0, tile_rows, v * VW, vectors);
-      }
+  }
+  for (int64_t v = v0; v < v1; v += 2) {
+    int vectors = v + 1 < v1 ? 2 : 1;
+    const float *b = packed->panels + (v - packed->v0) * VW * packed->K + (j->by_block ? 0 : k0 * vectors * VW);
+    for (int t = 0; t < tiles; t++) {
+      int64_t r0, r1;
+      split_range(rows, t, tiles, &r0, &r1);
+      int tile_rows = (int)(r1 - r0);
+      if (!j->a_transposed)
+        rows_table[tile_rows - 1][vectors - 1](k1 - k0, block + r0 * GEMM_LD, b, vectors * VW, tile, GEMM_NR, false);
+      else
+        outer_table[tile_rows - 1][vectors - 1](k1 - k0, block + t * GEMM_KMAJOR_LD * GEMM_KC, GEMM_KMAJOR_LD, b, vectors * VW, tile,
+                                                GEMM_NR, false);
+      store_tile(&s, tile, offset + r0, tile_rows, v * VW, vectors);
     }
   }
 }
 
-static void run_rows(const gemm_job *j, const gemm_io *io, int64_t m0, int64_t m1, int64_t v0, int64_t v1, float *block) {
+// Columns and rows that are taken through all of K together: a block of K of so many columns of B, and so much of C, stay in L2.
+enum { PANEL_COLUMNS = 512, PANEL_ROWS = 280, BY_BLOCK_ROWS = 640 };
+
+// own: where a job that packs by block has its block
+static void run_rows(const gemm_job *j, const gemm_io *io, int64_t m0, int64_t m1, int64_t v0, int64_t v1, float *block, float *own) {
   // With few columns one tile of rows at a time, which its own gathering leaves in L1; with many, as much as L2 holds, so that B is not
   // read again for every tile.
   int64_t most = v1 - v0 <= GEMM_NARROW ? GEMM_MR : GEMM_ROWS, blocks = (m1 - m0 + most - 1) / most;
-  for (int64_t i = 0; i < blocks && v1 > v0; i++) {
-    int64_t b0, b1;
-    split_range(m1 - m0, (int)i, (int)blocks, &b0, &b1);
-    run_block(j, io, m0 + b0, (int)(b1 - b0), v0, v1, block);
+  int64_t k_blocks = j->K <= GEMM_KC ? 1 : (j->K + GEMM_KC - 1) / GEMM_KC; // an empty sum is still the epilogue of zero
+  int64_t column_step = k_blocks > 1 ? PANEL_COLUMNS / VW : v1 - v0, group = k_blocks > 1 ? PANEL_ROWS / most : 1;
+  if (j->by_block) group = blocks;
+  for (int64_t v = v0; v < v1; v += column_step) {
+    int64_t v_end = v1 - v < column_step ? v1 : v + column_step;
+    for (int64_t g = 0; g < blocks; g += group)
+      for (int64_t kb = 0; kb < k_blocks; kb++) {
+        packed_columns packed = {io->packed + j->packed_offset, 0, j->K};
+        if (j->by_block) {
+          int64_t k0, k1;
+          split_range(j->K, (int)kb, (int)k_blocks, &k0, &k1);
+          packed = (packed_columns){own, v, k1 - k0};
+          for (int64_t p = v; p < v_end; p += 2)
+            pack_matrix(j, io->b + j->b_offset, k0, k1 - k0, p * VW, p + 1 < v_end ? GEMM_NR : VW, own + (p - v) * VW * (k1 - k0));
+        }
+        for (int64_t i = g; i < blocks && i < g + group; i++) {
+          int64_t b0, b1;
+          split_range(m1 - m0, (int)i, (int)blocks, &b0, &b1);
+          run_block(j, io, &packed, m0 + b0, (int)(b1 - b0), v, v_end, (int)kb, (int)k_blocks, block);
+        }
+      }
   }
 }
 
@@ -247,7 +329,9 @@ int64_t ISA(gemm_plan)(gemm_job *j, int threads) {
     double cost = (double)j->K * (m * v + m * 0.2 + pack) + (rows == 1 ? 0 : 5000);
     if (cost < best) best = cost, j->row_parts = rows, j->column_parts = columns;
   }
-  return vectors * VW * j->K;
+  // What a block of K needs of C should stay in the cache, and there must be more of B than a block to gain anything.
+  j->by_block = !j->keep && !j->pack && j->row_parts == 1 && j->K > GEMM_KC && j->M <= BY_BLOCK_ROWS;
+  return j->by_block ? (int64_t)threads * PANEL_COLUMNS * GEMM_KC : vectors * VW * j->K;
 }
 
 typedef struct gemm_region {
@@ -264,10 +348,7 @@ static void pack_share(const gemm_region *region, const gemm_job *j, int row_par
     return;
   }
   column_range(j, column_part, &v0, &v1); // parts that share columns take turns at the panels
-  for (int64_t v = v0 + 2 * row_part; v < v1; v += 2 * j->row_parts) {
-    float *dst = region->io->packed + j->packed_offset + v * VW * j->K;
-    (j->pack ? j->pack : pack_matrix)(j, region->io->b + j->b_offset, v * VW, v + 1 < v1 ? GEMM_NR : VW, dst);
-  }
+  for (int64_t v = v0 + 2 * row_part; v < v1; v += 2 * j->row_parts) pack_panel(j, region->io, v, v + 1 < v1 ? GEMM_NR : VW);
 }
 
 // Jobs that read the same A (the sets of a transposed convolution) go over it together, SLICE rows of each in turn.
@@ -281,7 +362,7 @@ static void gemm_thread(void *arg, int id, int count) {
     const gemm_job *j = region->jobs + i;
     int64_t need = (j->M / j->row_parts + SLICE - 1) / SLICE;
     if (region->n > 1 && need > slices) slices = need;
-    for (int part = id; region->pack && part < j->row_parts * j->column_parts; part += count)
+    for (int part = id; region->pack && !j->by_block && part < j->row_parts * j->column_parts; part += count)
       pack_share(region, j, part / j->column_parts, part % j->column_parts);
   }
   for (int64_t slice = 0; region->compute && slice < slices; slice++)
@@ -292,7 +373,7 @@ static void gemm_thread(void *arg, int id, int count) {
         split_range(j->M, part / j->column_parts, j->row_parts, &m0, &m1);
         split_range(m1 - m0, (int)slice, (int)slices, &s0, &s1);
         column_range(j, part % j->column_parts, &v0, &v1);
-        run_rows(j, region->io, m0 + s0, m0 + s1, v0, v1, block);
+        run_rows(j, region->io, m0 + s0, m0 + s1, v0, v1, block, region->io->packed + part * (int64_t)(PANEL_COLUMNS * GEMM_KC));
       }
     }
 }
@@ -311,6 +392,6 @@ void ISA(gemm_run_single)(const gemm_job *j, const gemm_io *io, float *scratch) 
   int64_t vectors = (j->N + VW - 1) / VW;
   gemm_job one = *j;
   one.row_parts = one.column_parts = 1;
-  if (!io->packed_valid) pack_part(&one, io, 0);
-  run_rows(&one, io, 0, j->M, 0, vectors, scratch);
+  if (!io->packed_valid && !j->by_block) pack_part(&one, io, 0);
+  run_rows(&one, io, 0, j->M, 0, vectors, scratch, io->packed);
 }

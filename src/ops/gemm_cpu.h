@@ -48,8 +48,10 @@ struct gemm_job {
   void (*place)(const gemm_job *j, int64_t m0, int rows, int64_t *offset);
   const void *user;
   contraction_epilogue epilogue;
+  bool keep; // B is packed once for many runs
   // set by gemm_plan
   int row_parts, column_parts; // row_parts * column_parts threads
+  bool by_block;               // B is packed block by block of K as it is used, and is never packed whole
 };
 
 // Chooses how `threads` share the job, and gives the elements that its packed B takes.
@@ -64,6 +66,11 @@ void ISA(gemm_run_single)(const gemm_job *j, const gemm_io *io, float *scratch);
 // acc[r * ld_acc + n] (+)= sum over k of a[k * lda + r] b[k * ldb + n], r < rows <= GEMM_MR, n < vectors * VW, vectors 1 or 2.
 void ISA(gemm_outer)(int rows, int vectors, int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, float *acc, int64_t ld_acc,
                      bool add);
+// acc[r * ld_acc + n] (+)= sum over k of a[r * GEMM_LD + k] b[k * ldb + n]; rows, n and vectors as above.
+void ISA(gemm_rows)(int rows, int vectors, int64_t K, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc, bool add);
+// acc[r * ld_acc + 2 n + i] += sum over even k of a[r * GEMM_LD + k + i] b[k / 2 * ldb + 2 n + i], i 0 and 1, K even: for matrices with
+// half a vector of columns, two rows of which lie interleaved in a row of b. The two halves are left for the caller to add.
+void ISA(gemm_pairs)(int rows, int vectors, int64_t K, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc);
 
 // Rows of tile t when `rows` are cut into tiles of at most GEMM_MR: as even as can be.
 static inline int gemm_tiles(int64_t rows) { return (int)((rows + GEMM_MR - 1) / GEMM_MR); }
@@ -110,6 +117,37 @@ static inline void clear_floats(float *dst, int64_t n) {
   for (; i < n; i++) dst[i] = 0;
 }
 
+// Lanes 4 g to 4 g + 3 are the four floats at p + g step. (Written to memory in parts and read back whole, a vector waits for every part.)
+static inline vfloat load_quads(const float *p, int64_t step) {
+#if VW == 16
+  __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(p));
+  v = _mm512_insertf32x4(v, _mm_loadu_ps(p + step), 1);
+  v = _mm512_insertf32x4(v, _mm_loadu_ps(p + 2 * step), 2);
+  return (vfloat)_mm512_insertf32x4(v, _mm_loadu_ps(p + 3 * step), 3);
+#elif VW == 8
+  return (vfloat)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(p + step), 1);
+#else
+  (void)step;
+  return vload(p);
+#endif
+}
+
+// The first `count` of those groups.
+static inline void store_quads(float *p, int64_t step, vfloat v, int64_t count) {
+#if VW == 16
+  if (count > 0) _mm_storeu_ps(p, _mm512_castps512_ps128((__m512)v));
+  if (count > 1) _mm_storeu_ps(p + step, _mm512_extractf32x4_ps((__m512)v, 1));
+  if (count > 2) _mm_storeu_ps(p + 2 * step, _mm512_extractf32x4_ps((__m512)v, 2));
+  if (count > 3) _mm_storeu_ps(p + 3 * step, _mm512_extractf32x4_ps((__m512)v, 3));
+#elif VW == 8
+  if (count > 0) _mm_storeu_ps(p, _mm256_castps256_ps128((__m256)v));
+  if (count > 1) _mm_storeu_ps(p + step, _mm256_extractf128_ps((__m256)v, 1));
+#else
+  (void)step;
+  if (count > 0) vstore(p, v);
+#endif
+}
+
 // Four rows of 4-lane groups to four columns: out[i] lane 4 g + j = group g, row j, element i; v[j] holds row j of every group.
 static inline void transpose4(const vfloat v[4], vfloat out[4]) {
 #if VW == 16
@@ -133,31 +171,16 @@ static inline void transpose4(const vfloat v[4], vfloat out[4]) {
 
 // Elements 0 to 3 of VW rows that lie `ld` apart: out[i] lane l = row l, element i.
 static inline void load_transposed4(const float *rows, int64_t ld, vfloat out[4]) {
-  typedef float quarter __attribute__((vector_size(16), aligned(4), may_alias));
   vfloat v[4];
-  for (int j = 0; j < 4; j++) {
-    union {
-      quarter part[VW / 4];
-      vfloat whole;
-    } u;
-    for (int g = 0; g < VW / 4; g++) u.part[g] = *(const quarter *)(rows + (4 * g + j) * ld);
-    v[j] = u.whole;
-  }
+  for (int j = 0; j < 4; j++) v[j] = load_quads(rows + j * ld, 4 * ld);
   transpose4(v, out);
 }
 
 // The reverse: element i of row l is v[i] lane l.
 static inline void store_transposed4(const vfloat v[4], float *rows, int64_t ld) {
-  typedef float quarter __attribute__((vector_size(16), aligned(4), may_alias));
   vfloat out[4];
   transpose4(v, out);
-  for (int j = 0; j < 4; j++) {
-    union {
-      vfloat whole;
-      quarter part[VW / 4];
-    } u = {out[j]};
-    for (int g = 0; g < VW / 4; g++) *(quarter *)(rows + (4 * g + j) * ld) = u.part[g];
-  }
+  for (int j = 0; j < 4; j++) store_quads(rows + j * ld, 4 * ld, out[j], VW / 4);
 }
 
 static inline vfloat activate(vfloat x, contraction_activation activation, float slope) {

@@ -51,6 +51,7 @@ static elbo_status prepare(compile_env *env, const node *n, kernel *k) {
   int64_t O = n->in[s->w]->shape.dim[0], I = n->in[s->w]->shape.dim[1], rows = shape_count(&n->out[0]->shape) / (O ? O : 1);
   s->job = (gemm_job){.M = rows, .N = O, .K = I, .lda = I, .ldb = I, .ldc = O, .b_transposed = true, .epilogue = CONTRACTION_EPILOGUE_NONE};
   if (fused) s->job.epilogue = ((const fused_contraction_attr *)n->attr)->epilogue;
+  s->job.keep = s->keep_packed;
   s->keep_pre = s->job.epilogue.keep_pre;
   size_t packed = (size_t)ISA(gemm_plan)(&s->job, pool_threads(env->pool)) * sizeof(float);
   k->scratch_bytes = ISA(gemm_scratch_bytes)(pool_threads(env->pool)) + (s->keep_packed ? 0 : packed);

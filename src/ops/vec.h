@@ -4,6 +4,7 @@
 // functions propagate NaN and treat infinities and denormals as the C library does. Largest errors, measured against libm in double over
 // all of float (tests/ops/test_elementwise.c holds them), in units in the last place of the result:
 //   vexp 1.5   vlog 1.5   vlog1p 2.5   vexpm1 2.5   vtanh 3   vsigmoid 2.5   vsoftplus 3   verf 2   vsin, vcos 2 (|x| <= 1e4; libm beyond)
+//
 // Polynomials are minimax fits (Remez) in the stated interval.
 #ifndef OPS_VEC_H
 #define OPS_VEC_H
@@ -43,6 +44,18 @@ static inline vfloat vcopysign(vfloat magnitude, vfloat sign) {
 // NaN in either operand comes through
 static inline vfloat vmax(vfloat a, vfloat b) { return vselect((a > b) | (a != a), a, b); }
 static inline vfloat vmin(vfloat a, vfloat b) { return vselect((a < b) | (a != a), a, b); }
+// One instruction; a NaN in a is lost
+static inline vfloat vmax_number(vfloat a, vfloat b) {
+#if defined(__AVX512F__)
+  return (vfloat)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+  return (vfloat)_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(__SSE__)
+  return (vfloat)_mm_max_ps((__m128)a, (__m128)b);
+#else
+  return vselect(a > b, a, b);
+#endif
+}
 static inline vfloat vclamp(vfloat x, float low, float high) {
   x = vselect(x < low, vsplat(low), x);
   return vselect(x > high, vsplat(high), x);
@@ -104,6 +117,27 @@ static inline vfloat vexp(vfloat x) {
   p = (p * (r * r) + r) + 1.0f;
   vint half = n >> 1; // two factors: 2^n itself may be no float
   return p * vpow2(half) * vpow2(n - half);
+}
+
+// 2^x of x < 126, within 1.5 units in the last place; 0 from -126 or so down. Softmax's own: everything that those bounds allow is left
+// out.
+static inline vfloat vexp2_below(vfloat x) {
+#if defined(__AVX512F__)
+  x = (vfloat)_mm512_max_ps(_mm512_set1_ps(-200.0f), (__m512)x); // of minus infinity nothing would be left to round; NaN stays
+#endif
+  vfloat shifted = x + 12582912.0f, whole = shifted - 12582912.0f;
+  vfloat r = x - whole; // |r| <= 1/2
+  vfloat p = 0.00132647271974f * r + 0.00967151263966f;
+  p = p * r + 0.0555073374325f;
+  p = p * r + 0.240222420854f;
+  p = p * r + 0.693146977599f;
+  p = p * r + 1.0f;
+#if defined(__AVX512F__)
+  return (vfloat)_mm512_scalef_ps((__m512)p, (__m512)whole);
+#else
+  p = (vfloat)((vuint)p + ((vuint)shifted << 23)); // the whole number into the exponent
+  return (vfloat)(~(x <= -126.0f) & (vint)p);      // NaN stays
+#endif
 }
 
 static inline vfloat vexpm1(vfloat x) {

@@ -15,6 +15,7 @@
 #include "models/pipeline_index.h"
 #include "models/weights_files.h"
 #include "models/weights_layout.h"
+#include "tasks/convert.h"
 #include "train/run.h"
 
 enum { DEPTH_MAX = 4, KEYS_SHOWN = 12 };
@@ -177,47 +178,22 @@ static elbo_status convert_folder(elbo_ctx *ctx, const char *in, const char *out
   return status;
 }
 
-// New, or empty.
-static elbo_status check_free(elbo_ctx *ctx, const char *out) {
-  if (!directory_exists(out)) return file_exists(out) ? fail(ctx, ELBO_ERROR_IO, "%s: is a file; expected a new directory", out) : ELBO_OK;
-  DIR *directory = opendir(out);
-  if (!directory) return fail_errno(ctx, out, "cannot list");
-  bool empty = true;
-  for (struct dirent *entry; (entry = readdir(directory));) empty = empty && (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."));
-  closedir(directory);
-  return empty ? ELBO_OK : fail(ctx, ELBO_ERROR_IO, "%s: is not empty; expected a new or an empty directory", out);
-}
-
 // Made under another name and renamed when it is whole.
 static elbo_status convert_directory(elbo_ctx *ctx, const char *in, const char *out, const elbo_convert_config *config,
                                      elbo_convert_result *result) {
-  char temporary[PATH_MAX], whole[PATH_MAX], source[PATH_MAX];
-  size_t length = strlen(out);
-  while (length > 1 && out[length - 1] == '/') length--;
-  if ((size_t)snprintf(temporary, sizeof temporary, "%.*s.tmp-%ld", (int)length, out, (long)getpid()) >= sizeof temporary)
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "%.200s: path too long", out);
-  TRY(check_free(ctx, out));
-  TRY(directory_remove(ctx, temporary));
-  TRY(directory_make(ctx, temporary));
-  if (realpath(temporary, whole) && realpath(in, source) && !strncmp(whole, source, strlen(source)) && whole[strlen(source)] == '/') {
-    TRY(directory_remove(ctx, temporary));
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: lies within %s; expected a directory beside it", out, in);
-  }
-  elbo_status status = convert_folder(ctx, in, temporary, config, 0, result);
+  char whole[PATH_MAX], source[PATH_MAX];
+  staged_directory s;
+  TRY(staged_directory_open(ctx, out, &s));
+  elbo_status status = ELBO_OK;
+  if (realpath(s.path, whole) && realpath(in, source) && !strncmp(whole, source, strlen(source)) && whole[strlen(source)] == '/')
+    status = fail(ctx, ELBO_ERROR_ARGUMENT, "%s: lies within %s; expected a directory beside it", out, in);
+  if (status == ELBO_OK) status = convert_folder(ctx, in, s.path, config, 0, result);
   if (status == ELBO_OK && !result->files) status = fail(ctx, ELBO_ERROR_FORMAT, "%s: no weights in it or in its folders", in);
-  if (status == ELBO_OK) status = directory_sync(ctx, temporary);
-  if (status == ELBO_OK && rmdir(out) != 0 && errno != ENOENT) status = fail_errno(ctx, out, "cannot replace");
-  if (status == ELBO_OK && rename(temporary, out) != 0) status = fail_errno(ctx, out, "cannot rename into place");
-  if (status != ELBO_OK) {
-    char *message = strdup(elbo_ctx_message(ctx)); // that of the failure, not of the clearing away
-    if (directory_remove(ctx, temporary) == ELBO_OK && message) status = fail(ctx, status, "%s", message);
-    free(message);
-  }
   snprintf(result->from, sizeof result->from, "directory");
-  return status;
+  return staged_directory_close(ctx, &s, status);
 }
 
-static elbo_status check_config(elbo_ctx *ctx, const elbo_convert_config *c) {
+elbo_status convert_check_config(elbo_ctx *ctx, const elbo_convert_config *c) {
   if (c->size != sizeof *c) return fail(ctx, ELBO_ERROR_ARGUMENT, "elbo_convert: config.size is %zu; expected %zu", c->size, sizeof *c);
   if (c->dtype != -1 && c->dtype != ELBO_F32 && c->dtype != ELBO_F16 && c->dtype != ELBO_BF16)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "elbo_convert: dtype %d; expected float32, float16, bfloat16 or -1", c->dtype);
@@ -234,7 +210,7 @@ elbo_status elbo_convert(elbo_ctx *ctx, const char *in, const char *out, const e
   if (!config) elbo_convert_defaults(&defaults), config = &defaults;
   if (!result) result = &unused;
   *result = (elbo_convert_result){0};
-  TRY(check_config(ctx, config));
+  TRY(convert_check_config(ctx, config));
   if (!in || !in[0] || !out || !out[0]) return fail(ctx, ELBO_ERROR_ARGUMENT, "elbo_convert: no path was given");
   bool to_file = ends_in(out, ".safetensors");
   if (directory_exists(in) && run_is_run(in)) {
@@ -253,7 +229,7 @@ elbo_status elbo_convert(elbo_ctx *ctx, const char *in, const char *out, const e
     return convert_directory(ctx, in, out, config, result);
   }
   char target[PATH_MAX];
-  TRY(check_free(ctx, out));
+  TRY(directory_check_free(ctx, out));
   TRY(path_join(ctx, target, sizeof target, out, WEIGHTS_NAME));
   if (!file_exists(in)) return fail_errno(ctx, in, "cannot open");
   TRY(directory_make(ctx, out));

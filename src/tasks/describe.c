@@ -15,6 +15,7 @@
 #include "core/json.h"
 #include "core/memory.h"
 #include "core/pickle.h"
+#include "models/autoencoder.h"
 #include "models/diffusion_model.h"
 #include "models/pipeline_index.h"
 #include "models/weights.h"
@@ -238,6 +239,28 @@ static elbo_status describe_model(elbo_ctx *ctx, const char *path, json_t *out) 
   return list_components(ctx, path, out);
 }
 
+// What an autoencoder makes of pictures.
+static elbo_status describe_autoencoder(elbo_ctx *ctx, const char *config_path, json_t *out) {
+  codec_config c;
+  arena *a = arena_create(1 << 12);
+  if (!a) return fail_memory(ctx, 1 << 12, "an autoencoder");
+  elbo_status status = codec_read(ctx, a, config_path, &c);
+  if (status == ELBO_OK) {
+    codec_shape s = codec_config_shape(&c);
+    set(out, "preset", json_string("autoencoder"));
+    if (s.height) {
+      set(out, "shape", dims_json(3, (int64_t[]){s.height, s.width, s.in_channels}));
+      set(out, "codes", dims_json(3, (int64_t[]){codec_code_size(&c, s.height), codec_code_size(&c, s.width), s.code_channels}));
+    } else {
+      set(out, "channels", json_integer(s.in_channels));
+      set(out, "code_channels", json_integer(s.code_channels));
+    }
+    set(out, "scale", json_integer(s.up));
+  }
+  arena_destroy(&a);
+  return status;
+}
+
 // One network of a model directory: its class and its tensors.
 static elbo_status describe_network(elbo_ctx *ctx, const char *path, const char *config_path, json_t *out) {
   json_t *config = NULL;
@@ -246,6 +269,7 @@ static elbo_status describe_network(elbo_ctx *ctx, const char *path, const char 
   TRY(json_read(ctx, config_path, CONFIG_LIMIT, &config));
   const char *class_name = json_string_value(json_object_get(config, "_class_name"));
   set(out, "class", json_string(class_name ? class_name : "unknown"));
+  if (class_name && model_kind_of_class(class_name) == &model_kind_autoencoder) TRY(describe_autoencoder(ctx, config_path, out));
   json_decref(config);
   TRY(weights_locate(ctx, path, file, sizeof file, &found));
   if (found) TRY(describe_weights(ctx, file, out));

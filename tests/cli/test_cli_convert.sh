@@ -95,6 +95,28 @@ complains "is missing"
 is_absent again
 [ -z "$(find . -name '*.tmp-*')" ] || note_failure "a temporary name was left"
 
+# Autoencoders: a pair of files becomes a folder, which encodes and decodes.
+pair=$golden/autoencoders/pair_pooled
+expect 0 "$ELBO" convert "$pair/encoder.pth" "$pair/decoder.pth" --out tiny --json
+says '"from": "pair of pickle"'
+expect 0 "$ELBO" info tiny
+says "ElboAutoencoderTiny"
+says "code_channels          5"
+expect 0 "$ELBO" data shapes:size=16 -n 2 --out pictures.npy
+expect 0 "$ELBO" apply tiny --in x=pictures.npy --out latents=codes.npy
+expect 0 "$ELBO" info codes.npy
+says "\\[2, 2, 2, 5]"
+expect 0 "$ELBO" apply tiny --in z=codes.npy --out sample=back.npy
+expect 0 "$ELBO" info back.npy
+says "\\[2, 16, 16, 3]"
+expect 2 "$ELBO" apply tiny --in x=pictures.npy --out mean=codes.npy
+complains "latents was expected"
+expect 2 "$ELBO" convert "$pair/decoder.pth" "$pair/encoder.pth" --out swapped
+complains "the encoder comes first"
+is_absent swapped
+expect 0 "$ELBO" info "$golden/autoencoders/kl"
+says "\\[4, 4, 2]"
+
 # Usage.
 expect 2 "$ELBO" convert
 complains "expected one file or directory"

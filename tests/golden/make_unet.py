@@ -207,8 +207,9 @@ def counts():
             print(name, sum(p.numel() for p in cls(**config).parameters()))
 
 
-if sys.argv[1:] == ["count"]:
-    counts()
-else:
-    unet_2d()
-    unet_condition()
+if __name__ == "__main__":
+    if sys.argv[1:] == ["count"]:
+        counts()
+    else:
+        unet_2d()
+        unet_condition()

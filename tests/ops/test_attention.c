@@ -51,6 +51,11 @@ static void test_chosen_shapes(void **state) {
   check(&(params){2, 9, 4, 5, 2, -1, {0}, 0, 1}, 5);           // causal with more queries than keys: some see nothing
   check(&(params){1, 5, 33, 300, 1, 3, {1, 1, 33}, 0, 0}, 6);  // wide heads
   check(&(params){2, 1, 1, 1, 1, -1, {0}, 0, 0}, 7);
+  check(&(params){2, 64, 64, 8, 4, -1, {0}, 0, 0}, 8);                 // half a vector of channels at most
+  check(&(params){1, 131, 77, 40, 2, -1, {0}, 0, 0}, 9);               // captions; an odd number of queries in the last tile
+  check(&(params){1, 33, 81, 24, 1, -1, {0}, 0, 1}, 10);               // two tiles of keys, uneven
+  check(&(params){1, 150, 170, 12, 2, 4, {1, 2, 150, 170}, 0, 0}, 11); // a bias over several tiles both ways
+  check(&(params){1, 17, 20, 520, 1, -1, {0}, 0, 0}, 12);              // three rows of packed channels
 }
 
 static void test_threads(void **state) {
@@ -83,6 +88,40 @@ static void test_extremes(void **state) {
   elbo_plan_destroy(&plan);
   elbo_graph_destroy(&g);
   elbo_ctx_destroy(&ctx);
+}
+
+// Scores that rise from tile to tile, fall, and hardly move: what was summed under an earlier maximum is brought to the later one.
+static void test_rising_maximum(void **state) {
+  (void)state;
+  enum { NK = 200 };
+  const float q[] = {1, -1, 0.02f};
+  float k[NK], v[NK], y[3];
+  for (int j = 0; j < NK; j++) k[j] = 0.5f * (float)j, v[j] = sinf((float)j);
+  for (int i = 0; i < 3; i++) {
+    double sum = 0, value = 0;
+    for (int j = 0; j < NK; j++) {
+      double p = exp((double)q[i] * (double)k[j] - (q[i] > 0 ? (double)q[i] * (double)k[NK - 1] : 0));
+      sum += p, value += p * (double)v[j];
+    }
+    y[i] = (float)(value / sum);
+  }
+  for (int isa = 0; isa < ISA_COUNT; isa++) {
+    elbo_ctx *ctx = test_ctx_isa(0, (isa_level)isa);
+    elbo_graph *g = NULL;
+    elbo_plan *plan = NULL;
+    if (!ctx) continue;
+    assert_ok(ctx, elbo_graph_create(ctx, "rising", &g));
+    elbo_tensor *out = build(g, &(params){1, 3, NK, 1, 1, -1, {0}, 1, 0});
+    assert_ok(ctx, elbo_plan_create(ctx, g, 1, &out, NULL, &plan));
+    assert_ok(ctx, elbo_plan_set(plan, "q", q, 3));
+    assert_ok(ctx, elbo_plan_set(plan, "k", k, NK));
+    assert_ok(ctx, elbo_plan_set(plan, "v", v, NK));
+    assert_ok(ctx, elbo_plan_run(plan, NULL));
+    assert_close(elbo_plan_output(plan, 0), y, 3, 1e-5);
+    elbo_plan_destroy(&plan);
+    elbo_graph_destroy(&g);
+    elbo_ctx_destroy(&ctx);
+  }
 }
 
 static void test_memory(void **state) {
@@ -125,12 +164,12 @@ static void test_uneven_heads(void **state) {
 int main(int argc, char **argv) {
   op_check_bench_arguments(argc, argv);
   if (op_check_benching()) {
-    const params shapes[] = {{8, 256, 256, 64, 4, -1, {0}, 0, 0},
-                             {2, 1024, 1024, 64, 8, -1, {0}, 0, 0},
-                             {8, 256, 256, 256, 1, -1, {0}, 0, 0},
-                             {1, 2048, 2048, 64, 1, -1, {0}, 0, 0},
-                             {8, 256, 77, 40, 8, -1, {0}, 0, 0}};
-    for (int i = 0; i < 5; i++) {
+    const params shapes[] = {
+        {8, 256, 256, 8, 8, -1, {0}, 0, 0},    {32, 64, 64, 8, 8, -1, {0}, 0, 0},     {1, 4096, 4096, 40, 2, -1, {0}, 0, 0},
+        {1, 4096, 77, 40, 8, -1, {0}, 0, 0},   {1, 256, 256, 160, 8, -1, {0}, 0, 0},  {1, 4096, 4096, 512, 1, -1, {0}, 0, 0},
+        {8, 256, 256, 64, 4, -1, {0}, 0, 0},   {2, 1024, 1024, 64, 8, -1, {0}, 0, 0}, {8, 256, 256, 256, 1, -1, {0}, 0, 0},
+        {1, 2048, 2048, 64, 1, -1, {0}, 0, 0}, {8, 256, 77, 40, 8, -1, {0}, 0, 0}};
+    for (int i = 0; i < (int)(sizeof shapes / sizeof *shapes); i++) {
       const params *p = &shapes[i];
       char name[64];
       snprintf(name, sizeof name, "B %d Nq %d Nk %d heads %d d %d", (int)p->batch, (int)p->nq, (int)p->nk, p->heads, (int)p->d);
@@ -139,9 +178,9 @@ int main(int argc, char **argv) {
     return 0;
   }
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_random_shapes), cmocka_unit_test(test_chosen_shapes), cmocka_unit_test(test_threads),
-      cmocka_unit_test(test_extremes),      cmocka_unit_test(test_memory),        cmocka_unit_test(test_refused),
-      cmocka_unit_test(test_uneven_heads),
+      cmocka_unit_test(test_random_shapes), cmocka_unit_test(test_chosen_shapes),  cmocka_unit_test(test_threads),
+      cmocka_unit_test(test_extremes),      cmocka_unit_test(test_memory),         cmocka_unit_test(test_refused),
+      cmocka_unit_test(test_uneven_heads),  cmocka_unit_test(test_rising_maximum),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,7 +41,11 @@ static void test_kernels(void **unused) {
   static const matmul_case large[] = {
       {.M = 400, .N = 784, .K = 128, .rank_a = 2, .rank_b = 2, .transpose_a = 1, .text = "weight gradient 400 x 784"},
       {.M = 128, .N = 400, .K = 784, .rank_a = 2, .rank_b = 2, .text = "128 x 784 x 400"},
-      {.M = 3, .N = 5, .K = 1300, .rank_a = 2, .rank_b = 2, .transpose_a = 1, .transpose_b = 1, .text = "3 x 1300 x 5"}};
+      {.M = 3, .N = 5, .K = 1300, .rank_a = 2, .rank_b = 2, .transpose_a = 1, .transpose_b = 1, .text = "3 x 1300 x 5"},
+      {.M = 70, .N = 1101, .K = 601, .rank_a = 2, .rank_b = 2, .text = "several blocks each way"},
+      {.M = 70, .N = 1101, .K = 601, .rank_a = 2, .rank_b = 2, .transpose_b = 1, .text = "several blocks each way, transposed"},
+      {.M = 700, .N = 530, .K = 300, .rank_a = 2, .rank_b = 2, .text = "rows too many to pack by block"},
+      {.lead = {3, 3}, .M = 9, .N = 520, .K = 300, .rank_a = 4, .rank_b = 2, .transpose_a = 1, .text = "one B for many A"}};
   enum { LARGE = sizeof large / sizeof large[0] };
   for (int isa = 0; isa < ISA_COUNT; isa++) {
     test_random r = {test_seed(), 0};

@@ -27,4 +27,10 @@ const char *golden_text(const safetensors *file, const char *name, const char *k
 // the gradients where the file has them. Fails the test with the worst element.
 void golden_network_check(const golden_network *n, int isa);
 
+// Parts of it, for networks of another kind (file, name and config of `n`):
+// Fills the store, and compares "NAME 3x4\n" of every parameter, in the order of names, with the file's.
+void golden_fill_store(elbo_ctx *ctx, const golden_network *n, elbo_store *store);
+// `got`: doubles under the reference backend (isa < 0); `what` names it in messages.
+void golden_compare(const golden_network *n, int isa, const char *what, const tensor_view *want, const void *got, double tolerance);
+
 #endif

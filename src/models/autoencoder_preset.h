@@ -1,0 +1,9 @@
+// The preset of convolutional autoencoders, diffusers' AutoencoderKL, VQModel and AutoencoderTiny: so far their calls, which are measured.
+#ifndef MODELS_AUTOENCODER_PRESET_H
+#define MODELS_AUTOENCODER_PRESET_H
+
+#include "models/preset.h"
+
+extern const preset_def preset_autoencoder;
+
+#endif

@@ -1,0 +1,22 @@
+// Codes from a table: each vector becomes the nearest row [Oord17].
+#ifndef NN_VECTOR_QUANTIZER_H
+#define NN_VECTOR_QUANTIZER_H
+
+#include <stdbool.h>
+
+#include <elbo/ops.h>
+
+typedef struct quantized {
+  elbo_tensor *index; // int32 (...): the nearest row of the table, the first of several
+  elbo_tensor *row;   // (...,D): that row, with a gradient to the table
+  elbo_tensor *codes; // (...,D): the same values, whose gradient goes straight through to z [Oord17 sec. 3.2]
+} quantized;
+
+// z (...,D), table (V,D). All NULL after an error.
+quantized quantize_vectors(elbo_tensor *z, elbo_tensor *table);
+
+// What pulls rows and vectors together: mean (z - stop(row))^2 and mean (stop(z) - row)^2. `commitment` weighs the former, as in [Oord17
+// eq. 3]; with `legacy` the latter, as diffusers' VQModel has it. A scalar.
+elbo_tensor *quantization_loss(elbo_tensor *z, const quantized *q, double commitment, bool legacy);
+
+#endif
