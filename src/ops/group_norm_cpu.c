@@ -89,10 +89,10 @@ static void product_rows(const group_norm_state *s, slice w, const float *x, con
 #undef CALL
 }
 
-static void write_gradient(const group_norm_state *s, slice w, const float *x, const float *dy, const float *dn, float *dx, int64_t rows,
-                           const float *channel, int64_t ahead) {
+static void write_gradient(const group_norm_state *s, slice w, const float *x, const float *dn, float *dx, int64_t rows,
+                           const float *channel) {
   const float *mean = channel + w.c0, *scale = mean + s->c, *q = scale + 2 * s->c, *p = q + s->c;
-  gradient_rows(x + w.c0, dy + w.c0, dn + w.c0, dx + w.c0, rows, s->c, w.c1 - w.c0, mean, scale, q, p, ahead);
+  gradient_rows(x + w.c0, dn + w.c0, dx + w.c0, rows, s->c, w.c1 - w.c0, mean, scale, q, p);
 }
 
 static void clear_sums(const group_norm_state *s, slice w, double *sums) {
@@ -277,8 +277,7 @@ static void gradient_whole(void *arg, int id, int count) {
       fill_channels(j, b, w, j->mean_in, j->rstd_in, channel);
       product_rows(s, w, x, dy, dx, s->rows, channel, sums);
       fill_gradient_channels(j, b, w, sums, channel);
-      int64_t ahead = b + 1 < b1 ? image : i + 1 < end ? to_next(s, i) : 0;
-      write_gradient(s, w, x, dy, s->act == NORM_ACT_NONE ? dy : dx, dx, s->rows, channel, ahead);
+      write_gradient(s, w, x, s->act == NORM_ACT_NONE ? dy : dx, dx, s->rows, channel);
       add_dweight(j, b, w, sums, to);
     }
   }
@@ -318,7 +317,7 @@ static void gradient_chunks(void *arg, int id, int count) {
     }
     int64_t at = (b * s->rows + r0) * c;
     const float *dn = (s->act == NORM_ACT_NONE ? j->dy : j->y) + at;
-    write_gradient(s, all_groups(s), j->x + at, j->dy + at, dn, j->y + at, r1 - r0, channel, 0);
+    write_gradient(s, all_groups(s), j->x + at, dn, j->y + at, r1 - r0, channel);
   }
 }
 

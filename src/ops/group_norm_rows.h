@@ -147,29 +147,28 @@ VEC_INLINE void normalise(const float *x, float *y, int64_t rows, int64_t stride
 #undef CALL
 }
 
-// dx = scale dn - (x - mean) q - p; dn may be dx. x and dy are called for `ahead` of these rows.
-VEC_INLINE void block_gradient(const float *x, const float *dy, const float *dn, float *dx, int64_t rows, int64_t stride, const float *mean,
-                               const float *scale, const float *q, const float *p, int64_t ahead, const int vectors, int64_t lanes) {
+// dx = scale dn - (x - mean) q - p; dn may be dx
+VEC_INLINE void block_gradient(const float *x, const float *dn, float *dx, int64_t rows, int64_t stride, const float *mean,
+                               const float *scale, const float *q, const float *p, const int vectors, int64_t lanes) {
   vfloat m[4], w[4], along[4], off[4];
 #pragma GCC unroll 4
   for (int v = 0; v < vectors; v++) {
     m[v] = vload_upto(mean + v * VW, lanes), w[v] = vload_upto(scale + v * VW, lanes);
     along[v] = vload_upto(q + v * VW, lanes), off[v] = vload_upto(p + v * VW, lanes);
   }
-  for (int64_t r = 0; r < rows; r++, x += stride, dy += stride, dn += stride, dx += stride)
+  for (int64_t r = 0; r < rows; r++, x += stride, dn += stride, dx += stride)
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) {
-      if (ahead) __builtin_prefetch(x + ahead + v * VW, 0, 2), __builtin_prefetch(dy + ahead + v * VW, 0, 2);
       vfloat d = vload_upto(x + v * VW, lanes) - m[v];
       vstore_upto(dx + v * VW, w[v] * vload_upto(dn + v * VW, lanes) - d * along[v] - off[v], lanes);
     }
 }
 
-static inline void gradient_rows(const float *x, const float *dy, const float *dn, float *dx, int64_t rows, int64_t stride, int64_t width,
-                                 const float *mean, const float *scale, const float *q, const float *p, int64_t ahead) {
-#define CALL(i, vectors, lanes)                                                                                                    \
-  block_gradient(x + r * stride + (i), dy + r * stride + (i), dn + r * stride + (i), dx + r * stride + (i), n, stride, mean + (i), \
-                 scale + (i), q + (i), p + (i), ahead, vectors, lanes)
+static inline void gradient_rows(const float *x, const float *dn, float *dx, int64_t rows, int64_t stride, int64_t width, const float *mean,
+                                 const float *scale, const float *q, const float *p) {
+#define CALL(i, vectors, lanes)                                                                                                            \
+  block_gradient(x + r * stride + (i), dn + r * stride + (i), dx + r * stride + (i), n, stride, mean + (i), scale + (i), q + (i), p + (i), \
+                 vectors, lanes)
   FOR_BLOCKS(rows, width, CALL)
 #undef CALL
 }
