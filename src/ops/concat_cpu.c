@@ -8,9 +8,29 @@ typedef struct concat_state {
   int64_t part[]; // bytes of a row that each input brings
 } concat_state;
 
+typedef struct concat_job {
+  const concat_state *s;
+  const void *const *in;
+  char *to;
+} concat_job;
+
+// All parts of a row in turn, so that the output is written in one go.
+static void concat_rows(void *arg, int64_t begin, int64_t end) {
+  const concat_job *j = arg;
+  const concat_state *s = j->s;
+  char *to = j->to + begin * s->row;
+  for (int64_t r = begin; r < end; r++)
+    for (int i = 0; i < s->n; to += s->part[i++]) copy_bytes(to, (const char *)j->in[i] + r * s->part[i], s->part[i]);
+}
+
 static elbo_status concat_run(const kernel *k, const kernel_args *a) {
   const concat_state *s = k->state;
   char *to = a->out[0];
+  if (s->row > 0 && s->row < COPY_GRAIN) {
+    concat_job job = {s, a->in, to};
+    parallel_for(a->pool, s->outer, COPY_GRAIN / s->row + 1, concat_rows, &job);
+    return ELBO_OK;
+  }
   for (int i = 0; i < s->n; to += s->part[i++]) copy_rows(a->pool, to, s->row, a->in[i], s->part[i], s->part[i], s->outer);
   return ELBO_OK;
 }

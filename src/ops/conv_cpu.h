@@ -38,4 +38,13 @@ extern const conv_kernel ISA(conv_dot);         // forward and transposed with f
 extern const conv_kernel ISA(conv_gemm_weight); // weight gradient: the like
 extern const conv_kernel conv_onednn;           // all three; may refuse in prepare
 
+// A product of matrices as a convolution of 1x1 by oneDNN: x (rows,I), w (O,I), y = x w' (rows,O) or what is made of the other two.
+typedef struct conv_product {
+  conv_direction direction;
+  int64_t rows, I, O;
+  int x, w, y, bias; // indices of inputs, -1 for none
+} conv_product;
+bool conv_onednn_takes_product(const compile_env *env, int64_t rows, int64_t I, int64_t O);
+elbo_status conv_onednn_product(compile_env *env, const conv_product *p, kernel *k); // ELBO_ERROR_UNSUPPORTED leaves *k empty
+
 #endif

@@ -1,4 +1,5 @@
 #include "core/memory.h"
+#include "ops/conv_cpu.h"
 #include "ops/gemm_cpu.h"
 #include "ops/linear.h"
 
@@ -39,6 +40,12 @@ static elbo_status run(const kernel *k, const kernel_args *a) {
 
 static elbo_status prepare(compile_env *env, const node *n, kernel *k) {
   bool fused = n->op == &op_fused_linear;
+  if (!fused && !env->weights_constant) {
+    int64_t O = n->in[1]->shape.dim[0], I = n->in[1]->shape.dim[1];
+    conv_product p = {CONV_FORWARD, shape_count(&n->out[0]->shape) / (O ? O : 1), I, O, 0, 1, -1, n->in[2] ? 2 : -1};
+    elbo_status status = conv_onednn_takes_product(env, p.rows, I, O) ? conv_onednn_product(env, &p, k) : ELBO_ERROR_UNSUPPORTED;
+    if (status != ELBO_ERROR_UNSUPPORTED) return status;
+  }
   k->destroy = destroy;
   TRY(array_new(env->ctx, 1, sizeof(state), "kernel state", &k->state));
   state *s = k->state;

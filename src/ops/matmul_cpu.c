@@ -1,4 +1,5 @@
 #include "core/memory.h"
+#include "ops/conv_cpu.h"
 #include "ops/gemm_cpu.h"
 #include "ops/matmul.h"
 
@@ -58,14 +59,24 @@ static elbo_status run(const kernel *k, const kernel_args *a) {
   return ELBO_OK;
 }
 
+// The gradients of a linear layer: by its input dy w, by its weight dy' x.
+static elbo_status prepare_gradient(compile_env *env, const matmul_attr *t, const matmul_sizes *z, kernel *k) {
+  if (z->batch != 1 || t->transpose_b) return ELBO_ERROR_UNSUPPORTED;
+  conv_product p = t->transpose_a ? (conv_product){CONV_WEIGHT_GRAD, z->K, z->N, z->M, 1, -1, 0, -1}
+                                  : (conv_product){CONV_TRANSPOSED, z->M, z->N, z->K, -1, 1, 0, -1};
+  return conv_onednn_takes_product(env, p.rows, p.I, p.O) ? conv_onednn_product(env, &p, k) : ELBO_ERROR_UNSUPPORTED;
+}
+
 static elbo_status prepare(compile_env *env, const node *n, kernel *k) {
   const matmul_attr *t = n->attr;
   int threads = pool_threads(env->pool);
+  matmul_sizes z = matmul_sizes_of(n);
+  if (!t->transpose_a && z.b_step == 0) z.M *= z.batch, z.batch = 1; // one tall product
+  elbo_status status = prepare_gradient(env, t, &z, k);
+  if (status != ELBO_ERROR_UNSUPPORTED) return status;
   k->destroy = destroy;
   TRY(array_new(env->ctx, 1, sizeof(state), "kernel state", &k->state));
   state *s = k->state;
-  matmul_sizes z = matmul_sizes_of(n);
-  if (!t->transpose_a && z.b_step == 0) z.M *= z.batch, z.batch = 1; // one tall product
   s->size = z;
   s->job = (gemm_job){.M = z.M,
                       .N = z.N,

@@ -8,14 +8,22 @@
 
 // The first n < VW numbers at p, zeros behind.
 VEC_INLINE vfloat vload_part(const float *p, int64_t n) {
+#if VW == 16
+  return (vfloat)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+#else
   float lane[VW] = {0};
   for (int64_t i = 0; i < n; i++) lane[i] = p[i];
   return vload(lane);
+#endif
 }
 VEC_INLINE void vstore_part(float *p, vfloat v, int64_t n) {
+#if VW == 16
+  _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+#else
   float lane[VW];
   vstore(lane, v);
   for (int64_t i = 0; i < n; i++) p[i] = lane[i];
+#endif
 }
 // n >= VW counts as VW.
 VEC_INLINE vfloat vload_upto(const float *p, int64_t n) { return n >= VW ? vload(p) : vload_part(p, n); }

@@ -63,6 +63,8 @@ static void test_chosen_shapes(void **state) {
   check(&(params){4, {2, 3, 3, 64}, 8, true, true, NORM_ACT_SILU}, 1, 1);
   check(&(params){4, {17, 2, 3, 12}, 3, true, false, NORM_ACT_LEAKY_RELU}, 4, 1); // whole images
   check(&(params){3, {70, 2, 9}, 1, false, true, NORM_ACT_RELU}, 5, 1);           // more images than blocks of dweight
+  check(&(params){4, {5, 3, 3, 64}, 16, true, true, NORM_ACT_SILU}, 8, 1);        // ranges of groups of an image
+  check(&(params){4, {9, 2, 3, 60}, 20, true, true, NORM_ACT_SILU}, 9, 1);        // uneven ones
   // an image in chunks, of uneven rows too; against the reference's gradients alone, as differences of so many numbers take long
   const params large[] = {{4, {1, 30, 30, 20}, 20, true, true, NORM_ACT_NONE}, {4, {2, 25, 33, 20}, 5, true, true, NORM_ACT_SILU}};
   for (int i = 0; i < 2; i++) {

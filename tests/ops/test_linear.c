@@ -25,10 +25,12 @@ static elbo_tensor *build(elbo_graph *g, const void *arg) {
 
 static void test_kernels(void **unused) {
   (void)unused;
-  static const linear_case large[] = {{.rank = 2, .dim = {128, 784}, .O = 400, .bias = 1, .text = "128 x 784 -> 400"},
-                                      {.rank = 2, .dim = {1, 513}, .O = 33, .text = "1 x 513 -> 33"},
-                                      {.rank = 2, .dim = {211, 20}, .O = 7, .bias = 1, .text = "211 x 20 -> 7"},
-                                      {.rank = 2, .dim = {57, 257}, .O = 49, .bias = 1, .text = "57 x 257 -> 49"}};
+  static const linear_case large[] = {
+      {.rank = 2, .dim = {1088, 64}, .O = 80, .bias = 1, .text = "1088 x 64 -> 80, tall"}, // plain, its weights not constant
+      {.rank = 2, .dim = {128, 784}, .O = 400, .bias = 1, .text = "128 x 784 -> 400"},
+      {.rank = 2, .dim = {1, 513}, .O = 33, .text = "1 x 513 -> 33"},
+      {.rank = 2, .dim = {211, 20}, .O = 7, .bias = 1, .text = "211 x 20 -> 7"},
+      {.rank = 2, .dim = {57, 257}, .O = 49, .bias = 1, .text = "57 x 257 -> 49"}};
   enum { LARGE = sizeof large / sizeof large[0] };
   for (int isa = 0; isa < ISA_COUNT; isa++) {
     test_random r = {test_seed(), 0};

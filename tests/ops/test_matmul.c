@@ -39,6 +39,8 @@ static elbo_tensor *build(elbo_graph *g, const void *arg) {
 static void test_kernels(void **unused) {
   (void)unused;
   static const matmul_case large[] = {
+      {.M = 1088, .N = 64, .K = 80, .rank_a = 2, .rank_b = 2, .text = "a tall layer's gradient by its input"},
+      {.M = 80, .N = 64, .K = 1088, .rank_a = 2, .rank_b = 2, .transpose_a = 1, .text = "a tall layer's gradient by its weight"},
       {.M = 400, .N = 784, .K = 128, .rank_a = 2, .rank_b = 2, .transpose_a = 1, .text = "weight gradient 400 x 784"},
       {.M = 128, .N = 400, .K = 784, .rank_a = 2, .rank_b = 2, .text = "128 x 784 x 400"},
       {.M = 3, .N = 5, .K = 1300, .rank_a = 2, .rank_b = 2, .transpose_a = 1, .transpose_b = 1, .text = "3 x 1300 x 5"},

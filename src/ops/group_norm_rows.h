@@ -1,0 +1,176 @@
+// The loops of group_norm_cpu.c over rows of channels: sums per channel, and what is written from them. Only *_cpu.c files include this.
+// Blocks of rows go through columns of up to four vectors of channels, whose numbers stay in registers; rows lie `stride` apart.
+#ifndef OPS_GROUP_NORM_ROWS_H
+#define OPS_GROUP_NORM_ROWS_H
+
+#include "ops/norm.h"
+#include "ops/vec_part.h"
+
+enum { BLOCK_ROWS = 64 }; // rows summed in float32 before they are folded into double
+
+// For every block of rows [r, r + n): call(i, vectors, lanes), columns [i, i + vectors VW), or the last `lanes` < VW.
+#define FOR_BLOCKS(rows, width, call)                                 \
+  for (int64_t r = 0; r < (rows); r += BLOCK_ROWS) {                  \
+    int64_t n = (rows)-r < BLOCK_ROWS ? (rows)-r : BLOCK_ROWS, i = 0; \
+    for (; i + 4 * VW <= (width); i += 4 * VW) call(i, 4, VW);        \
+    if (i + 2 * VW <= (width)) {                                      \
+      call(i, 2, VW);                                                 \
+      i += 2 * VW;                                                    \
+    }                                                                 \
+    if (i + VW <= (width)) {                                          \
+      call(i, 1, VW);                                                 \
+      i += VW;                                                        \
+    }                                                                 \
+    if (i < (width)) call(i, 1, (width)-i);                           \
+  }
+
+VEC_INLINE vfloat act_value(vfloat v, const int64_t act, float slope) {
+  switch (act) {
+  case NORM_ACT_RELU: return vselect(v > 0.0f, v, vsplat(0.0f));
+  case NORM_ACT_LEAKY_RELU: return vselect(v > 0.0f, v, slope * v);
+  case NORM_ACT_SILU: return v * vsigmoid_near(v);
+  default: return v;
+  }
+}
+
+VEC_INLINE vfloat act_slope(vfloat v, const int64_t act, float slope) {
+  vfloat one = vsplat(1.0f);
+  switch (act) {
+  case NORM_ACT_RELU: return vselect(v > 0.0f, one, vsplat(0.0f));
+  case NORM_ACT_LEAKY_RELU: return vselect(v > 0.0f, one, vsplat(slope));
+  case NORM_ACT_SILU: {
+    vfloat s = vsigmoid_near(v);
+    return s * (1.0f + v * (1.0f - s));
+  }
+  default: return one;
+  }
+}
+
+VEC_INLINE void fold(double *sum, vfloat part, int64_t lanes) {
+  for (int64_t l = 0; l < lanes; l++) sum[l] += (double)part[l];
+}
+
+// s1 += sum of x - shift, s2 += sum of its square. Fewer vectors than four go over several rows at once: the sums of one row after the
+// other would wait for each other.
+VEC_INLINE void block_moments(const float *x, int64_t rows, int64_t stride, const float *shift, double *s1, double *s2, const int vectors,
+                              int64_t lanes) {
+  const int at_once = 4 / vectors;
+  vfloat k[4], a1[4] = {{0}}, a2[4] = {{0}};
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; v++) k[v] = vload_upto(shift + v * VW, lanes);
+  int64_t r = 0;
+  for (; r + at_once <= rows; r += at_once, x += at_once * stride)
+#pragma GCC unroll 4
+    for (int u = 0; u < at_once; u++)
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; v++) {
+        vfloat d = vload_upto(x + u * stride + v * VW, lanes) - k[v];
+        a1[u * vectors + v] += d, a2[u * vectors + v] += d * d;
+      }
+  for (; r < rows; r++, x += stride)
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) {
+      vfloat d = vload_upto(x + v * VW, lanes) - k[v];
+      a1[v] += d, a2[v] += d * d;
+    }
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; v++) {
+#pragma GCC unroll 4
+    for (int u = 1; u < at_once; u++) a1[v] += a1[u * vectors + v], a2[v] += a2[u * vectors + v];
+    fold(s1 + v * VW, a1[v], lanes), fold(s2 + v * VW, a2[v], lanes);
+  }
+}
+
+static inline void moments(const float *x, int64_t rows, int64_t stride, int64_t width, const float *shift, double *s1, double *s2){
+#define CALL(i, vectors, lanes) block_moments(x + r * stride + (i), n, stride, shift + (i), s1 + (i), s2 + (i), vectors, lanes)
+    FOR_BLOCKS(rows, width, CALL)
+#undef CALL
+}
+
+// s1 += sum of dn (x - mean), s2 += sum of dn, where dn = dy act'((x - mean) scale + bias), kept in dn for the second pass when there is
+// an activation.
+VEC_INLINE
+    void block_products(const float *x, const float *dy, float *dn, int64_t rows, int64_t stride, const float *mean, const float *scale,
+                        const float *bias, double *s1, double *s2, const int vectors, int64_t lanes, const int64_t act, float slope) {
+  vfloat m[4], w[4], h[4], a1[4] = {{0}}, a2[4] = {{0}};
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; v++) {
+    m[v] = vload_upto(mean + v * VW, lanes), w[v] = vload_upto(scale + v * VW, lanes);
+    h[v] = vload_upto(bias + v * VW, lanes);
+  }
+  for (int64_t r = 0; r < rows; r++, x += stride, dy += stride, dn += stride)
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) {
+      vfloat d = vload_upto(x + v * VW, lanes) - m[v], g = vload_upto(dy + v * VW, lanes);
+      if (act != NORM_ACT_NONE) {
+        g *= act_slope(d * w[v] + h[v], act, slope);
+        vstore_upto(dn + v * VW, g, lanes);
+      }
+      a1[v] += g * d, a2[v] += g;
+    }
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; v++) fold(s1 + v * VW, a1[v], lanes), fold(s2 + v * VW, a2[v], lanes);
+}
+
+VEC_INLINE void products(const float *x, const float *dy, float *dn, int64_t rows, int64_t stride, int64_t width, const float *mean,
+                         const float *scale, const float *bias, double *s1, double *s2, const int64_t act, float slope){
+#define CALL(i, vectors, lanes)                                                                                                      \
+  block_products(x + r * stride + (i), dy + r * stride + (i), dn + r * stride + (i), n, stride, mean + (i), scale + (i), bias + (i), \
+                 s1 + (i), s2 + (i), vectors, lanes, act, slope)
+    FOR_BLOCKS(rows, width, CALL)
+#undef CALL
+}
+
+// y = act((x - mean) scale + bias); `ahead` from x lies what is read next, called for meanwhile
+VEC_INLINE void block_normalise(const float *x, float *y, int64_t rows, int64_t stride, const float *mean, const float *scale,
+                                const float *bias, int64_t ahead, const int vectors, int64_t lanes, const int64_t act, float slope) {
+  vfloat m[4], w[4], h[4];
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; v++) {
+    m[v] = vload_upto(mean + v * VW, lanes), w[v] = vload_upto(scale + v * VW, lanes);
+    h[v] = vload_upto(bias + v * VW, lanes);
+  }
+  for (int64_t r = 0; r < rows; r++, x += stride, y += stride)
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) {
+      if (ahead) __builtin_prefetch(x + ahead + v * VW, 0, 2);
+      vstore_upto(y + v * VW, act_value((vload_upto(x + v * VW, lanes) - m[v]) * w[v] + h[v], act, slope), lanes);
+    }
+}
+
+VEC_INLINE void normalise(const float *x, float *y, int64_t rows, int64_t stride, int64_t width, const float *mean, const float *scale,
+                          const float *bias, int64_t ahead, const int64_t act, float slope){
+#define CALL(i, vectors, lanes)                                                                                                           \
+  block_normalise(x + r * stride + (i), y + r * stride + (i), n, stride, mean + (i), scale + (i), bias + (i), ahead, vectors, lanes, act, \
+                  slope)
+    FOR_BLOCKS(rows, width, CALL)
+#undef CALL
+}
+
+// dx = scale dn - (x - mean) q - p; dn may be dx
+VEC_INLINE void block_gradient(const float *x, const float *dn, float *dx, int64_t rows, int64_t stride, const float *mean,
+                               const float *scale, const float *q, const float *p, const int vectors, int64_t lanes) {
+  vfloat m[4], w[4], along[4], off[4];
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; v++) {
+    m[v] = vload_upto(mean + v * VW, lanes), w[v] = vload_upto(scale + v * VW, lanes);
+    along[v] = vload_upto(q + v * VW, lanes), off[v] = vload_upto(p + v * VW, lanes);
+  }
+  for (int64_t r = 0; r < rows; r++, x += stride, dn += stride, dx += stride)
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) {
+      vfloat d = vload_upto(x + v * VW, lanes) - m[v];
+      vstore_upto(dx + v * VW, w[v] * vload_upto(dn + v * VW, lanes) - d * along[v] - off[v], lanes);
+    }
+}
+
+static inline void gradient_rows(const float *x, const float *dn, float *dx, int64_t rows, int64_t stride, int64_t width, const float *mean,
+                                 const float *scale, const float *q, const float *p) {
+#define CALL(i, vectors, lanes)                                                                                                            \
+  block_gradient(x + r * stride + (i), dn + r * stride + (i), dx + r * stride + (i), n, stride, mean + (i), scale + (i), q + (i), p + (i), \
+                 vectors, lanes)
+  FOR_BLOCKS(rows, width, CALL)
+#undef CALL
+}
+
+#endif
