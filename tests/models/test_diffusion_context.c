@@ -139,6 +139,25 @@ static void test_resume(void **state) {
   assert_int_equal(test_run(command, NULL), 0);
 }
 
+// What is dropped leaves no trace: with all of them dropped, whatever the embeddings say, the weights are the same.
+static void test_dropout(void **state) {
+  (void)state;
+  for (int k = 0; k < 2; k++) {
+    const char *const more[] = {"train.steps=4", "train.checkpoint_every=4",
+                                k ? "model.condition.dropout=0" : "model.condition.dropout=0.999"};
+    char command[700];
+    snprintf(command, sizeof command, "cd '%s' && rm -rf one two", test_directory());
+    assert_int_equal(test_run(command, NULL), 0);
+    assert_ok(ctx, train(test_path("one"), false, 0, told, 3, more));
+    assert_ok(ctx, train(test_path("two"), false, 0, wrong, 3, more));
+    snprintf(command, sizeof command,
+             "cd '%s' && f=checkpoints/step-4/unet/diffusion_pytorch_model.safetensors && test -f one/$f && test -f two/$f && "
+             "cmp -s one/$f two/$f",
+             test_directory());
+    assert_int_equal(test_run(command, NULL), k);
+  }
+}
+
 // A checkpoint holds what sampling needs; each sample is that of its own row; guidance 0 is the null sequence, whatever is told.
 static void test_samples(void **state) {
   (void)state;
@@ -231,8 +250,8 @@ static void test_refused(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_learns), cmocka_unit_test(test_resume), cmocka_unit_test(test_samples),
-                                     cmocka_unit_test(test_evaluates), cmocka_unit_test(test_refused)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_learns),  cmocka_unit_test(test_resume),    cmocka_unit_test(test_dropout),
+                                     cmocka_unit_test(test_samples), cmocka_unit_test(test_evaluates), cmocka_unit_test(test_refused)};
   ctx = test_ctx(1);
   snprintf(told, sizeof told, "%s", test_path("told.npy")), snprintf(wrong, sizeof wrong, "%s", test_path("wrong.npy"));
   write_embeddings(told, 0);
