@@ -18,7 +18,7 @@ typedef enum elbo_split { ELBO_SPLIT_TRAIN, ELBO_SPLIT_VALID, ELBO_SPLIT_TEST } 
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_dataset_open(elbo_ctx *ctx, const char *path, int n_options, const char *const *options,
                                                        elbo_dataset **out);
 // From arrays in memory, copied: x (N,H,W,C) uint8 (0..255) or float32 (as it is) or (N,D) float32; label int32/int64 (N), or float32
-// (N,D): a condition vector for each, or NULL.
+// (N,D) or (N,L,D): a condition for each, a vector or a sequence of embeddings, or NULL.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_dataset_from_arrays(elbo_ctx *ctx, const elbo_array *x, const elbo_array *label, int n_options,
                                                               const char *const *options, elbo_dataset **out);
 // From a callback that fills example `index` (height*width*channels floats, *label) and returns 0; anything else is an error that stops
@@ -27,6 +27,8 @@ typedef int (*elbo_example_fn)(void *user, int64_t index, float *x, int32_t *lab
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_dataset_from_callback(elbo_ctx *ctx, int64_t count, int height, int width, int channels,
                                                                 int classes, elbo_example_fn fn, void *user, elbo_dataset **out);
 ELBO_API void elbo_dataset_destroy(elbo_dataset **dataset);
+// 1: `path` is the name of a built-in set, with or without options; it goes before a file or folder of that name, which "./NAME" opens.
+ELBO_API int elbo_dataset_is_builtin(const char *path);
 
 typedef struct elbo_dataset_info {
   const char *format;             // "idx", "cifar10", "folder", "webdataset", "npy", "memory", "callback", "shapes", ...; borrowed
@@ -38,7 +40,8 @@ typedef struct elbo_dataset_info {
   int64_t skipped;                // unreadable examples met so far
   const char *const *class_names; // `classes` names or NULL; borrowed
   const char *decoder;            // for JPEG: decoder and version with its settings; "" else; borrowed
-  int condition_dim;              // numbers in the vector that goes with each example; 0: none
+  int condition_dim;              // numbers in the vector, or in each embedding of the sequence, that goes with each example; 0: none
+  int condition_tokens;           // embeddings of such a sequence; 0: conditions are vectors
 } elbo_dataset_info;
 ELBO_API void elbo_dataset_get_info(const elbo_dataset *dataset, elbo_dataset_info *out);
 
@@ -50,8 +53,8 @@ ELBO_API void elbo_dataset_get_info(const elbo_dataset *dataset, elbo_dataset_in
 // not wanted or not there.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_dataset_read(elbo_dataset *dataset, elbo_split split, int64_t first, int64_t count, int shuffle,
                                                        uint64_t seed, elbo_array **x, elbo_array **label);
-// The vectors that go with the examples which elbo_dataset_read gives for the same arguments: float32 (n,condition_dim). NULL where the
-// data have none.
+// What goes with the examples which elbo_dataset_read gives for the same arguments: vectors float32 (n,condition_dim), or sequences float32
+// (n,condition_tokens,condition_dim). NULL where the data have none.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_dataset_read_condition(elbo_dataset *dataset, elbo_split split, int64_t first, int64_t count,
                                                                  int shuffle, uint64_t seed, elbo_array **condition);
 // The caption of example i of a split; borrowed until the next call; "" when there is none.

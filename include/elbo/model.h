@@ -33,8 +33,9 @@ typedef struct elbo_model_info {
   int latent_groups;           // 1 unless hierarchical
   int classes;                 // of the condition; 0: none
   int64_t params;
-  int64_t step;      // -1: unknown
-  int condition_dim; // numbers in the vector that a VAE is conditioned on; 0: none
+  int64_t step;         // -1: unknown
+  int condition_dim;    // numbers in the vector, or in each embedding of the sequence, that the model is conditioned on; 0: none
+  int condition_tokens; // embeddings of such a sequence; 0: it is a vector
 } elbo_model_info;
 ELBO_API void elbo_model_get_info(const elbo_model *model, elbo_model_info *out);
 

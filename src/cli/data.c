@@ -26,7 +26,10 @@ static void print_info(const char *path, const elbo_dataset_info *info, bool jso
     for (int i = 0; info->class_names && i < info->classes && i < 20; i++) printf("%s%s", i ? " " : ": ", info->class_names[i]);
     printf("%s", info->classes ? "\n" : "");
     if (info->captions) printf("%-12s yes\n", "captions");
-    if (info->condition_dim) printf("%-12s vectors of %d numbers\n", "conditions", info->condition_dim);
+    if (info->condition_tokens)
+      printf("%-12s sequences of %d embeddings of %d numbers\n", "conditions", info->condition_tokens, info->condition_dim);
+    else if (info->condition_dim)
+      printf("%-12s vectors of %d numbers\n", "conditions", info->condition_dim);
     if (info->skipped) printf("%-12s %lld unreadable\n", "skipped", (long long)info->skipped);
     if (info->decoder && info->decoder[0]) printf("%-12s %s\n", "decoder", info->decoder);
     return;
@@ -36,10 +39,10 @@ static void print_info(const char *path, const elbo_dataset_info *info, bool jso
   printf(", \"format\": ");
   print_json_text(stdout, info->format);
   for (int s = 0; s < 3; s++) printf(", \"%s\": %lld", split_names[s], (long long)info->count[s]);
-  printf(
-      ", \"shape\": [%d, %d, %d], \"bits\": %d, \"classes\": %d, \"captions\": %s, \"condition_dim\": %d, \"skipped\": %lld, \"decoder\": ",
-      info->height, info->width, info->channels, info->bits, info->classes, info->captions ? "true" : "false", info->condition_dim,
-      (long long)info->skipped);
+  printf(", \"shape\": [%d, %d, %d], \"bits\": %d, \"classes\": %d, \"captions\": %s, \"condition_dim\": %d, \"condition_tokens\": %d, "
+         "\"skipped\": %lld, \"decoder\": ",
+         info->height, info->width, info->channels, info->bits, info->classes, info->captions ? "true" : "false", info->condition_dim,
+         info->condition_tokens, (long long)info->skipped);
   print_json_text(stdout, info->decoder ? info->decoder : "");
 }
 

@@ -55,9 +55,10 @@ static int list_keys(const train_options *o) {
   return status;
 }
 
-// data.path="..." as a quoted YAML scalar, absolute where it is a file, so that the run can be resumed from anywhere.
+// data.path="..." as a quoted YAML scalar, absolute where it is a file and not a built-in set's name, so that the run can be resumed
+// from anywhere.
 static char *data_override(const char *path) {
-  char *full = realpath(path, NULL);
+  char *full = elbo_dataset_is_builtin(path) ? NULL : realpath(path, NULL);
   const char *text = full ? full : path;
   char *out = malloc(2 * strlen(text) + 32), *at = out;
   if (!out) return free(full), NULL;

@@ -1,6 +1,8 @@
-// Condition vectors: numbers that go with each example and that a conditional model is told [Sohn15]. They come with the examples (.npz),
-// from a file of their own, or from what a built-in set knows about its examples.
+// Conditions: what goes with each example and is told to a conditional model, a vector of numbers [Sohn15] or a sequence of embeddings,
+// such as a text encoder makes of a caption. They come with the examples (.npz), from a file of their own, or from what a built-in set
+// knows about its examples.
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,38 +15,58 @@
 
 static const char *const PART_NAMES[3] = {"training", "validation", "test"};
 
-// Rows [first, first + part->count) of an array (rows) or (rows,D), which the caller has found to be long enough.
+int64_t dataset_condition_size(const elbo_dataset *ds) {
+  return (int64_t)ds->condition_dim * (ds->condition_tokens ? ds->condition_tokens : 1);
+}
+
+// "vectors of 5 numbers", "sequences of 77 embeddings of 768 numbers"
+static const char *kind_text(int64_t tokens, int64_t dim, char text[96]) {
+  if (tokens)
+    snprintf(text, 96, "sequences of %lld embeddings of %lld numbers", (long long)tokens, (long long)dim);
+  else
+    snprintf(text, 96, "vectors of %lld numbers", (long long)dim);
+  return text;
+}
+
+// Rows [first, first + part->count) of an array (rows), (rows,D) or (rows,N,D), which check_rows has let through.
 static elbo_status keep_rows(elbo_dataset *ds, example_part *part, const char *name, const elbo_array *rows, int64_t first) {
-  int64_t dim = rows->rank == 2 ? rows->dim[1] : 1;
-  if (ds->condition_dim && ds->condition_dim != dim)
-    return fail(ds->ctx, ELBO_ERROR_FORMAT, "%s: condition vectors of %lld numbers where the other part of the data has %d", name,
-                (long long)dim, ds->condition_dim);
+  int64_t tokens = rows->rank == 3 ? rows->dim[1] : 0, dim = rows->rank > 1 ? rows->dim[rows->rank - 1] : 1;
+  if (ds->condition_dim && (ds->condition_dim != dim || ds->condition_tokens != tokens)) {
+    char have[96], other[96];
+    return fail(ds->ctx, ELBO_ERROR_FORMAT, "%s: conditions are %s where the other part of the data has %s", name,
+                kind_text(tokens, dim, have), kind_text(ds->condition_tokens, ds->condition_dim, other));
+  }
+  int64_t size = dim * (tokens ? tokens : 1);
   elbo_array *values;
   TRY(elbo_array_convert(ds->ctx, rows, ELBO_F32, &values));
-  const float *from = (const float *)values->data + first * dim;
+  const float *from = (const float *)values->data + first * size;
   elbo_status status = ELBO_OK;
-  for (int64_t i = 0; status == ELBO_OK && i < part->count * dim; i++)
+  for (int64_t i = 0; status == ELBO_OK && i < part->count * size; i++)
     if (!isfinite(from[i]))
-      status = fail(ds->ctx, ELBO_ERROR_NUMERIC, "%s: the condition of example %lld holds %s at element %lld", name, (long long)(i / dim),
-                    isnan(from[i]) ? "NaN" : "an infinite value", (long long)(i % dim));
+      status = fail(ds->ctx, ELBO_ERROR_NUMERIC, "%s: the condition of example %lld holds %s at element %lld", name, (long long)(i / size),
+                    isnan(from[i]) ? "NaN" : "an infinite value", (long long)(i % size));
   free(part->condition);
   part->condition = NULL;
-  if (status == ELBO_OK) status = array_new(ds->ctx, (size_t)(part->count * dim), sizeof(float), "conditions", (void **)&part->condition);
+  if (status == ELBO_OK) status = array_new(ds->ctx, (size_t)(part->count * size), sizeof(float), "conditions", (void **)&part->condition);
   if (status == ELBO_OK) {
-    memcpy(part->condition, from, (size_t)(part->count * dim) * sizeof(float));
-    ds->condition_dim = (int)dim;
+    memcpy(part->condition, from, (size_t)(part->count * size) * sizeof(float));
+    ds->condition_tokens = (int)tokens, ds->condition_dim = (int)dim;
   }
   elbo_array_destroy(&values);
   return status;
 }
 
 static elbo_status check_rows(elbo_dataset *ds, const char *name, const elbo_array *rows, int64_t wanted, const char *of) {
-  if (rows->rank >= 1 && rows->rank <= 2 && rows->dim[0] == wanted && (rows->rank == 1 || (rows->dim[1] >= 1 && rows->dim[1] <= 65536)))
-    return ELBO_OK;
+  bool good = rows->rank >= 1 && rows->rank <= 3 && rows->dim[0] == wanted;
+  for (int i = 1; i < rows->rank && good; i++) good = rows->dim[i] >= 1 && rows->dim[i] <= 65536;
+  if (good) return ELBO_OK;
+  char shape[96] = "";
+  for (int i = 0; i < rows->rank && i < 4; i++)
+    snprintf(shape + strlen(shape), sizeof shape - strlen(shape), "%s%lld", i ? "," : "", (long long)rows->dim[i]);
   return fail(ds->ctx, ELBO_ERROR_FORMAT,
-              "%s: conditions: an array (%lld,numbers) was expected, one row for each of the %s; it has %d axes%s%lld", name,
-              (long long)wanted, of, rows->rank,
-              rows->rank ? ", the first of " : " and no rows: ", rows->rank ? (long long)rows->dim[0] : 0LL);
+              "%s: conditions: an array (%lld,numbers) of vectors or (%lld,embeddings,numbers) of sequences was expected, one row for each "
+              "of the %s; it is (%s)",
+              name, (long long)wanted, (long long)wanted, of, shape);
 }
 
 elbo_status part_set_condition(elbo_dataset *ds, example_part *part, const char *name, const elbo_array *condition) {
@@ -57,11 +79,11 @@ static elbo_status take_attributes(elbo_dataset *ds) {
     if (ds->part[s].count && !ds->part[s].attributes)
       return fail(ds->ctx, ELBO_ERROR_ARGUMENT, "%s: data.condition: attributes are known of the built-in shapes alone", ds->path);
   for (int s = 0; s < 3; s++)
-    if (ds->part[s].count) ds->condition_dim = ds->part[s].attribute_count;
+    if (ds->part[s].count) ds->condition_dim = ds->part[s].attribute_count, ds->condition_tokens = 0;
   return ELBO_OK;
 }
 
-// All parts' vectors in one array, train, valid and test one behind the other.
+// All parts' conditions in one array, train, valid and test one behind the other.
 static elbo_status take_npy(elbo_dataset *ds, const char *path) {
   elbo_array *all = NULL;
   int64_t total = 0, first = 0;
@@ -96,7 +118,7 @@ static elbo_status take_file(elbo_dataset *ds, const char *path) {
     free(ds->part[s].condition);
     ds->part[s].condition = NULL;
   }
-  ds->condition_dim = 0;
+  ds->condition_dim = ds->condition_tokens = 0;
   switch (recognise_file(path)) {
   case DATA_FILE_NPY: return take_npy(ds, path);
   case DATA_FILE_NPZ: return take_npz(ds, path);
@@ -111,14 +133,14 @@ elbo_status dataset_open_condition(elbo_dataset *ds, const char *source) {
   if (source && *source) TRY(take_file(ds, source));
   for (int s = 0; s < 3; s++)
     if (ds->condition_dim && ds->part[s].count && !ds->part[s].condition)
-      return fail(ds->ctx, ELBO_ERROR_FORMAT, "%s: the %s examples have no condition vectors, others have", ds->path, PART_NAMES[s]);
+      return fail(ds->ctx, ELBO_ERROR_FORMAT, "%s: the %s examples have no conditions, others have", ds->path, PART_NAMES[s]);
   return ELBO_OK;
 }
 
 void dataset_condition(const elbo_dataset *ds, int which, int64_t index, float *out) {
   const example_part *part = &ds->part[which];
   if (part->condition)
-    memcpy(out, part->condition + index * ds->condition_dim, (size_t)ds->condition_dim * sizeof *out);
+    memcpy(out, part->condition + index * dataset_condition_size(ds), (size_t)dataset_condition_size(ds) * sizeof *out);
   else
     part->attributes(part->user, index, out);
 }
@@ -135,10 +157,12 @@ elbo_status elbo_dataset_read_condition(elbo_dataset *ds, elbo_split split, int6
   if (count > view->count - first) count = view->count - first;
   int64_t *order = NULL;
   TRY(dataset_read_order(ds, split, shuffle, seed, &order));
-  elbo_status status = elbo_array_create(ds->ctx, ELBO_F32, 2, (int64_t[]){count, ds->condition_dim}, condition);
+  const int64_t vectors[2] = {count, ds->condition_dim}, sequences[3] = {count, ds->condition_tokens, ds->condition_dim};
+  const bool sequence = ds->condition_tokens > 0;
+  elbo_status status = elbo_array_create(ds->ctx, ELBO_F32, sequence ? 3 : 2, sequence ? sequences : vectors, condition);
   for (int64_t i = 0; status == ELBO_OK && i < count; i++) {
     int64_t at = order[first + i];
-    dataset_condition(ds, view->part, view->index ? view->index[at] : at, (float *)(*condition)->data + i * ds->condition_dim);
+    dataset_condition(ds, view->part, view->index ? view->index[at] : at, (float *)(*condition)->data + i * dataset_condition_size(ds));
   }
   free(order);
   return status;

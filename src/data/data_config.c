@@ -6,9 +6,9 @@ static const config_field DATA_FIELDS[] = {
         "file, folder, shards (name-{000..002}.tar.gz) or a built-in set: digits, shapes, rings, spirals, checkerboard, gaussians8"),
     CONFIG_STRING(
         data_config, condition, "",
-        "a vector for each example, for model.condition.type: vector: a .npy (examples, numbers), train, valid and test one behind "
-        "the other, or a .npz with condition_train, ...; attributes: what a built-in set knows about each of its examples; nothing: "
-        "the array condition of a .npz of examples"),
+        "a vector or a sequence of embeddings for each example, for model.condition.type: vector or context: a .npy (examples, numbers) "
+        "or (examples, embeddings, numbers), train, valid and test one behind the other, or a .npz with condition_train, ...; "
+        "attributes: what a built-in set knows about each of its examples; nothing: the array condition of a .npz of examples"),
     CONFIG_ENUM(data_config, binarize, "none", "none|fixed|dynamic",
                 "pixels drawn 0 or 1 with their grey as probability: once per example, or anew each time it is seen"),
     CONFIG_ENUM(data_config, dequantize, "none", "none|uniform",

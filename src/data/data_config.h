@@ -10,7 +10,7 @@ typedef enum data_layout { DATA_LAYOUT_NHWC, DATA_LAYOUT_NCHW } data_layout;
 
 typedef struct data_config {
   const char *path;
-  const char *condition;  // "", "attributes", or a .npy or .npz of vectors
+  const char *condition;  // "", "attributes", or a .npy or .npz of vectors or sequences
   int binarize;           // binarize_mode
   int dequantize;         // dequantize_mode
   int64_t holdout;        // examples; -1: none where there is a test set, else a tenth, at most 5,000

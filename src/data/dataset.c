@@ -68,22 +68,30 @@ static elbo_status open_digits(elbo_dataset *ds) {
   return fail(ds->ctx, ELBO_ERROR_IO, "the built-in digits are neither in the source tree nor in %s", ELBO_DATADIR "/digits");
 }
 
+int elbo_dataset_is_builtin(const char *path) {
+  char name[512];
+  size_t n = path ? strcspn(path, ":") : 0;
+  if (!n || strlen(path) >= sizeof name) return 0;
+  memcpy(name, path, n);
+  name[n] = 0;
+  return !strcmp(name, "digits") || !strcmp(name, "shapes") || density_known(name);
+}
+
 static elbo_status open_builtin(elbo_dataset *ds, const char *path, bool *done) {
   char copy[512];
   const char *options[32];
-  *done = false;
-  if (strchr(path, '/') || strlen(path) >= sizeof copy) return ELBO_OK;
+  *done = elbo_dataset_is_builtin(path);
+  if (!*done) return ELBO_OK;
   snprintf(copy, sizeof copy, "%s", path);
   int n = split_builtin(copy, options, 32);
-  *done = true;
+  if (directory_exists(copy) || file_exists(copy))
+    log_info(ds->ctx, "%s: the built-in data set; what lies here under that name is ./%s", copy, copy);
   if (!strcmp(copy, "digits")) {
     if (n) return fail(ds->ctx, ELBO_ERROR_ARGUMENT, "digits takes no options; got '%s'", options[0]);
     return open_digits(ds);
   }
   if (!strcmp(copy, "shapes")) return shapes_open(ds, n, options);
-  if (density_known(copy)) return densities_open(ds, copy, n, options);
-  *done = false;
-  return ELBO_OK;
+  return densities_open(ds, copy, n, options);
 }
 
 static elbo_status open_shards(elbo_dataset *ds, file_list *files) { return tar_open(ds, (int)files->count, files->path); }
@@ -271,7 +279,7 @@ void elbo_dataset_get_info(const elbo_dataset *ds, elbo_dataset_info *out) {
   }
   out->bits = ds->dtype == ELBO_U8 ? 8 : ds->dtype == ELBO_U16 ? 16 : 0;
   out->class_names = (const char *const *)ds->class_names;
-  out->condition_dim = ds->condition_dim;
+  out->condition_dim = ds->condition_dim, out->condition_tokens = ds->condition_tokens;
 }
 
 int64_t dataset_bytes(const elbo_dataset *ds) {
@@ -280,7 +288,7 @@ int64_t dataset_bytes(const elbo_dataset *ds) {
     const example_part *part = &ds->part[s];
     if (part->pixels) total += part->count * (int64_t)dataset_example_bytes(ds);
     if (part->label) total += part->count * (int64_t)sizeof(int32_t);
-    if (part->condition) total += part->count * (int64_t)ds->condition_dim * (int64_t)sizeof(float);
+    if (part->condition) total += part->count * dataset_condition_size(ds) * (int64_t)sizeof(float);
     total += (int64_t)part->caption.capacity + part->caption.offset_capacity * (int64_t)sizeof(int64_t);
     if (part->walk_ops) total += part->walk_ops->bytes(part->source) + part->count;
     if (ds->view[s].index && !ds->view[s].borrowed) total += ds->view[s].count * (int64_t)sizeof(int64_t);

@@ -49,7 +49,7 @@ typedef struct example_part {
   void *pixels;      // (count,H,W,C) of the set's dtype, malloc'd; NULL: made on demand or walked
   elbo_array *owner; // of pixels, when they are an array's; NULL: their own
   int32_t *label;    // (count), NULL: none
-  float *condition;  // (count, the set's condition_dim), NULL: none or made by `attributes`
+  float *condition;  // (count, the set's dataset_condition_size), NULL: none or made by `attributes`
   text_list caption;
   // on demand: fills out (H,W,C) of the set's dtype and *label; callable from several threads at once
   elbo_status (*make)(void *user, elbo_ctx *ctx, int64_t index, void *out, int32_t *label);
@@ -85,7 +85,8 @@ struct elbo_dataset {
   int classes;
   char **class_names; // (classes) or NULL
   bool labels, captions;
-  int condition_dim;    // numbers in an example's condition vector; 0: none
+  int condition_tokens; // embeddings in an example's sequence; 0: its condition is a vector
+  int condition_dim;    // numbers in that vector or in each embedding; 0: there are no conditions
   const char *decoder;  // static
   example_part part[3]; // by elbo_split
   split_view view[3];
@@ -111,14 +112,16 @@ elbo_status dataset_check_skipped(elbo_dataset *ds, elbo_split part, int64_t tot
 // The stored form of one example of a part: a pointer into memory or to `scratch` (dataset_example_bytes), filled.
 elbo_status dataset_stored(elbo_dataset *ds, int part, int64_t index, void *scratch, const void **pixels, int32_t *label);
 
-// --- condition vectors (condition.c) ---
-// Keeps what an array says about a part's examples: (count) or (count,D) of any numeric type, finite.
+// --- conditions (condition.c) ---
+// Keeps what an array says about a part's examples: (count), (count,D) or (count,N,D) of any numeric type, finite.
 elbo_status part_set_condition(elbo_dataset *ds, example_part *part, const char *name, const elbo_array *condition);
-// After the parts are filled: brings in what data.condition (`source`) names, and checks that every part has vectors or none has.
+// After the parts are filled: brings in what data.condition (`source`) names, and checks that every part has conditions or none has.
 elbo_status dataset_open_condition(elbo_dataset *ds, const char *source);
 // Examples of a split in the order in which elbo_dataset_read gives them: (count of the split), the caller's.
 elbo_status dataset_read_order(elbo_dataset *ds, elbo_split split, int shuffle, uint64_t seed, int64_t **order);
-// The vector of one example of a part, condition_dim numbers.
+// Numbers in one example's condition; 0: there are none.
+int64_t dataset_condition_size(const elbo_dataset *ds);
+// The condition of one example of a part, dataset_condition_size numbers.
 void dataset_condition(const elbo_dataset *ds, int part, int64_t index, float *out);
 // Decodes a sample to the set's shape (size, channels) into out. p and q are scratch.
 elbo_status dataset_decode(const elbo_dataset *ds, const encoded_sample *s, picture *p, picture *q, void *out);
@@ -147,8 +150,8 @@ elbo_status shapes_open(elbo_dataset *ds, int n_options, const char *const *opti
 elbo_status densities_open(elbo_dataset *ds, const char *name, int n_options, const char *const *options);
 bool density_known(const char *name);
 
-// Fills a part from arrays: x (N,H,W,C), (N,H,W) or (N,D); label 1-D or (N,1), or (N,D) floats as condition vectors, or NULL. Takes nothing
-// over.
+// Fills a part from arrays: x (N,H,W,C), (N,H,W) or (N,D); label 1-D or (N,1), or (N,D) or (N,L,D) floats as conditions, or NULL. Takes
+// nothing over.
 elbo_status part_from_arrays(elbo_dataset *ds, elbo_split part, const char *name, const elbo_array *x, const elbo_array *label);
 // The same, but x may be taken over (*x is then NULL) instead of copied.
 elbo_status part_take_array(elbo_dataset *ds, elbo_split part, const char *name, elbo_array **x, const elbo_array *label);

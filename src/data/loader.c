@@ -15,7 +15,7 @@ typedef struct loader_slot {
   data_batch batch;
   float *x;                // (B,H,W,C)
   int32_t *label;          // (B) or NULL
-  float *condition;        // (B,D) or NULL
+  float *condition;        // (B,D), (B,N,D) or NULL
   float *weight;           // (B)
   int64_t *sample_index;   // (B)
   int64_t *example;        // (B)
@@ -167,11 +167,11 @@ typedef struct fill_scratch {
 
 static elbo_status fill_one(loader *l, loader_slot *slot, int64_t b, fill_scratch *scratch) {
   float *x = slot->x + (size_t)b * l->elements;
-  float *condition = slot->condition ? slot->condition + b * l->ds->condition_dim : NULL;
+  float *condition = slot->condition ? slot->condition + b * dataset_condition_size(l->ds) : NULL;
   if (slot->weight[b] == 0.0f) {
     memset(x, 0, l->elements * sizeof *x);
     if (slot->label) slot->label[b] = 0;
-    if (condition) memset(condition, 0, (size_t)l->ds->condition_dim * sizeof *condition);
+    if (condition) memset(condition, 0, (size_t)dataset_condition_size(l->ds) * sizeof *condition);
     return ELBO_OK;
   }
   const void *stored = scratch->stored;
@@ -285,7 +285,7 @@ static elbo_status make_slots(loader *l) {
     return fail(l->ctx, ELBO_ERROR_ARGUMENT, "batch_size %lld is too large", (long long)batch);
   size_t x_bytes = rounded((size_t)batch * l->elements * sizeof(float)), small = rounded((size_t)batch * 4),
          large = rounded((size_t)batch * 8);
-  size_t vectors = rounded((size_t)batch * (size_t)l->ds->condition_dim * sizeof(float));
+  size_t vectors = rounded((size_t)batch * (size_t)dataset_condition_size(l->ds) * sizeof(float));
   l->block_bytes = (x_bytes + vectors + 2 * small + 2 * large) * (size_t)l->slots;
   TRY(aligned_new(l->ctx, l->block_bytes, "batches", &l->block));
   TRY(array_new(l->ctx, (size_t)l->slots, sizeof *l->slot, "batches", (void **)&l->slot));
@@ -302,7 +302,10 @@ static elbo_status make_slots(loader *l) {
     slot->example = (int64_t *)(void *)at, at += large;
     add_field(slot, "x", ELBO_F32, 4, (int64_t[]){batch, h, w, c}, slot->x);
     if (slot->label) add_field(slot, "label", ELBO_I32, 1, &batch, slot->label);
-    if (vectors) add_field(slot, "condition", ELBO_F32, 2, (int64_t[]){batch, l->ds->condition_dim}, slot->condition);
+    if (l->ds->condition_tokens)
+      add_field(slot, "condition", ELBO_F32, 3, (int64_t[]){batch, l->ds->condition_tokens, l->ds->condition_dim}, slot->condition);
+    else if (vectors)
+      add_field(slot, "condition", ELBO_F32, 2, (int64_t[]){batch, l->ds->condition_dim}, slot->condition);
     add_field(slot, "weight", ELBO_F32, 1, &batch, slot->weight);
     add_field(slot, "sample_index", ELBO_I64, 1, &batch, slot->sample_index);
     add_field(slot, "example", ELBO_I64, 1, &batch, slot->example);

@@ -21,8 +21,9 @@ typedef struct loader_config {
 } loader_config;
 
 // One named tensor of a batch. x: float32 (B,H,W,C), images in 0..1 (or as binarised, dequantised); label: int32 (B); condition: float32
-// (B,D), where the data carry vectors; weight: float32 (B), 1 or 0 for padding; sample_index: int64 (B), the example's position in the
-// training stream (0, 1, 2, ... over all epochs; with shuffle off its index in the split); example: int64 (B), its index in the split.
+// (B,D), or (B,N,D) for sequences, where the data carry them; weight: float32 (B), 1 or 0 for padding; sample_index: int64 (B), the
+// example's position in the training stream (0, 1, 2, ... over all epochs; with shuffle off its index in the split); example: int64 (B),
+// its index in the split.
 typedef struct batch_field {
   const char *name;
   elbo_dtype dtype;

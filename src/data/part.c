@@ -70,13 +70,14 @@ static void copy_channels_last(const uint8_t *from, uint8_t *to, int64_t n, int6
 static bool is_float(elbo_dtype dtype) { return dtype == ELBO_F32 || dtype == ELBO_F64 || dtype == ELBO_F16 || dtype == ELBO_BF16; }
 
 static elbo_status copy_labels(elbo_dataset *ds, example_part *part, const char *name, const elbo_array *label) {
-  if (label->rank == 2 && is_float(label->dtype)) return part_set_condition(ds, part, name, label);
+  if ((label->rank == 2 || label->rank == 3) && is_float(label->dtype)) return part_set_condition(ds, part, name, label);
   if (label->rank < 1 || label->rank > 2 || (label->rank == 2 && label->dim[1] != 1) || label->dim[0] != part->count)
     return fail(ds->ctx, ELBO_ERROR_FORMAT, "%s: %lld examples, but labels of %lld%s; expected one each", name, (long long)part->count,
                 label->rank ? (long long)label->dim[0] : 1LL, label->rank == 2 ? " rows of several" : "");
   if (is_float(label->dtype))
-    return fail(ds->ctx, ELBO_ERROR_FORMAT, "%s: labels are %s; expected whole numbers (or, as conditions, vectors (examples, numbers))",
-                name, elbo_dtype_name(label->dtype));
+    return fail(ds->ctx, ELBO_ERROR_FORMAT,
+                "%s: labels are %s; expected whole numbers (or, as conditions, (examples,numbers) or (examples,embeddings,numbers))", name,
+                elbo_dtype_name(label->dtype));
   elbo_array *narrow;
   TRY(elbo_array_convert(ds->ctx, label, ELBO_I32, &narrow));
   elbo_status status = array_new(ds->ctx, (size_t)part->count, sizeof(int32_t), "labels", (void **)&part->label);

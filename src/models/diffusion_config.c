@@ -5,10 +5,9 @@
 #include <string.h>
 
 static const config_field condition_fields[] = {
-    CONFIG_ENUM(
-        diffusion_condition_config, type, "none", DIFFUSION_CONDITION_NAMES,
-        "what the network is told: the example's class; a vector (input \"condition\"); the picture in low resolution, or with a box "
-        "cut out, beside the state; a sequence of embeddings (input \"encoder_hidden_states\")"),
+    CONFIG_ENUM(diffusion_condition_config, type, "none", DIFFUSION_CONDITION_NAMES,
+                "what the network is told: the example's class; a vector (data.condition); the picture in low resolution, or with a box "
+                "cut out, beside the state; a sequence of embeddings, as of a text (data.condition)"),
     CONFIG_INT(diffusion_condition_config, dim, 1, 65536, "16", "", "numbers of the vector, or of each embedding of context"),
     CONFIG_INT(diffusion_condition_config, tokens, 1, 65536, "77", "", "embeddings of context"),
     CONFIG_INT(diffusion_condition_config, factor, 2, 64, "4", "", "lowres: how many times smaller"),
@@ -134,13 +133,32 @@ static elbo_status check_choices(elbo_ctx *ctx, const diffusion_spec *spec, cons
   return ELBO_OK;
 }
 
+elbo_status diffusion_condition_check(elbo_ctx *ctx, const diffusion_spec *spec, int64_t tokens, int64_t dim, const char *file) {
+  const diffusion_condition_config *c = &spec->model.condition;
+  const bool sequences = c->type == DIFFUSION_CONTEXT;
+  if (!sequences && c->type != DIFFUSION_VECTOR) return ELBO_OK;
+  if (!dim)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.condition.type: %s, but the data carry none; data.condition names a .npy of them%s",
+                file, sequences ? "context" : "vector", sequences ? " (examples,embeddings,numbers)" : "");
+  if (sequences != (tokens > 0))
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.condition.type: %s, but the data give %s (data.condition)", file,
+                sequences ? "context" : "vector", sequences ? "vectors, not sequences of them" : "sequences, which context takes");
+  if (sequences && tokens != c->tokens)
+    return fail(ctx, ELBO_ERROR_ARGUMENT,
+                "%s: model.condition.tokens: %lld, but the data give sequences of %lld embeddings (data.condition)", file,
+                (long long)c->tokens, (long long)tokens);
+  if (dim != c->dim)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.condition.dim: %lld, but the data give %s of %lld numbers (data.condition)", file,
+                (long long)c->dim, sequences ? "embeddings" : "vectors", (long long)dim);
+  return ELBO_OK;
+}
+
 static elbo_status check_condition(elbo_ctx *ctx, const diffusion_spec *spec, const char *file) {
   const diffusion_condition_config *c = &spec->model.condition;
   if (c->type == DIFFUSION_CLASS && spec->classes < 1)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.condition.type: class, but the data have no labels", file);
-  if (c->type == DIFFUSION_VECTOR && spec->condition_dim != c->dim)
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.condition.dim: %lld, but the data give vectors of %lld numbers (data.condition)", file,
-                (long long)c->dim, (long long)spec->condition_dim);
+  if (c->type == DIFFUSION_VECTOR || c->type == DIFFUSION_CONTEXT)
+    TRY(diffusion_condition_check(ctx, spec, spec->condition_tokens, spec->condition_dim, file));
   if (c->type == DIFFUSION_UNCONDITIONAL && c->dropout > 0)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.condition.dropout: there is no condition (condition.type)", file);
   if ((c->type == DIFFUSION_LOWRES || c->type == DIFFUSION_MASKED) && spec->height * spec->width < 4)
@@ -172,6 +190,7 @@ elbo_status diffusion_spec_make(elbo_ctx *ctx, arena *a, const diffusion_recipe 
                           .channels = info->channels,
                           .classes = info->classes,
                           .condition_dim = info->condition_dim,
+                          .condition_tokens = info->condition_tokens,
                           .bits = info->bits};
   const diffusion_condition_config *c = &out->model.condition;
   TRY(check_choices(ctx, out, file));

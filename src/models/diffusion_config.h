@@ -27,7 +27,7 @@ typedef enum diffusion_condition_type {
   DIFFUSION_VECTOR, // input "condition" (B,dim)
   DIFFUSION_LOWRES, // the picture reduced and enlarged again, concatenated: super-resolution [Ho22a]
   DIFFUSION_MASKED, // the picture with a box cut out, and the box, concatenated: inpainting
-  DIFFUSION_CONTEXT // a sequence of embeddings (B,N,dim), input "encoder_hidden_states"
+  DIFFUSION_CONTEXT // a sequence of embeddings, input "condition" (B,tokens,dim)
 } diffusion_condition_type;
 #define DIFFUSION_CONDITION_NAMES "none|class|vector|lowres|masked|context"
 
@@ -79,14 +79,18 @@ typedef struct diffusion_spec {
   diffusion_config model;
   sampling_config sample;
   int64_t height, width, channels;
-  int64_t classes;       // of the data
-  int64_t condition_dim; // of the data's vectors
-  int bits;              // of a pixel of the training data: 8, 16: values are -1..1 inside; 0: float, taken as they are
+  int64_t classes;          // of the data
+  int64_t condition_dim;    // of the data's vectors or embeddings
+  int64_t condition_tokens; // embeddings of the data's sequences; 0: the data give vectors, or nothing
+  int bits;                 // of a pixel of the training data: 8, 16: values are -1..1 inside; 0: float, taken as they are
 } diffusion_spec;
 
 // Fits the config to the data: fills what is left open, refuses what does not go together, by key. `file` names the recipe in messages.
 elbo_status diffusion_spec_make(elbo_ctx *ctx, arena *a, const diffusion_recipe *recipe, const elbo_dataset_info *info, const char *file,
                                 diffusion_spec *out);
+// Whether data whose conditions are sequences of `tokens` embeddings (0: vectors) of `dim` numbers (0: none) are what a model told of a
+// vector or of a sequence wants.
+elbo_status diffusion_condition_check(elbo_ctx *ctx, const diffusion_spec *spec, int64_t tokens, int64_t dim, const char *file);
 elbo_status diffusion_objective_check(elbo_ctx *ctx, const diffusion_objective *objective, const diffusion_spec *spec, const char *file);
 
 // Channels that are concatenated to the state.

@@ -117,6 +117,10 @@ static elbo_status check_network(elbo_ctx *ctx, const yaml_node *of, const diffu
   if (spec->model.condition.type == DIFFUSION_CLASS && (needs.class_labels != CLASS_INPUT_INDEX || needs.classes < spec->classes))
     return yaml_fail(ctx, of, "_elbo", "says %lld classes; the network's config has %lld", (long long)spec->classes,
                      (long long)needs.classes);
+  const int64_t context = spec->model.condition.type == DIFFUSION_CONTEXT ? spec->model.condition.dim : 0;
+  if (needs.context_dim != context)
+    return yaml_fail(ctx, of, "_elbo", "says a context of width %lld; the network's config has %lld", (long long)context,
+                     (long long)needs.context_dim);
   return ELBO_OK;
 }
 

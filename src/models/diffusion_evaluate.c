@@ -45,9 +45,7 @@ static elbo_status read_examples(evaluation *e, elbo_dataset *data) {
     return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: this model is conditioned on a class; the data have no labels");
   if (s->model.condition.type == DIFFUSION_CLASS && info.classes > s->classes)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: the data have %d classes; the model knows %lld", info.classes, (long long)s->classes);
-  if (s->model.condition.type == DIFFUSION_CONTEXT)
-    return fail(ctx, ELBO_ERROR_UNSUPPORTED,
-                "evaluate: this model is conditioned on embeddings (encoder_hidden_states); no data set carries them");
+  TRY(diffusion_condition_check(ctx, s, info.condition_tokens, info.condition_dim, "evaluate"));
   if (s->bits == 8 && info.bits != 8)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: the model is of 8-bit pictures; these are %s", info.bits ? "16-bit" : "float");
   TRY(diffusion_read(s, data, e->config->split, 0, all, &e->x, &e->label));

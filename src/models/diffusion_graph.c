@@ -48,15 +48,19 @@ static elbo_tensor *random_box(const diffusion_spec *spec, elbo_graph *g, int64_
   return inside;
 }
 
+// The null sequence is zeros, as the null vector is.
+static elbo_tensor *context_input(const diffusion_spec *spec, elbo_graph *g, int64_t batch) {
+  const diffusion_condition_config *c = &spec->model.condition;
+  return elbo_input(g, "condition", ELBO_F32, 3, (int64_t[]){batch, c->tokens, c->dim});
+}
+
 diffusion_condition diffusion_training_condition(const diffusion_spec *spec, elbo_graph *g, int64_t batch, elbo_tensor *x, bool drop) {
   const diffusion_condition_config *c = &spec->model.condition;
   diffusion_condition out = {0};
   switch (c->type) {
   case DIFFUSION_CLASS: out.label = drop_class(spec, g, elbo_input(g, "label", ELBO_I32, 1, &batch), drop); break;
   case DIFFUSION_VECTOR: out.label = drop_rows(spec, g, elbo_input(g, "condition", ELBO_F32, 2, (int64_t[]){batch, c->dim}), drop); break;
-  case DIFFUSION_CONTEXT:
-    out.context = drop_rows(spec, g, elbo_input(g, "encoder_hidden_states", ELBO_F32, 3, (int64_t[]){batch, c->tokens, c->dim}), drop);
-    break;
+  case DIFFUSION_CONTEXT: out.context = drop_rows(spec, g, context_input(spec, g, batch), drop); break;
   case DIFFUSION_LOWRES: {
     elbo_tensor *small = elbo_avg_pool2d(x, (int)c->factor, (int)c->factor);
     out.picture = drop_rows(spec, g, elbo_resize_bilinear(small, spec->height, spec->width), drop);
@@ -96,7 +100,7 @@ elbo_tensor *diffusion_call_graph(const diffusion_spec *s, elbo_graph *g, int64_
   elbo_tensor *time = elbo_input(g, "timestep", ELBO_F32, 1, &times);
   if (c->type == DIFFUSION_CLASS) condition.label = elbo_input(g, "label", ELBO_I32, 1, &batch);
   if (c->type == DIFFUSION_VECTOR) condition.label = elbo_input(g, "condition", ELBO_F32, 2, (int64_t[]){batch, c->dim});
-  if (c->type == DIFFUSION_CONTEXT) condition.context = elbo_input(g, "context", ELBO_F32, 3, (int64_t[]){batch, c->tokens, c->dim});
+  if (c->type == DIFFUSION_CONTEXT) condition.context = context_input(s, g, batch);
   if (extra) condition.picture = elbo_input(g, "picture", ELBO_F32, 4, (int64_t[]){batch, s->height, s->width, extra});
   return diffusion_network(s, g, state, time, &condition, false);
 }

@@ -88,6 +88,7 @@ static elbo_status open_diffusion(elbo_model *m, const char *directory) {
 
 static void info(const elbo_model *m, elbo_model_info *out) {
   const diffusion_spec *s = &m->diffusion->spec;
+  const bool vector = s->model.condition.type == DIFFUSION_VECTOR, sequence = s->model.condition.type == DIFFUSION_CONTEXT;
   *out = (elbo_model_info){.preset = s->model.preset ? "vdm" : "ddpm",
                            .weights = m->weights,
                            .likelihood = s->bits == 8 ? "discretized_gaussian" : "none",
@@ -102,7 +103,8 @@ static void info(const elbo_model *m, elbo_model_info *out) {
                            .classes = s->model.condition.type == DIFFUSION_CLASS ? (int)s->classes : 0,
                            .params = m->params,
                            .step = m->step,
-                           .condition_dim = s->model.condition.type == DIFFUSION_VECTOR ? (int)s->model.condition.dim : 0};
+                           .condition_dim = vector || sequence ? (int)s->model.condition.dim : 0,
+                           .condition_tokens = sequence ? (int)s->model.condition.tokens : 0};
 }
 
 static const char *const class_names[] = {

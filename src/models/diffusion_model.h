@@ -34,9 +34,8 @@ elbo_status diffusion_directory_weights(elbo_ctx *ctx, const char *directory, co
 // The conditions of `n` rows; NULL where there are none.
 typedef struct condition_rows {
   const int32_t *label; // (n)
-  const float *vector;  // (n,dim)
+  const float *numbers; // (n,dim) vectors, or (n,tokens,dim) sequences
   const float *picture; // (n,H,W,extra)
-  const float *context; // (n,tokens,dim)
 } condition_rows;
 
 // One plan of the network for `batch` rows.
@@ -52,7 +51,8 @@ void denoiser_session_close(denoiser_session *s);
 // `count` repeat the condition of the first.
 elbo_status denoiser_session_run(denoiser_session *s, const double *x, double timestep, const condition_rows *rows, int64_t count,
                                  double *output);
-// Examples of a split in the order of the data, and what the model is told of each: int32 (n) classes, float (n,dim) vectors, or NULL.
+// Examples of a split in the order of the data, and what the model is told of each: int32 (n) classes, float (n,dim) vectors,
+// (n,tokens,dim) sequences, or NULL.
 elbo_status diffusion_read(const diffusion_spec *spec, elbo_dataset *data, elbo_split split, int64_t first, int64_t count, elbo_array **x,
                            elbo_array **told);
 // Fills every input of `diffusion_fill`, and "t", that the plan reads; times (batch) in (0,1].

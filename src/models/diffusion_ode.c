@@ -43,8 +43,6 @@ static elbo_status flow_open(flow *f, bool exact) {
   elbo_graph *g = NULL;
   int64_t batch = f->e->n < f->m->batch_size ? f->e->n : f->m->batch_size;
   f->size = s->height * s->width * s->channels;
-  if (s->model.condition.type == DIFFUSION_CONTEXT)
-    return fail(f->m->ctx, ELBO_ERROR_UNSUPPORTED, "ode: this model is conditioned on embeddings, which the examples do not have");
   TRY(condition_session_open(f->m, batch, &f->told));
   TRY(elbo_graph_create(f->m->ctx, "flow", &g));
   elbo_tensor *raw = diffusion_call_graph(s, g, batch);
@@ -113,7 +111,7 @@ static void start_row(const flow *f, int64_t r, uint64_t seed, double *out) {
 // The conditions of the present batch: -log p(x | what the network is told of x).
 static elbo_status tell_batch(flow *f) {
   for (int k = 0; k < 2; k++) {
-    const char *name = k ? "condition" : "label"; // of a class, of a vector: both of four-byte numbers
+    const char *name = k ? "condition" : "label"; // of a class, of a vector or a sequence: all of four-byte numbers
     char *to = elbo_plan_input(f->plan.plan, name);
     size_t row = to ? elbo_plan_input_bytes(f->plan.plan, name) / (size_t)f->plan.batch : 0;
     for (int64_t r = 0; to && r < f->plan.batch; r++)

@@ -214,8 +214,7 @@ static elbo_status run_batches(sampling *s, int64_t batch, elbo_array *x) {
     const float *condition = config->condition ? (const float *)config->condition->data + first * row : NULL;
     s->net.count = count;
     s->net.rows = (condition_rows){.label = s->label ? s->label + first : NULL,
-                                   .vector = p->model.condition.type == DIFFUSION_VECTOR ? condition : NULL,
-                                   .context = p->model.condition.type == DIFFUSION_CONTEXT ? condition : NULL,
+                                   .numbers = diffusion_extra_channels(p) ? NULL : condition,
                                    .picture = diffusion_extra_channels(p) ? condition : NULL};
     sampler_request request = {.scheduler = &s->scheduler,
                                .process = s->m->diffusion->process,

@@ -50,9 +50,8 @@ elbo_status denoiser_session_run(denoiser_session *s, const double *x, double ti
   for (int64_t i = 0; i < batch * s->size; i++) state[i] = (float)x[i];
   diffusion_set_time(s->plan.plan, told);
   fill_condition(s, "label", rows ? rows->label : NULL, count);
-  fill_condition(s, "condition", rows ? rows->vector : NULL, count);
+  fill_condition(s, "condition", rows ? rows->numbers : NULL, count);
   fill_condition(s, "picture", rows ? rows->picture : NULL, count);
-  fill_condition(s, "context", rows ? rows->context : NULL, count);
   TRY(elbo_plan_run(s->plan.plan, s->plan.store));
   const float *raw = session_output(&s->plan, 0);
   if (s->out_size == s->size)
@@ -68,7 +67,7 @@ elbo_status diffusion_read(const diffusion_spec *spec, elbo_dataset *data, elbo_
   const int type = spec->model.condition.type;
   *told = NULL;
   TRY(elbo_dataset_read(data, split, first, count, 0, 0, x, type == DIFFUSION_CLASS ? told : NULL));
-  if (type != DIFFUSION_VECTOR) return ELBO_OK;
+  if (type != DIFFUSION_VECTOR && type != DIFFUSION_CONTEXT) return ELBO_OK;
   elbo_status status = elbo_dataset_read_condition(data, split, first, count, 0, 0, told);
   if (status != ELBO_OK) elbo_array_destroy(x);
   return status;

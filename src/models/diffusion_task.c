@@ -115,7 +115,7 @@ static elbo_status read_conditions(diffusion_task *t, const elbo_model *m, int64
   elbo_status status;
   *x = *condition = NULL;
   TRY_GOTO(diffusion_read(s, t->data, split, 0, n, x, &label));
-  if (s->model.condition.type == DIFFUSION_VECTOR) *condition = label, label = NULL;
+  if (s->model.condition.type == DIFFUSION_VECTOR || s->model.condition.type == DIFFUSION_CONTEXT) *condition = label, label = NULL;
   if (dim[3]) {
     TRY_GOTO(condition_session_open(m, n, &told));
     TRY_GOTO(elbo_array_create(t->ctx, ELBO_F32, 4, dim, condition));
@@ -198,9 +198,6 @@ static elbo_status make_task(diffusion_task *t, const preset_request *request) {
   char where[512];
   elbo_dataset_get_info(request->data, &info);
   TRY(diffusion_spec_make(ctx, t->arena, recipe, &info, request->file, &t->spec));
-  if (t->spec.model.condition.type == DIFFUSION_CONTEXT)
-    return fail(ctx, ELBO_ERROR_UNSUPPORTED, "%s: model.condition.type: context: no data set carries sequences of embeddings",
-                request->file);
   TRY(diffusion_objective_check(ctx, &recipe->objective, &t->spec, request->file));
   t->objective = recipe->objective;
   TRY(array_new(ctx, (size_t)request->micro_batch, sizeof(double), "times", (void **)&t->drawn));
@@ -243,11 +240,14 @@ static elbo_status create(elbo_ctx *ctx, const preset_request *request, preset_t
 }
 
 static elbo_status forward(elbo_ctx *ctx, const preset_request *request, elbo_graph **graph, elbo_tensor **out) {
+  const diffusion_condition_config *c = &((const diffusion_recipe *)request->config)->model.condition;
   diffusion_spec spec;
+  elbo_dataset_info info = request->info; // made up, conditions too
+  info.condition_dim = (int)c->dim, info.condition_tokens = c->type == DIFFUSION_CONTEXT ? (int)c->tokens : 0;
   *graph = NULL;
   arena *a = arena_create(1 << 12);
   if (!a) return fail_memory(ctx, 1 << 12, "a network");
-  elbo_status status = diffusion_spec_make(ctx, a, request->config, &request->info, request->file, &spec);
+  elbo_status status = diffusion_spec_make(ctx, a, request->config, &info, request->file, &spec);
   if (status == ELBO_OK) status = elbo_graph_create(ctx, "forward", graph);
   if (status == ELBO_OK) *out = diffusion_call_graph(&spec, *graph, request->micro_batch);
   arena_destroy(&a);

@@ -91,7 +91,7 @@ void session_destroy(session *s);
 typedef struct session_rows {
   const float *x;        // (n,H,W,C)
   const float *codes;    // (n,D)
-  const void *condition; // what the model is told of each example: int32 (n) classes or float (n,dim) vectors
+  const void *condition; // what the model is told of each example: int32 (n) classes, float (n,dim) vectors or (n,tokens,dim)
   const int64_t *index;  // (n) sample_index; NULL: the row's own number
   uint64_t seed;
   float temperature;

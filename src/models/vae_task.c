@@ -246,6 +246,11 @@ static elbo_status spec_from_recipe(elbo_ctx *ctx, const preset_request *request
                      .bits = info->bits,
                      .binarize = request->stage->data.binarize,
                      .dequantize = request->stage->data.dequantize};
+  if (spec->model.condition.type == CONDITION_VECTOR && info->condition_tokens)
+    return fail(ctx, ELBO_ERROR_ARGUMENT,
+                "%s: model.condition.type: vector, but the data give sequences of %d embeddings (data.condition), which are for diffusion "
+                "models (context)",
+                request->file, info->condition_tokens);
   TRY(vae_spec_fit_condition(ctx, spec, info->condition_dim, request->file));
   return vae_spec_check(ctx, spec, request->file);
 }

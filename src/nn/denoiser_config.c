@@ -102,8 +102,9 @@ elbo_status denoiser_fit(elbo_ctx *ctx, arena *a, denoiser_config *config, const
   if (!data->classes && !data->class_dim && needs.class_labels != CLASS_INPUT_NONE)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s.%s: needs class labels, but model.condition.type gives none", where, key);
   if (needs.context_dim != data->context_dim)
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s.%s: takes a context of width %lld; model.condition gives %lld", where, key,
-                (long long)needs.context_dim, (long long)data->context_dim);
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s.%s: takes a context of width %lld; model.condition gives %lld%s", where, key,
+                (long long)needs.context_dim, (long long)data->context_dim,
+                data->context_dim ? " (a unet of class UNet2DConditionModel takes cross_attention_dim)" : "");
   return ELBO_OK;
 }
 

@@ -114,6 +114,7 @@ static elbo_status describe_dataset(elbo_ctx *ctx, const char *path, json_t *out
   set(out, "shape", dims_json(3, (int64_t[]){info.height, info.width, info.channels}));
   set(out, "bits", json_integer(info.bits));
   set(out, "classes", json_integer(info.classes));
+  if (info.condition_tokens) set(out, "condition_tokens", json_integer(info.condition_tokens));
   if (info.condition_dim) set(out, "condition_dim", json_integer(info.condition_dim));
   if (info.class_names) {
     json_t *names = json_array();
@@ -234,6 +235,7 @@ static elbo_status describe_model(elbo_ctx *ctx, const char *path, json_t *out) 
     set(out, "latent_groups", json_integer(info.latent_groups));
   }
   set(out, "classes", json_integer(info.classes));
+  if (info.condition_tokens) set(out, "condition_tokens", json_integer(info.condition_tokens));
   if (info.condition_dim) set(out, "condition_dim", json_integer(info.condition_dim));
   elbo_model_destroy(&model);
   return list_components(ctx, path, out);

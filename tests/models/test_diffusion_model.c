@@ -277,7 +277,7 @@ static void test_recipes_refused(void **state) {
       {"{model: {" TINY_UNET ", condition: {type: class}}, sample: {guidance: {scale: 2}}}", "model.condition.dropout", &pictures},
       {"{model: {" TINY_UNET ", condition: {dropout: 0.1}}}", "there is no condition", &pictures},
       {"{model: {" TINY_UNET ", condition: {type: lowres, factor: 3}}}", "3 does not divide 8x8", &pictures},
-      {"{model: {" TINY_UNET ", condition: {type: vector}}}", "vectors of 0 numbers", &pictures},
+      {"{model: {" TINY_UNET ", condition: {type: vector}}}", "vector, but the data carry none", &pictures},
       {"{model: {" TINY_UNET ", prediction: flow}}", "velocity of process flow", &pictures},
       {"{model: {" TINY_UNET ", process: {type: ve}, prediction: v}}", "grows with sigma on process edm and ve", &pictures},
       {"{model: {" TINY_MLP ", process: {type: edm}, prediction: v}}", "edm is its preconditioned form", &points},
