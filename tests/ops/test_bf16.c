@@ -57,8 +57,7 @@ static void check_products(build_fn build, int cases) {
         elbo_tensor *y = build(g, &r, i, text);
         assert_ok(ctx, elbo_graph_check(g));
         const node *n = build == build_linear && i % 3 ? fused_at_random(g, &r, y) : y->producer;
-        kernel_check check = {
-            .label = text, .seed = (uint64_t)i, .weights_constant = i / 2 % 2, .bf16 = true, .bf16_unit = units[way]};
+        kernel_check check = {.label = text, .seed = (uint64_t)i, .weights_constant = i / 2 % 2, .bf16 = true, .bf16_unit = units[way]};
         if (!kernel_check_run(ctx, &check, n, prepare_registered, NULL)) fail_msg("%s, seed %llu", text, (unsigned long long)test_seed());
         elbo_graph_destroy(&g);
         elbo_ctx_destroy(&ctx);
@@ -94,8 +93,7 @@ static void test_convolutions(void **unused) {
           assert_ok(ctx, elbo_graph_create(ctx, "case", &g));
           elbo_tensor *y = kind == 2 ? conv_case_weight_grad(g, &c) : conv_case_build(g, &c, kind == 1);
           assert_ok(ctx, elbo_graph_check(g));
-          kernel_check check = {
-              .label = c.text, .seed = (uint64_t)i, .weights_constant = i % 2, .bf16 = true, .bf16_unit = units[way]};
+          kernel_check check = {.label = c.text, .seed = (uint64_t)i, .weights_constant = i % 2, .bf16 = true, .bf16_unit = units[way]};
           if (!kernel_check_run(ctx, &check, y->producer, prepare_by_name, kind == 2 ? "patch_gemm_weight" : "patch_gemm"))
             fail_msg("%s, direction %d, seed %llu", c.text, kind, (unsigned long long)test_seed());
           elbo_graph_destroy(&g);
