@@ -23,8 +23,16 @@ ELBO_API void elbo_recipe_destroy(elbo_recipe **recipe);
 
 // The fully resolved recipe as YAML (every key, defaults included). Owned by the caller: free().
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_recipe_text(const elbo_recipe *recipe, char **out);
-// The value of one key as text ("train.steps"). Owned by the caller: free().
+// The value of one key as text ("train.steps"; of several stages "stages.0.train.steps" or "stages.NAME.train.steps"). Owned by the caller:
+// free().
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_recipe_get(const elbo_recipe *recipe, const char *key, char **out);
+
+// A recipe's stages, trained one after the other; 1 where it is written without a list of them.
+ELBO_API int elbo_recipe_stage_count(const elbo_recipe *recipe);
+// Stage `i` as a recipe of its own, borrowed from the whole; of a recipe of one stage the recipe itself. NULL: there is no such stage.
+ELBO_API const elbo_recipe *elbo_recipe_stage(const elbo_recipe *recipe, int i);
+// Its name ("prior"), "" where the recipe has but one stage. Borrowed.
+ELBO_API const char *elbo_recipe_stage_name(const elbo_recipe *stage);
 
 // The recipes that can be named, in alphabetical order, from $ELBO_RECIPES, the build tree and the installed share directory: `each` is
 // called with name, path and the first comment line; a false return ends it.

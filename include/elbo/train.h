@@ -1,4 +1,5 @@
-// Training: a recipe and data in, a run directory out.
+// Training: a recipe and data in, a run directory out. A recipe of several stages trains one after the other, each in its own run
+// RUN/stages/1-NAME, ...; where RUN stands for a model it is that of the last stage that is finished.
 #ifndef ELBO_TRAIN_H
 #define ELBO_TRAIN_H
 
@@ -14,25 +15,26 @@ typedef struct elbo_train_config {
   const char *out;           // run directory; borrowed. Must not exist, be empty, or hold the same recipe's run when resume is set
   int resume;                // 1: continue bit for bit; starts anew when there is no checkpoint; a finished run is left as it is
   elbo_dataset *data;        // borrowed; NULL: opened from the recipe's data.path
-  elbo_progress_fn progress; // after every step; a false return writes a checkpoint and stops (ELBO_ERROR_STOPPED). May be NULL
+  elbo_progress_fn progress; // after every step ("train", of several stages "train NAME"); a false return writes a checkpoint and stops
+                             // (ELBO_ERROR_STOPPED). May be NULL
   void *progress_user;
 } elbo_train_config;
 
-typedef struct elbo_train_result {
-  int64_t steps;        // done in all
-  int64_t samples;      // consumed in all
-  double seconds;       // of training alone, all sessions of the run
-  double flops;         // training FLOPs in all (direct algorithm, 2 per multiply-add)
-  double loss;          // of the last logged interval
-  int already_finished; // resume met a finished run
-  int resumed_from;     // step, 0: from the start
+typedef struct elbo_train_result { // of several stages: all of them together, but for the loss, which is the last one's
+  int64_t steps;                   // done in all
+  int64_t samples;                 // consumed in all
+  double seconds;                  // of training alone, all sessions of the run
+  double flops;                    // training FLOPs in all (direct algorithm, 2 per multiply-add)
+  double loss;                     // of the last logged interval
+  int already_finished;            // resume met a finished run
+  int resumed_from;                // step, 0: from the start
 } elbo_train_result;
 
 ELBO_API void elbo_train_defaults(elbo_train_config *config);
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_train(elbo_ctx *ctx, const elbo_recipe *recipe, const elbo_train_config *config,
                                                 elbo_train_result *out);
 
-// What training would take, without running anything (--dry-run).
+// What training would take, without running anything (--dry-run). Of several stages each is asked by itself (elbo_recipe_stage).
 typedef struct elbo_train_cost {
   int64_t params; // trained numbers
   int64_t flops_per_step;

@@ -71,10 +71,16 @@ static char *data_override(const char *path) {
   return out;
 }
 
-static void print_cost(const elbo_train_cost *c, bool json) {
+static void print_cost(const elbo_train_cost *c, const char *name, bool json) {
   if (json) {
-    printf("{\"params\": %lld, \"flops_per_step\": %lld, \"planned_bytes\": %lld, \"arena_bytes\": %lld, \"weight_bytes\": %lld, "
-           "\"optimizer_bytes\": %lld, \"library_bytes\": %lld, \"loader_bytes\": %lld}\n",
+    printf("{");
+    if (name) {
+      printf("\"name\": ");
+      print_json_text(stdout, name);
+      printf(", ");
+    }
+    printf("\"params\": %lld, \"flops_per_step\": %lld, \"planned_bytes\": %lld, \"arena_bytes\": %lld, \"weight_bytes\": %lld, "
+           "\"optimizer_bytes\": %lld, \"library_bytes\": %lld, \"loader_bytes\": %lld}",
            (long long)c->params, (long long)c->flops_per_step, (long long)c->planned_bytes, (long long)c->arena_bytes,
            (long long)c->weight_bytes, (long long)c->optimizer_bytes, (long long)c->library_bytes, (long long)c->loader_bytes);
     return;
@@ -84,6 +90,25 @@ static void print_cost(const elbo_train_cost *c, bool json) {
   printf("  arena          %lld\n  weights        %lld\n  optimiser      %lld\n  library        %lld\n  loader         %lld\n",
          (long long)c->arena_bytes, (long long)c->weight_bytes, (long long)c->optimizer_bytes, (long long)c->library_bytes,
          (long long)c->loader_bytes);
+}
+
+// Of several stages each under its name.
+static elbo_status dry_run(elbo_ctx *ctx, const elbo_recipe *recipe, bool json) {
+  int n = elbo_recipe_stage_count(recipe);
+  elbo_status status = ELBO_OK;
+  if (json && n > 1) printf("{\"stages\": [");
+  for (int i = 0; status == ELBO_OK && i < n; i++) {
+    const elbo_recipe *stage = elbo_recipe_stage(recipe, i);
+    elbo_train_cost cost;
+    status = elbo_train_dry_run(ctx, stage, NULL, &cost);
+    if (status != ELBO_OK) break;
+    if (n > 1 && json) printf("%s", i ? ", " : "");
+    if (n > 1 && !json) printf("%sstage            %d %s\n", i ? "\n" : "", i + 1, elbo_recipe_stage_name(stage));
+    print_cost(&cost, n > 1 ? elbo_recipe_stage_name(stage) : NULL, json);
+  }
+  if (json && n > 1 && status == ELBO_OK) printf("]}");
+  if (json && status == ELBO_OK) printf("\n");
+  return status;
 }
 
 static void print_result(const train_options *o, const elbo_train_result *r, const char *state) {
@@ -111,9 +136,7 @@ static int train(const train_options *o, const char *recipe_name, int n_override
   if (result != ARGS_GO) return result;
   elbo_status status = elbo_recipe_load(ctx, recipe_name, n_overrides, overrides, &recipe);
   if (status == ELBO_OK && o->dry_run) {
-    elbo_train_cost cost;
-    status = elbo_train_dry_run(ctx, recipe, NULL, &cost);
-    if (status == ELBO_OK) print_cost(&cost, o->common.json);
+    status = dry_run(ctx, recipe, o->common.json);
   } else if (status == ELBO_OK) {
     elbo_train_config config;
     elbo_train_result trained = {0};
@@ -201,6 +224,7 @@ const command command_train = {
     "RECIPE|PRESET [--data PATH] --out RUN [key=value ...] [--steps N] [--resume] [--dry-run]",
     "train a recipe, or continue a run",
     "RECIPE is a YAML file or the bare name of one that comes with elbo (`elbo train --list`). key=value sets any key of\n"
-    "the recipe: train.batch_size=64 model.latent.dim=8. Ctrl-C writes a checkpoint; --resume continues from it.",
+    "the recipe: train.batch_size=64 model.latent.dim=8, stages.1.train.steps=500 for one stage of several. Ctrl-C writes a\n"
+    "checkpoint; --resume continues from it.",
     "elbo train vae-digits --data digits --out run train.learning_rate=2e-3",
     run};

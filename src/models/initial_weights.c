@@ -29,13 +29,17 @@ static bool same_shape(const elbo_param_info *a, const elbo_param_info *b) {
 
 enum { ABSENT, OTHER_SHAPE, SURPLUS, MISFIT_KINDS };
 
-static elbo_status compare(const elbo_store *to, const elbo_store *from, misfits found[MISFIT_KINDS]) {
+static bool in_models(const elbo_param_info *p, const char *training_only) {
+  return p->kind != ELBO_PARAM_STATE && !(training_only && strncmp(p->name, training_only, strlen(training_only)) == 0);
+}
+
+static elbo_status compare(const elbo_store *to, const elbo_store *from, const char *training_only, misfits found[MISFIT_KINDS]) {
   elbo_param_info want, have;
   char text[2][WEIGHTS_SHAPE_TEXT], detail[2 * WEIGHTS_SHAPE_TEXT + 40];
   for (int i = 0; i < elbo_store_count(to); i++) {
     TRY(elbo_store_get(to, i, &want));
     if (elbo_store_find(from, want.name, &have) != ELBO_OK) {
-      if (want.kind != ELBO_PARAM_STATE) add_misfit(&found[ABSENT], want.name, "");
+      if (in_models(&want, training_only)) add_misfit(&found[ABSENT], want.name, "");
     } else if (!same_shape(&want, &have)) {
       snprintf(detail, sizeof detail, " %s where %s was expected", weights_shape_text(have.rank, have.dim, text[0]),
                weights_shape_text(want.rank, want.dim, text[1]));
@@ -74,13 +78,13 @@ static elbo_status copy(elbo_store *to, const elbo_store *from) {
   return ELBO_OK;
 }
 
-elbo_status initial_weights_load(elbo_ctx *ctx, const char *path, elbo_store *to) {
+elbo_status initial_weights_load(elbo_ctx *ctx, const char *path, const char *training_only, elbo_store *to) {
   misfits found[MISFIT_KINDS] = {
       [ABSENT] = {.title = "missing"}, [OTHER_SHAPE] = {.title = "of another shape"}, [SURPLUS] = {.title = "unused"}};
   elbo_model *m = NULL;
   elbo_status status = elbo_model_load(ctx, path, NULL, &m);
   if (status != ELBO_OK) return fail_within(ctx, status, "train.init");
-  status = compare(to, m->store, found);
+  status = compare(to, m->store, training_only, found);
   bool fits = true;
   for (int k = 0; k < MISFIT_KINDS; k++) fits = fits && !found[k].count;
   if (status == ELBO_OK) status = fits ? copy(to, m->store) : report_misfits(ctx, path, found);

@@ -164,27 +164,7 @@ static elbo_status resolve_path(elbo_ctx *ctx, const char *name, bool benchmark,
 
 // --- loading -------------------------------------------------------------------------------------------------------------------------
 
-// `stages:` of one block is that block; keys beside it would be ambiguous.
-static elbo_status single_stage(elbo_ctx *ctx, yaml_node **root) {
-  const yaml_node *stages = yaml_get(*root, "stages");
-  if (!stages) return ELBO_OK;
-  if ((*root)->count != 1)
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s:%d: stages: stands alone; move the other keys into the stage", stages->file, stages->line);
-  if (stages->kind != YAML_LIST || stages->count < 1)
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s:%d: stages: a list of blocks (model, objective, data, train) was expected", stages->file,
-                stages->line);
-  if (stages->count > 1)
-    return fail(ctx, ELBO_ERROR_UNSUPPORTED, "%s:%d: stages: %lld stages; this version trains one", stages->file, stages->line,
-                (long long)stages->count);
-  if (stages->child[0]->kind != YAML_MAP)
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s:%d: stages: a block (model, objective, data, train) was expected", stages->file,
-                stages->child[0]->line);
-  *root = stages->child[0];
-  return ELBO_OK;
-}
-
-// The preset that the recipe names, "vae" where it names none.
-static elbo_status find_preset(elbo_ctx *ctx, const yaml_node *root, const preset_def **out) {
+elbo_status recipe_find_preset(elbo_ctx *ctx, const yaml_node *root, const preset_def **out) {
   const yaml_node *model = yaml_get(root, "model"), *name = model && model->kind == YAML_MAP ? yaml_get(model, "preset") : NULL;
   *out = preset_find(name && name->kind == YAML_SCALAR ? name->text : "vae");
   if (*out) return ELBO_OK;
@@ -197,12 +177,12 @@ static elbo_status find_preset(elbo_ctx *ctx, const yaml_node *root, const prese
 
 // One block of memory: what all stages have, and behind it the preset's own struct; one table over both, so that the order in which a
 // recipe is written out is model, objective, ..., data, train, engine, bench.
-static elbo_status load_stage(elbo_recipe *r, yaml_node *root) {
+elbo_status recipe_load_block(elbo_recipe *r, yaml_node *root) {
   static const config_field common[] = {CONFIG_SECTION(stage_config, data, &data_table), CONFIG_SECTION(stage_config, train, &train_table),
                                         CONFIG_SECTION(stage_config, engine, &engine_table),
                                         CONFIG_SECTION(stage_config, bench, &bench_table)};
   const size_t own = (sizeof(stage_config) + 15) / 16 * 16;
-  TRY(find_preset(r->ctx, root, &r->preset));
+  TRY(recipe_find_preset(r->ctx, root, &r->preset));
   const config_table *sections = r->preset->sections;
   int n = 0;
   for (int i = 0; i < sections->n_fields; i++) {
@@ -223,6 +203,11 @@ static elbo_status load_stage(elbo_recipe *r, yaml_node *root) {
   return train_config_check(r->ctx, &r->stage->train);
 }
 
+static elbo_status load_single(elbo_recipe *r, yaml_node *root, int n_overrides, const char *const *overrides) {
+  for (int i = 0; i < n_overrides; i++) TRY(yaml_override(r->ctx, r->arena, root, overrides[i]));
+  return recipe_load_block(r, root);
+}
+
 static elbo_status load(elbo_ctx *ctx, const char *path_or_name, bool benchmark, int n_overrides, const char *const *overrides,
                         elbo_recipe **out) {
   *out = NULL;
@@ -231,7 +216,7 @@ static elbo_status load(elbo_ctx *ctx, const char *path_or_name, bool benchmark,
   elbo_status status;
   elbo_recipe *r = calloc(1, sizeof *r);
   if (!r) return fail_memory(ctx, sizeof *r, "a recipe");
-  r->ctx = ctx;
+  r->ctx = ctx, r->stage_name = "";
   r->arena = arena_create(1 << 14);
   r->name = r->arena ? arena_string(r->arena, path_or_name) : NULL;
   if (!r->name) {
@@ -241,12 +226,10 @@ static elbo_status load(elbo_ctx *ctx, const char *path_or_name, bool benchmark,
   yaml_node *root = NULL;
   TRY_GOTO(yaml_read(ctx, r->arena, path, &root));
   if (!root || root->kind != YAML_MAP) {
-    status = fail(ctx, ELBO_ERROR_FORMAT, "%s: a recipe is a map of model, objective, data, train", path);
+    status = fail(ctx, ELBO_ERROR_FORMAT, "%s: a recipe is a map of model, objective, data, train, or of stages", path);
     goto fail;
   }
-  TRY_GOTO(single_stage(ctx, &root));
-  for (int i = 0; i < n_overrides; i++) TRY_GOTO(yaml_override(ctx, r->arena, root, overrides[i]));
-  TRY_GOTO(load_stage(r, root));
+  TRY_GOTO(yaml_get(root, "stages") ? recipe_load_stages(r, root, n_overrides, overrides) : load_single(r, root, n_overrides, overrides));
   *out = r;
   return ELBO_OK;
 fail:
@@ -277,7 +260,13 @@ static elbo_status take_text(elbo_ctx *ctx, text_buffer *t, char **out) {
 
 elbo_status elbo_recipe_text(const elbo_recipe *recipe, char **out) {
   text_buffer t = {0};
-  config_write(&recipe->table, recipe->stage, 0, false, &t);
+  if (!recipe->n_stages) config_write(&recipe->table, recipe->stage, 0, false, &t);
+  if (recipe->n_stages) text_add(&t, "stages:\n");
+  for (int i = 0; i < recipe->n_stages; i++) {
+    const elbo_recipe *stage = &recipe->stages[i];
+    text_add(&t, "  - name: \"%s\"\n", stage->stage_name);
+    config_write(&stage->table, stage->stage, 4, false, &t);
+  }
   return take_text(recipe->ctx, &t, out);
 }
 
@@ -294,6 +283,17 @@ static void node_text(const yaml_node *n, text_buffer *t) {
     node_text(n->child[i], t);
   }
   text_add(t, n->kind == YAML_LIST ? "]" : "}");
+}
+
+// A map's key; a stage by its number or its name. NULL: there is none.
+static const yaml_node *find_value(const elbo_recipe *recipe, const yaml_node *n, const char *part) {
+  if (n->kind == YAML_MAP) return yaml_get(n, part);
+  char index[16];
+  for (int i = 0; n->kind == YAML_LIST && i < recipe->n_stages && i < n->count; i++) {
+    snprintf(index, sizeof index, "%d", i);
+    if (strcmp(index, part) == 0 || strcmp(recipe->stages[i].stage_name, part) == 0) return n->child[i];
+  }
+  return NULL;
 }
 
 elbo_status elbo_recipe_get(const elbo_recipe *recipe, const char *key, char **out) {
@@ -313,7 +313,7 @@ elbo_status elbo_recipe_get(const elbo_recipe *recipe, const char *key, char **o
     else {
       memcpy(part, at, length);
       part[length] = 0;
-      n = n->kind == YAML_MAP ? yaml_get(n, part) : NULL;
+      n = find_value(recipe, n, part);
     }
     at += length + (at[length] == '.');
   }
@@ -339,9 +339,12 @@ elbo_status elbo_recipe_keys_markdown(elbo_ctx *ctx, char **out) {
   text_add(
       &t, "# Recipes: every key\n\n"
           "A recipe is a YAML map of four blocks: what is modelled (`model`), what training raises (`objective`), where the examples come\n"
-          "from (`data`) and how it is trained (`train`). The same blocks as the one entry of a list `stages:` mean the same. Every key\n"
-          "has a default; `KEY=VALUE` on the command line (`train.steps=100`) overrides the file. This page is made from the tables that\n"
-          "read recipes.\n");
+          "from (`data`) and how it is trained (`train`). Every key has a default; `KEY=VALUE` on the command line (`train.steps=100`)\n"
+          "overrides the file. This page is made from the tables that read recipes.\n\n"
+          "A list `stages:` of such blocks, each with a `name`, is trained one after the other by one `elbo train` in one run. A stage\n"
+          "takes over what an earlier one learned by naming it: `train.init: NAME` begins with its weights, and `train.freeze` says\n"
+          "which of them stay as they are. On the command line `stages.1.train.steps=100` or `stages.NAME.train.steps=100` sets a key of\n"
+          "one stage (counted from 0), `train.steps=100` that of every stage.\n");
   const config_table *written[2 * MAX_SECTIONS] = {0};
   int n = 0;
   for (int p = 0; preset_at(p); p++) { // presets share tables

@@ -30,8 +30,10 @@ typedef struct condition_config {
   int64_t dim; // of the embedding of a class; of the vector
 } condition_config;
 
+typedef enum vae_preset { MODEL_VAE, MODEL_VAE_GAN } vae_preset;
+
 typedef struct model_config {
-  int preset;
+  int preset; // vae_preset
   latent_config latent;
   encoder_config encoder;
   decoder_config decoder;
@@ -78,6 +80,9 @@ elbo_status vae_spec_check(elbo_ctx *ctx, const vae_spec *spec, const char *file
 elbo_status vae_spec_fit_condition(elbo_ctx *ctx, vae_spec *spec, int64_t data_dim, const char *file);
 elbo_status objective_check(elbo_ctx *ctx, const objective_config *objective, const vae_spec *spec, const char *file);
 
+const char *vae_preset_name(const vae_spec *spec); // "vae"
+// Whether its decoder was fitted by the bound. Where a term outside it had a hand in that (an adversary), nothing is called one.
+bool vae_has_bound(const vae_spec *spec);
 likelihood vae_likelihood(const vae_spec *spec, bool training);
 // One flat code: 1. Otherwise the number of groups, and the shape of each as (h,w,c), vectors as (1,1,dim).
 int vae_groups(const vae_spec *spec, picture_shape *group);

@@ -61,6 +61,7 @@ static int samples_of(const evaluation *e) { return e->config->samples > 0 ? e->
 
 static bool asked(const evaluation *e, const char *name) {
   bool pictures = e->m->spec.shape.height * e->m->spec.shape.width > 1;
+  if (!vae_has_bound(&e->m->spec)) return metric_asked(e->config->metrics, "kl,active_units,psnr", name);
   return metric_asked(e->config->metrics, pictures ? "elbo,recon,kl,active_units,psnr" : "elbo,recon,kl,active_units", name);
 }
 
@@ -260,8 +261,22 @@ static elbo_status read_examples(evaluation *e, elbo_dataset *data) {
   return examples_subset(ctx, e->config->seed, limit, e->x, e->label);
 }
 
+// What an adversary had a hand in has no likelihood: its decoder was not fitted to p(x|z).
+static elbo_status check_bound(const elbo_model *m, const char *metrics) {
+  static const char *const bounds[] = {"elbo", "iwae", "recon", "nll", "bits_per_dim"};
+  for (size_t i = 0; !vae_has_bound(&m->spec) && i < sizeof bounds / sizeof *bounds; i++)
+    if (metrics && metric_asked(metrics, "", bounds[i]))
+      return fail(
+          m->ctx, ELBO_ERROR_UNSUPPORTED,
+          "evaluate: %s: an adversary, which is no part of the bound, trained this model (%s): it has no likelihood; kl, active_units, "
+          "mutual_information, mismatch, psnr, mse, ssim and the measures of samples were expected",
+          bounds[i], vae_preset_name(&m->spec));
+  return ELBO_OK;
+}
+
 elbo_status vae_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out) {
   TRY(metric_names_check(m->ctx, config->metrics, METRICS));
+  TRY(check_bound(m, config->metrics));
   evaluation e = {.m = m, .config = config};
   elbo_status status;
   TRY(eval_result_new(m->ctx, &e.out));

@@ -384,9 +384,9 @@ static void vae_info(const elbo_model *m, elbo_model_info *out) {
   static const char *const likelihood_name[] = {"bernoulli",        "continuous_bernoulli", "gaussian", "laplace", "discretized_logistic",
                                                 "logistic_mixture", "categorical256"};
   picture_shape group[MAX_GROUPS];
-  *out = (elbo_model_info){.preset = "vae",
+  *out = (elbo_model_info){.preset = vae_preset_name(&m->spec),
                            .weights = m->weights,
-                           .likelihood = likelihood_name[m->spec.model.decoder.likelihood],
+                           .likelihood = vae_has_bound(&m->spec) ? likelihood_name[m->spec.model.decoder.likelihood] : "none",
                            .height = (int)m->spec.shape.height,
                            .width = (int)m->spec.shape.width,
                            .channels = (int)m->spec.shape.channels,

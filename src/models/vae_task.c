@@ -165,27 +165,32 @@ fail:
   return status;
 }
 
-static elbo_status task_preview(void *user, elbo_store *weights, int64_t step, const char *directory) {
-  vae_task *t = user;
-  elbo_model m = model_of_weights(t->ctx, &t->spec, weights);
-  if (t->spec.shape.height * t->spec.shape.width < 4 || t->spec.shape.channels > 4) return ELBO_OK;
+elbo_status vae_preview(elbo_ctx *ctx, const vae_spec *spec, elbo_dataset *data, uint64_t seed, elbo_store *weights, int64_t step,
+                        const char *directory) {
+  elbo_model m = model_of_weights(ctx, spec, weights);
+  if (spec->shape.height * spec->shape.width < 4 || spec->shape.channels > 4) return ELBO_OK;
   elbo_sample_config config;
   elbo_sample_defaults(&config);
-  config.n = PREVIEW_COUNT, config.seed = t->seed;
+  config.n = PREVIEW_COUNT, config.seed = seed;
   elbo_array *x = NULL, *grid = NULL, *told = NULL;
   char path[PATH_MAX];
   snprintf(path, sizeof path, "%s/step-%lld.png", directory, (long long)step);
   elbo_status status = ELBO_OK;
-  if (t->spec.model.condition.type == CONDITION_VECTOR && t->data) // those of random training examples
-    status = elbo_dataset_read_condition(t->data, ELBO_SPLIT_TRAIN, 0, PREVIEW_COUNT, 1, t->seed, &told);
+  if (spec->model.condition.type == CONDITION_VECTOR && data) // those of random training examples
+    status = elbo_dataset_read_condition(data, ELBO_SPLIT_TRAIN, 0, PREVIEW_COUNT, 1, seed, &told);
   config.condition = told;
   if (status == ELBO_OK) status = elbo_sample(&m, &config, &x);
-  if (status == ELBO_OK) status = elbo_image_grid(t->ctx, x, 0, 400, &grid);
-  if (status == ELBO_OK) status = elbo_image_write(t->ctx, path, grid);
+  if (status == ELBO_OK) status = elbo_image_grid(ctx, x, 0, 400, &grid);
+  if (status == ELBO_OK) status = elbo_image_write(ctx, path, grid);
   elbo_array_destroy(&told);
   elbo_array_destroy(&x);
   elbo_array_destroy(&grid);
   return status;
+}
+
+static elbo_status task_preview(void *user, elbo_store *weights, int64_t step, const char *directory) {
+  vae_task *t = user;
+  return vae_preview(t->ctx, &t->spec, t->data, t->seed, weights, step, directory);
 }
 
 elbo_status vae_task_create(elbo_ctx *ctx, const vae_spec *spec, const objective_config *objective, int64_t batch, elbo_dataset *data,

@@ -12,6 +12,9 @@ typedef struct vae_task vae_task;
 elbo_status vae_task_create(elbo_ctx *ctx, const vae_spec *spec, const objective_config *objective, int64_t batch, elbo_dataset *data,
                             uint64_t seed, vae_task **out);
 void vae_task_destroy(vae_task **t);
+// Pictures of samples, to DIRECTORY/step-N.png (train_task.preview). data may be NULL.
+elbo_status vae_preview(elbo_ctx *ctx, const vae_spec *spec, elbo_dataset *data, uint64_t seed, elbo_store *weights, int64_t step,
+                        const char *directory);
 const train_task *vae_task_of(const vae_task *t);
 
 extern const preset_def preset_vae;

@@ -1,12 +1,10 @@
-// From a recipe and data to what trains, and the public training calls.
+// From a recipe of one stage and data to what trains.
 #include "models/workload.h"
 
 #include <stdlib.h>
 
 #include "data/dataset.h"
-#include "models/initial_weights.h"
 #include "models/recipe.h"
-#include "train/run.h"
 
 struct workload {
   elbo_dataset *data;
@@ -19,6 +17,7 @@ struct workload {
 
 elbo_status workload_create(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_dataset *data, workload **out) {
   *out = NULL;
+  TRY(recipe_check_single(recipe, "training's graph"));
   elbo_status status;
   workload *w = calloc(1, sizeof *w);
   if (!w) return fail_memory(ctx, sizeof *w, "a workload");
@@ -61,53 +60,3 @@ void workload_destroy(workload **workload_) {
 const train_task *workload_task(const workload *w) { return w->task.task; }
 const train_config *workload_train_config(const workload *w) { return &w->train; }
 const train_source *workload_source(const workload *w) { return &w->source; }
-
-typedef struct weights_origin {
-  elbo_ctx *ctx;
-  const char *path;
-} weights_origin;
-
-static elbo_status load_initial(void *user, elbo_store *weights) {
-  const weights_origin *from = user;
-  return initial_weights_load(from->ctx, from->path, weights);
-}
-
-void elbo_train_defaults(elbo_train_config *config) { *config = (elbo_train_config){.size = sizeof *config}; }
-
-elbo_status elbo_train(elbo_ctx *ctx, const elbo_recipe *recipe, const elbo_train_config *config, elbo_train_result *out) {
-  *out = (elbo_train_result){0};
-  workload *w = NULL;
-  char *text = NULL;
-  elbo_status status;
-  TRY_GOTO(elbo_recipe_text(recipe, &text));
-  TRY_GOTO(workload_create(ctx, recipe, config->data, &w));
-  weights_origin origin = {ctx, w->train.init};
-  run_options options = {.out = config->out,
-                         .resume = config->resume != 0,
-                         .recipe_text = text,
-                         .train = &w->train,
-                         .source = w->source,
-                         .initialize = *origin.path ? load_initial : NULL,
-                         .initialize_user = &origin,
-                         .progress = config->progress,
-                         .progress_user = config->progress_user};
-  status = run_training(ctx, &options, workload_task(w), out);
-fail:
-  workload_destroy(&w);
-  free(text);
-  return status;
-}
-
-elbo_status elbo_train_dry_run(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_dataset *data, elbo_train_cost *out) {
-  *out = (elbo_train_cost){0};
-  workload *w = NULL;
-  trainer *t = NULL;
-  TRY(workload_create(ctx, recipe, data, &w));
-  elbo_status status = trainer_create(ctx, &w->train, workload_task(w), &w->source, NULL, &t);
-  weights_origin origin = {ctx, w->train.init};
-  if (status == ELBO_OK && *origin.path) status = trainer_start_from(t, load_initial, &origin);
-  if (status == ELBO_OK) trainer_get_cost(t, out);
-  trainer_destroy(&t);
-  workload_destroy(&w);
-  return status;
-}

@@ -7,8 +7,11 @@
 // B belongs to the points alone, G and A to the points and a length: the same functions serve F(m, r), and F(r, m), which is the gradient
 // of the weights (an "r"-long result of an m-long "kernel", the other gradient).
 //
-// Points: alpha = 4: 0, 1, -1, inf. alpha = 5: 0, 1, -1, 1/2 (scaled), inf. alpha = 6: 0, +-1/sqrt 2, +-sqrt 2, inf; their products are 1,
-// which keeps the entries of all three matrices within 2.5 and the error about half of that of 0, +-1, +-2 [Barabasz20].
+// Points: alpha = 4: 0, 1, -1, inf. alpha = 5: 0, 1, -1, 1/2, inf. alpha = 6: 0, +-1/sqrt 2, +-sqrt 2, inf; their products are 1, which
+// keeps the entries of all three matrices within 2.5 and the error about half of that of 0, +-1, +-2 [Barabasz20].
+//
+// A convolution of stride 2 is one of stride 1 over the four phases of x (rows and columns of either parity) as four times the channels,
+// with kernels of 2x2; its transposed has four phases of the result, each a convolution of its own. Both are F(4x4, 2x2), alpha = 5.
 #ifndef OPS_WINOGRAD_H
 #define OPS_WINOGRAD_H
 
@@ -27,6 +30,12 @@ WINOGRAD_INLINE void winograd_data(const int alpha, const vfloat *d, vfloat *o) 
     o[1] = d[2] + d[1];
     o[2] = d[2] - d[1];
     o[3] = d[3] - d[1];
+  } else if (alpha == 5) {
+    o[0] = d[0] - d[2] + 2.0f * (d[3] - d[1]);
+    o[1] = d[3] + 0.5f * (d[2] - d[1]);
+    o[2] = d[3] + (0.5f * d[1] - 1.5f * d[2]);
+    o[3] = d[3] - d[1];
+    o[4] = d[4] - d[2] + 0.5f * (d[1] - d[3]);
   } else {
     vfloat even = d[4] - 2.0f * d[2], odd = 0.5f * d[3] - d[1];
     o[0] = d[0] + (d[4] - 2.5f * d[2]);
@@ -47,6 +56,13 @@ WINOGRAD_INLINE void winograd_taps(const int alpha, const int n, const vfloat *g
     u[1] = even + odd;
     u[2] = even - odd;
     u[3] = g[n - 1];
+  } else if (alpha == 5) {
+    vfloat even = g[0], odd = g[1], half = g[0] + 0.5f * g[1];
+    if (n > 2) even += g[2], odd += g[3], half += 0.25f * g[2] + 0.125f * g[3];
+    u[1] = even + odd;
+    u[2] = (1.0f / 3) * (odd - even);
+    u[3] = (-8.0f / 3) * half;
+    u[4] = g[n - 1];
   } else {
     vfloat even = (-2.0f / 3) * g[0] - (1.0f / 3) * g[2], odd = (-ROOT2 / 3) * g[1];
     if (n > 3) odd -= (ROOT2 / 6) * g[3];
@@ -68,6 +84,10 @@ WINOGRAD_INLINE void winograd_result(const int alpha, const int n, const vfloat 
     o[0] = m[0] + even;
     o[1] = odd;
     if (n > 2) o[2] = even;
+  } else if (alpha == 5) {
+    o[0] = m[0] + (even + m[3]);
+    o[1] = odd + 0.5f * m[3];
+    if (n > 2) o[2] = even + 0.25f * m[3], o[3] = odd + 0.125f * m[3];
   } else {
     vfloat even2 = m[3] + m[4], odd2 = m[3] - m[4];
     o[0] = m[0] + (even + even2);
@@ -78,34 +98,52 @@ WINOGRAD_INLINE void winograd_result(const int alpha, const int n, const vfloat 
   o[n - 1] += m[alpha - 1];
 }
 
-// The tiles of an image set: tile t of B x th x tw covers pixels origin + m (ty, tx) + [0, alpha) of each image.
+// What an alpha belongs to: results of a tile and taps of a kernel, along one axis.
+static inline int winograd_m(int alpha) { return alpha == 4 ? 2 : 4; }
+static inline int winograd_r(int alpha) { return alpha == 5 ? 2 : 3; }
+
+// The tiles of an image set: pixel (i, j) of tile (b, ty, tx) and phase (py, px) is at row origin + p + step (m ty + i), columns alike.
 typedef struct winograd_image {
   int64_t H, W, C;
   int64_t tiles_y, tiles_x; // of an image
-  int64_t origin[2];        // of tile (0,0)
-  int m;                    // distance of tiles
+  int64_t origin[2];
+  int step, phases, m; // phases: 1, or 4 in row-major order
 } winograd_image;
+static inline int64_t winograd_tiles(const winograd_image *g, int64_t B) { return B * g->tiles_y * g->tiles_x; }
 
-// Evaluates tiles [t0, t0 + nt), vectors of channels [v0, v1): to[e * stride + (v * ld + t) * VW], with t counted from t0. Pixels outside
-// of the image and lanes past C are zero. winograd_spread does the same for m x m tiles as "taps" (the other gradient of a weight
-// gradient).
+// Evaluates tiles [t0, t0 + nt), vectors of channels [v0, v1) of every phase p: to[e * stride + ((p VC + v) * ld + t) * VW], with t counted
+// from t0 and VC the vectors of C. Pixels outside of the image and lanes past C are zero. winograd_spread does the same for m x m tiles as
+// "taps" (the other gradient of a weight gradient; one phase).
 void ISA(winograd_gather)(int alpha, const winograd_image *g, const float *x, int64_t t0, int64_t nt, int64_t v0, int64_t v1, float *to,
                           int64_t ld, int64_t stride);
 void ISA(winograd_spread)(int alpha, const winograd_image *g, const float *y, int64_t t0, int64_t nt, int64_t v0, int64_t v1, float *to,
                           int64_t ld, int64_t stride);
 
-extern const conv_kernel ISA(winograd2), ISA(winograd4);               // forward and transposed, F(2x2,3x3) and F(4x4,3x3)
-extern const conv_kernel ISA(winograd2_weight), ISA(winograd4_weight); // weight gradient, F(3x3,2x2) and F(3x3,4x4)
+// Weights as a convolution reads them: tap of (result lane k, channel c) at k lane + c channel + tap, tap < side * side.
+typedef struct winograd_weights {
+  int64_t K, C, lane, channel;
+  int alpha, side; // of the kernel, 3 or 4
+  bool flipped;    // the transposed convolution's
+  int64_t phase;   // floats from phase to phase of the result (alpha = 5)
+} winograd_weights;
+// Evaluates the panel of `vectors` (1 or 2) vectors of K at v, channels [c0, c1): to[e * stride + p phase + c * vectors VW]
+void ISA(winograd_evaluate_weights)(const winograd_weights *g, const float *w, int64_t v, int vectors, int64_t c0, int64_t c1, float *to,
+                                    int64_t stride);
+
+extern const conv_kernel ISA(winograd2), ISA(winograd4), ISA(winograd_strided);                      // forward and transposed
+extern const conv_kernel ISA(winograd2_weight), ISA(winograd4_weight), ISA(winograd_strided_weight); // weight gradients
 
 // Floats from one point to the next: whole cache lines, an odd number of them, so that the alpha^2 streams of a transform do not meet in
 // one set of a cache.
 static inline int64_t winograd_point(int64_t floats) { return ((floats + 15) / 16 | 1) * 16; }
 
-// Whether the problem is one of those (3x3, stride 1, no dilation, one group), and may be computed so.
-static inline bool winograd_fits(const conv_problem *p) {
+// Whether the problem is one of those of alpha, and may be computed so: one group, no dilation, and 3x3 of stride 1, or 3x3 or 4x4 of
+// stride 2.
+static inline bool winograd_fits(const conv_problem *p, int alpha) {
   const conv2d_attr *a = &p->attr;
-  return p->size.kh == 3 && p->size.kw == 3 && a->stride[0] == 1 && a->stride[1] == 1 && a->dilation[0] == 1 && a->dilation[1] == 1 &&
-         p->size.groups == 1 && !p->no_winograd;
+  int stride = alpha == 5 ? 2 : 1;
+  return !p->no_winograd && p->size.groups == 1 && a->dilation[0] == 1 && a->dilation[1] == 1 && a->stride[0] == stride &&
+         a->stride[1] == stride && p->size.kh == p->size.kw && (p->size.kh == 3 || (p->size.kh == 4 && alpha == 5));
 }
 
 #endif

@@ -1,8 +1,10 @@
-// Forward and transposed 3x3 convolutions of stride 1 by F(2x2, 3x3) and F(4x4, 3x3).
+// Forward and transposed convolutions of 3x3 by F(2x2, 3x3) and F(4x4, 3x3), and those of stride 2 (3x3, 4x4) by F(4x4, 2x2).
 //
 // Tiles of x are evaluated at the alpha^2 points into V, the weights into U; at each point M = V U is a product over channels; M is
 // interpolated into the tiles of the result, with bias, residual and activation. Layouts, all in whole vectors of channels:
-//     V [point][vector of C][tile][VW]      U [point][panel of two vectors of K][C][2 VW]      M [point][vector of K][tile][VW]
+//     V [point][phase][vector of C][tile][VW]   U [part][point][panel of two vectors of K][phase][C][2 VW]   M [point][vector of
+//     K][tile][VW]
+// Phases are those of x (a forward convolution of stride 2), parts those of the result (a transposed one); one where the stride is 1.
 //
 // Two ways to share the work. By tiles: a thread takes blocks of tiles through all three steps in caches of its own; U is made once
 // before. By channels, where tiles are few or weights large: V is made by all threads together, then a thread makes U panel by panel, in
@@ -11,115 +13,61 @@
 #include "ops/kernel_util.h"
 #include "ops/winograd.h"
 
+typedef struct result_part { // of the result: pixel (u, v) of its grid is at first + step (u, v)
+  winograd_image image;
+  int64_t first[2], rows, columns, T;
+} result_part;
+
 typedef struct state {
   conv_problem problem;
   int alpha, m, points;
-  winograd_image image; // what is read
-  int64_t C, K, Q, P;   // channels in and out, height and width of the result
-  int64_t T, VC, VK;    // tiles; vectors of C and K
+  int64_t C, K, Q, P; // channels in and out, height and width of the result
+  int64_t VC, VK;     // vectors of C and K
+  int phases, n_parts, step;
+  result_part parts[4];
+  winograd_weights weights;
   bool by_channels, keep;
   int64_t block;                     // tiles of one V: by tiles a thread's, by channels all threads'
   int64_t chunk;                     // vectors of K in one M
-  int64_t w_lane, w_channel, w_last; // weight of (lane k, channel c, tap) is at k w_lane + c w_channel + (w_last - tap or tap)
   int64_t v_point, u_point, m_point; // floats from point to point
 } state;
 
-// --- weights ------------------------------------------------------------------------------------------------------------------------
-
-// g: 9 taps; to[point * stride]
-WINOGRAD_INLINE void evaluate_taps(const int alpha, const vfloat *g, float *to, int64_t stride) {
-  vfloat w[WINOGRAD_MAX_ALPHA][3], o[WINOGRAD_MAX_ALPHA];
-#pragma GCC unroll 3
-  for (int j = 0; j < 3; j++) {
-    vfloat column[3] = {g[j], g[3 + j], g[6 + j]};
-    winograd_taps(alpha, 3, column, o);
-#pragma GCC unroll 6
-    for (int i = 0; i < alpha; i++) w[i][j] = o[i];
-  }
-#pragma GCC unroll 6
-  for (int i = 0; i < alpha; i++) {
-    winograd_taps(alpha, 3, w[i], o);
-#pragma GCC unroll 6
-    for (int j = 0; j < alpha; j++) vstore(to + (i * alpha + j) * stride, o[j]);
-  }
-}
-
-// Channels [c0, c0 + n) of vector v of K, n <= 4: to[point * stride + c * width]
-WINOGRAD_INLINE void transform_weights(const int alpha, const state *s, const float *w, int64_t v, int64_t c0, int n, float *to,
-                                       int64_t stride, int width) {
-  vfloat g[4 * 9 + 4];
-  bool flipped = s->problem.direction == CONV_TRANSPOSED;
-  int64_t lanes = s->K - v * VW;
-  const float *from = w + v * VW * s->w_lane + c0 * s->w_channel;
-  if (lanes >= VW && !flipped && n == 4) { // the taps of four channels are one run
-#pragma GCC unroll 9
-    for (int i = 0; i < 9; i++) load_transposed4(from + 4 * i, s->w_lane, g + 4 * i);
-  } else if (lanes >= VW) {
-    for (int c = 0; c < n; c++) {
-      vfloat t[12];
-      for (int i = 0; i < 2; i++) load_transposed4(from + c * s->w_channel + 4 * i, s->w_lane, t + 4 * i);
-      load_transposed4(from + c * s->w_channel + 5, s->w_lane, t + 8);
-      for (int i = 0; i < 8; i++) g[9 * c + (flipped ? 8 - i : i)] = t[i];
-      g[9 * c + (flipped ? 0 : 8)] = t[11];
-    }
-  } else {
-    for (int i = 0; i < 9 * n; i++) {
-      float lane[VW] = {0};
-      const float *tap = from + i / 9 * s->w_channel + (flipped ? 8 - i % 9 : i % 9);
-      for (int64_t l = 0; l < lanes; l++) lane[l] = tap[l * s->w_lane];
-      g[i] = vload(lane);
-    }
-  }
-  for (int c = 0; c < n; c++) evaluate_taps(alpha, g + 9 * c, to + c * width, stride);
-}
-
-// The panel of `vectors` vectors at v, channels [c0, c1): to[point * stride + c * vectors VW]
-static void transform_panel(const state *s, const float *w, int64_t v, int vectors, int64_t c0, int64_t c1, float *to, int64_t stride) {
-  int width = vectors * VW;
-  for (int i = 0; i < vectors; i++)
-    for (int64_t c = c0; c < c1; c += 4) {
-      int n = c1 - c < 4 ? (int)(c1 - c) : 4;
-      if (s->alpha == 4)
-        transform_weights(4, s, w, v + i, c, n, to + c * width + i * VW, stride, width);
-      else
-        transform_weights(6, s, w, v + i, c, n, to + c * width + i * VW, stride, width);
-    }
-}
-
 // --- products -----------------------------------------------------------------------------------------------------------------------
 
-// to[v * to_vector + r * VW] = sum over c of a[c / VW * a_vector + r * VW + c % VW] u[c * vectors VW + v VW]
-WINOGRAD_INLINE void product_body(const int rows, const int vectors, int64_t C, const float *restrict a, int64_t a_vector,
+// to[v * to_vector + r * VW] = sum over phases and c of a[c / VW * a_vector + r * VW + c % VW] u[c * vectors VW + v VW]
+WINOGRAD_INLINE void product_body(const int rows, const int vectors, int phases, int64_t C, const float *restrict a, int64_t a_vector,
                                   const float *restrict u, float *restrict to, int64_t to_vector) {
   vfloat acc[GEMM_MR][2];
 #pragma GCC unroll 14
   for (int r = 0; r < rows; r++)
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; v++) acc[r][v] = (vfloat){0};
-  for (int64_t c = 0; c < C; c += VW, a += a_vector) {
-    const float *ac = a, *end = a + (C - c < VW ? C - c : VW);
-    for (; ac < end; ac++, u += vectors * VW) {
-      vfloat uv[2];
+  for (; phases > 0; phases--)
+    for (int64_t c = 0; c < C; c += VW, a += a_vector) {
+      const float *ac = a, *end = a + (C - c < VW ? C - c : VW);
+      for (; ac < end; ac++, u += vectors * VW) {
+        vfloat uv[2];
 #pragma GCC unroll 2
-      for (int v = 0; v < vectors; v++) uv[v] = vload(u + v * VW);
+        for (int v = 0; v < vectors; v++) uv[v] = vload(u + v * VW);
 #pragma GCC unroll 14
-      for (int r = 0; r < rows; r++) {
-        vfloat ar = vsplat(ac[r * VW]);
+        for (int r = 0; r < rows; r++) {
+          vfloat ar = vsplat(ac[r * VW]);
 #pragma GCC unroll 2
-        for (int v = 0; v < vectors; v++) acc[r][v] += ar * uv[v];
+          for (int v = 0; v < vectors; v++) acc[r][v] += ar * uv[v];
+        }
       }
     }
-  }
 #pragma GCC unroll 14
   for (int r = 0; r < rows; r++)
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; v++) vstore(to + v * to_vector + r * VW, acc[r][v]);
 }
 
-typedef void (*product_fn)(int64_t C, const float *a, int64_t a_vector, const float *u, float *to, int64_t to_vector);
-#define PRODUCT(rows, vectors)                                                                                                        \
-  static void product_##rows##_##vectors(int64_t C, const float *a, int64_t a_vector, const float *u, float *to, int64_t to_vector) { \
-    product_body(rows, vectors, C, a, a_vector, u, to, to_vector);                                                                    \
+typedef void (*product_fn)(int phases, int64_t C, const float *a, int64_t a_vector, const float *u, float *to, int64_t to_vector);
+#define PRODUCT(rows, vectors)                                                                                               \
+  static void product_##rows##_##vectors(int phases, int64_t C, const float *a, int64_t a_vector, const float *u, float *to, \
+                                         int64_t to_vector) {                                                                \
+    product_body(rows, vectors, phases, C, a, a_vector, u, to, to_vector);                                                   \
   }
 #if GEMM_MR == 14
 #define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
@@ -137,7 +85,7 @@ static void multiply(const state *s, int64_t nt, const float *v, int64_t v_ld, c
   for (int i = 0; i < parts; i++) {
     int64_t r0, r1;
     split_range(nt, i, parts, &r0, &r1);
-    products[r1 - r0 - 1][vectors - 1](s->C, v + r0 * VW, v_ld * VW, u, m + r0 * VW, m_ld * VW);
+    products[r1 - r0 - 1][vectors - 1](s->phases, s->C, v + r0 * VW, v_ld * VW, u, m + r0 * VW, m_ld * VW);
   }
 }
 
@@ -171,7 +119,7 @@ WINOGRAD_INLINE void finish(const bool plain, const io *g, const result_tile *t,
 
 WINOGRAD_INLINE void interpolate_tile(const int alpha, const bool plain, const bool whole, const io *g, const float *from, int64_t stride,
                                       const result_tile *t) {
-  const int m = alpha - 2;
+  const int m = winograd_m(alpha);
   vfloat w[4][WINOGRAD_MAX_ALPHA], d[WINOGRAD_MAX_ALPHA], o[4];
 #pragma GCC unroll 6
   for (int j = 0; j < alpha; j++) {
@@ -191,20 +139,20 @@ WINOGRAD_INLINE void interpolate_tile(const int alpha, const bool plain, const b
   }
 }
 
-WINOGRAD_INLINE void interpolate_tiles(const int alpha, const bool plain, const io *g, int64_t t0, int64_t nt, int64_t v0, int64_t v1,
-                                       const float *m, int64_t ld) {
+WINOGRAD_INLINE void interpolate_tiles(const int alpha, const bool plain, const io *g, const result_part *part, int64_t t0, int64_t nt,
+                                       int64_t v0, int64_t v1, const float *m, int64_t ld) {
   const state *s = g->s;
-  const winograd_image *image = &s->image;
+  const winograd_image *image = &part->image;
   int64_t per_image = image->tiles_y * image->tiles_x;
   for (int64_t i = 0; i < nt; i++) {
     int64_t b = (t0 + i) / per_image, y0 = (t0 + i) % per_image / image->tiles_x * s->m, x0 = (t0 + i) % image->tiles_x * s->m;
-    result_tile t = {.row = s->Q * s->K, .column = s->K};
-    t.height = s->P - y0 < s->m ? (int)(s->P - y0) : s->m;
-    t.width = s->Q - x0 < s->m ? (int)(s->Q - x0) : s->m;
+    result_tile t = {.row = s->step * s->Q * s->K, .column = s->step * s->K};
+    t.height = part->rows - y0 < s->m ? (int)(part->rows - y0) : s->m;
+    t.width = part->columns - x0 < s->m ? (int)(part->columns - x0) : s->m;
     bool whole = t.height == s->m && t.width == s->m;
     for (int64_t v = v0; v < v1; v++) {
       const float *from = m + ((v - v0) * ld + i) * VW;
-      t.offset = ((b * s->P + y0) * s->Q + x0) * s->K + v * VW;
+      t.offset = ((b * s->P + part->first[0] + y0 * s->step) * s->Q + part->first[1] + x0 * s->step) * s->K + v * VW;
       t.lanes = s->K - v * VW;
       t.bias = g->bias ? load_upto(g->bias + v * VW, t.lanes) : (vfloat){0};
       if (whole && t.lanes >= VW) {
@@ -217,13 +165,22 @@ WINOGRAD_INLINE void interpolate_tiles(const int alpha, const bool plain, const 
   }
 }
 
-static void interpolate(const io *g, int64_t t0, int64_t nt, int64_t v0, int64_t v1, const float *m, int64_t ld) {
+#define FOR_ALPHA(alpha, plain)                                  \
+  if (alpha == 4)                                                \
+    interpolate_tiles(4, plain, g, part, t0, nt, v0, v1, m, ld); \
+  else if (alpha == 5)                                           \
+    interpolate_tiles(5, plain, g, part, t0, nt, v0, v1, m, ld); \
+  else                                                           \
+    interpolate_tiles(6, plain, g, part, t0, nt, v0, v1, m, ld)
+
+static void interpolate(const io *g, const result_part *part, int64_t t0, int64_t nt, int64_t v0, int64_t v1, const float *m, int64_t ld) {
   const contraction_epilogue *e = &g->s->problem.epilogue;
-  bool plain = e->alpha == 1 && e->activation == CONTRACTION_LINEAR && !g->residual && !g->pre;
-  if (g->s->alpha == 4)
-    plain ? interpolate_tiles(4, true, g, t0, nt, v0, v1, m, ld) : interpolate_tiles(4, false, g, t0, nt, v0, v1, m, ld);
-  else
-    plain ? interpolate_tiles(6, true, g, t0, nt, v0, v1, m, ld) : interpolate_tiles(6, false, g, t0, nt, v0, v1, m, ld);
+  int alpha = g->s->alpha;
+  if (e->alpha == 1 && e->activation == CONTRACTION_LINEAR && !g->residual && !g->pre) {
+    FOR_ALPHA(alpha, true);
+  } else {
+    FOR_ALPHA(alpha, false);
+  }
 }
 
 // --- by tiles -----------------------------------------------------------------------------------------------------------------------
@@ -231,38 +188,52 @@ static void interpolate(const io *g, int64_t t0, int64_t nt, int64_t v0, int64_t
 static int64_t v_floats(const state *s) { return s->points * s->v_point; }
 static int64_t m_floats(const state *s) { return s->points * s->m_point; }
 
+static int64_t u_floats(const state *s) { return s->points * s->u_point; } // of a part
+
+static void evaluate_weights(const io *g, int64_t v, int vectors, int64_t c0, int64_t c1, float *to) {
+  const state *s = g->s;
+  winograd_weights w = s->weights;
+  w.phase = s->n_parts > 1 ? u_floats(s) : s->C * vectors * VW;
+  ISA(winograd_evaluate_weights)(&w, g->w, v, vectors, c0, c1, to, s->u_point);
+}
+
 static void make_u(void *arg, int id, int count) {
   const io *g = arg;
   const state *s = g->s;
   int64_t panels = (s->VK + 1) / 2, c_parts = (s->C + 31) / 32; // 32 channels of a panel: a piece of work
   for (int64_t i = id; i < panels * c_parts; i += count) {
     int64_t v = i / c_parts * 2, c0 = i % c_parts * 32, c1 = c0 + 32 < s->C ? c0 + 32 : s->C;
-    transform_panel(s, g->w, v, v + 1 < s->VK ? 2 : 1, c0, c1, g->u + v * VW * s->C, s->u_point);
+    evaluate_weights(g, v, v + 1 < s->VK ? 2 : 1, c0, c1, g->u + v * VW * s->phases * s->C);
   }
 }
 
-static void run_tiles(void *arg, int id, int count) {
-  const io *g = arg;
+static void run_part(const io *g, const result_part *part, const float *u, float *v, float *m, int id, int count) {
   const state *s = g->s;
-  float *v = g->scratch + id * (v_floats(s) + m_floats(s)), *m = v + v_floats(s);
   int64_t begin, end;
-  split_range(s->T, id, count, &begin, &end);
+  split_range(part->T, id, count, &begin, &end);
   int64_t blocks = (end - begin + s->block - 1) / s->block;
   for (int64_t i = 0; i < blocks; i++) {
     int64_t t0, t1;
     split_range(end - begin, (int)i, (int)blocks, &t0, &t1);
     int64_t nt = t1 - t0;
     t0 += begin;
-    ISA(winograd_gather)(s->alpha, &s->image, g->x, t0, nt, 0, s->VC, v, s->block, s->v_point);
+    ISA(winograd_gather)(s->alpha, &part->image, g->x, t0, nt, 0, s->VC, v, s->block, s->v_point);
     for (int64_t k0 = 0; k0 < s->VK; k0 += s->chunk) {
       int64_t k1 = k0 + s->chunk < s->VK ? k0 + s->chunk : s->VK;
       for (int e = 0; e < s->points; e++)
         for (int64_t k = k0; k < k1; k += 2)
-          multiply(s, nt, v + e * s->v_point, s->block, g->u + e * s->u_point + k * VW * s->C, k + 1 < k1 ? 2 : 1,
+          multiply(s, nt, v + e * s->v_point, s->block, u + e * s->u_point + k * VW * s->phases * s->C, k + 1 < k1 ? 2 : 1,
                    m + e * s->m_point + (k - k0) * s->block * VW, s->block);
-      interpolate(g, t0, nt, k0, k1, m, s->block);
+      interpolate(g, part, t0, nt, k0, k1, m, s->block);
     }
   }
+}
+
+static void run_tiles(void *arg, int id, int count) {
+  const io *g = arg;
+  const state *s = g->s;
+  float *v = g->scratch + id * (v_floats(s) + m_floats(s));
+  for (int i = 0; i < s->n_parts; i++) run_part(g, s->parts + i, g->u + i * u_floats(s), v, v + v_floats(s), id, count);
 }
 
 // --- by channels --------------------------------------------------------------------------------------------------------------------
@@ -273,25 +244,26 @@ static void make_v(void *arg, int id, int count) {
   int64_t begin, end;
   if (g->nt >= count) {
     split_range(g->nt, id, count, &begin, &end);
-    ISA(winograd_gather)(s->alpha, &s->image, g->x, g->t0 + begin, end - begin, 0, s->VC, g->scratch + begin * VW, s->block, s->v_point);
+    ISA(winograd_gather)
+    (s->alpha, &s->parts->image, g->x, g->t0 + begin, end - begin, 0, s->VC, g->scratch + begin * VW, s->block, s->v_point);
   } else {
     split_range(s->VC, id, count, &begin, &end);
-    ISA(winograd_gather)(s->alpha, &s->image, g->x, g->t0, g->nt, begin, end, g->scratch, s->block, s->v_point);
+    ISA(winograd_gather)(s->alpha, &s->parts->image, g->x, g->t0, g->nt, begin, end, g->scratch, s->block, s->v_point);
   }
 }
 
 static void run_channels(void *arg, int id, int count) {
   const io *g = arg;
   const state *s = g->s;
-  float *m = g->scratch + v_floats(s) + id * (m_floats(s) + s->points * s->u_point), *own = m + m_floats(s);
+  float *m = g->scratch + v_floats(s) + id * (m_floats(s) + u_floats(s)), *own = m + m_floats(s);
   int64_t begin, end;
   split_range(s->VK, id, count, &begin, &end);
   for (int64_t k = begin; k < end; k += 2) {
     int vectors = k + 1 < end ? 2 : 1;
-    transform_panel(s, g->w, k, vectors, 0, s->C, own, s->u_point);
+    evaluate_weights(g, k, vectors, 0, s->C, own);
     for (int e = 0; e < s->points; e++)
       multiply(s, g->nt, g->scratch + e * s->v_point, s->block, own + e * s->u_point, vectors, m + e * s->m_point, s->block);
-    interpolate(g, g->t0, g->nt, k, k + vectors, m, s->block);
+    interpolate(g, s->parts, g->t0, g->nt, k, k + vectors, m, s->block);
   }
 }
 
@@ -309,8 +281,9 @@ static elbo_status run(const kernel *k, const kernel_args *a) {
           .pre = p->epilogue.keep_pre ? a->out[1] : NULL,
           .scratch = a->scratch};
   if (s->by_channels) {
-    for (g.t0 = 0; g.t0 < s->T; g.t0 += s->block) {
-      g.nt = s->T - g.t0 < s->block ? s->T - g.t0 : s->block;
+    int64_t T = s->parts->T;
+    for (g.t0 = 0; g.t0 < T; g.t0 += s->block) {
+      g.nt = T - g.t0 < s->block ? T - g.t0 : s->block;
       parallel_run(a->pool, make_v, &g);
       parallel_run(a->pool, run_channels, &g);
     }
@@ -326,51 +299,81 @@ static elbo_status run(const kernel *k, const kernel_args *a) {
   return ELBO_OK;
 }
 
+// Rows (or columns, i = 1) of part `phase`: how many there are, where the first is, and where its tile begins in what is read.
+static void place_part(const state *s, int phase, int i, result_part *to) {
+  const conv2d_attr *a = &s->problem.attr;
+  int64_t size = i ? s->Q : s->P, pad = a->pad[i], j0 = 0, count = size;
+  to->first[i] = 0;
+  to->image.origin[i] = -pad;
+  if (s->weights.flipped && s->step == 1) to->image.origin[i] = pad - 2;
+  if (s->step == 2) { // result 2 j + phase - pad reads j - 1 and j
+    j0 = (pad - phase + 1) >> 1;
+    to->first[i] = 2 * j0 + phase - pad;
+    count = size > to->first[i] ? (size - to->first[i] + 1) / 2 : 0;
+    to->image.origin[i] = j0 - 1;
+  }
+  *(i ? &to->columns : &to->rows) = count;
+  *(i ? &to->image.tiles_x : &to->image.tiles_y) = (count + s->m - 1) / s->m;
+}
+
 static state state_of(const conv_problem *p, int alpha) {
-  bool t = p->direction == CONV_TRANSPOSED;
+  bool t = p->direction == CONV_TRANSPOSED, strided = alpha == 5;
   const conv_sizes *z = &p->size;
-  state s = {.problem = *p, .alpha = alpha, .m = alpha - 2, .points = alpha * alpha};
+  state s = {.problem = *p, .alpha = alpha, .m = winograd_m(alpha), .points = alpha * alpha, .phases = 1, .n_parts = 1, .step = 1};
   s.C = t ? z->O : z->I, s.K = t ? z->I : z->O;
   s.P = t ? z->H : z->OH, s.Q = t ? z->W : z->OW;
-  s.image = (winograd_image){.H = t ? z->OH : z->H,
-                             .W = t ? z->OW : z->W,
-                             .C = s.C,
-                             .tiles_y = (s.P + s.m - 1) / s.m,
-                             .tiles_x = (s.Q + s.m - 1) / s.m,
-                             .origin = {t ? p->attr.pad[0] - 2 : -p->attr.pad[0], t ? p->attr.pad[1] - 2 : -p->attr.pad[1]},
-                             .m = s.m};
-  s.T = z->B * s.image.tiles_y * s.image.tiles_x;
   s.VC = (s.C + VW - 1) / VW, s.VK = (s.K + VW - 1) / VW;
-  s.w_lane = t ? 9 : 9 * z->I, s.w_channel = t ? 9 * z->I : 9;
-  int64_t u_bytes = s.points * s.C * s.VK * VW * 4, l2 = cpu_cache_bytes(2), per_thread = (s.T + p->threads - 1) / p->threads;
-  s.by_channels = s.VK >= p->threads && (per_thread < 2 * GEMM_MR || (u_bytes > (8 << 20) && s.T <= 1024));
+  if (strided && t) s.n_parts = 4, s.step = 2;
+  if (strided && !t) s.phases = 4;
+  int64_t taps = z->kh * z->kw, T = 0;
+  s.weights = (winograd_weights){.K = s.K,
+                                 .C = s.C,
+                                 .lane = t ? taps : taps * z->I,
+                                 .channel = t ? taps * z->I : taps,
+                                 .alpha = alpha,
+                                 .side = (int)z->kh,
+                                 .flipped = t};
+  for (int i = 0; i < s.n_parts; i++) {
+    result_part *part = s.parts + i;
+    part->image = (winograd_image){
+        .H = t ? z->OH : z->H, .W = t ? z->OW : z->W, .C = s.C, .step = strided && !t ? 2 : 1, .phases = s.phases, .m = s.m};
+    place_part(&s, i / 2, 0, part);
+    place_part(&s, i % 2, 1, part);
+    part->T = winograd_tiles(&part->image, z->B);
+    if (part->T > T) T = part->T;
+  }
+  int64_t channels = s.phases * s.VC * VW, u_bytes = s.n_parts * s.points * s.phases * s.C * s.VK * VW * 4, l2 = cpu_cache_bytes(2);
+  int64_t per_thread = (T + p->threads - 1) / p->threads;
+  s.by_channels = s.n_parts == 1 && s.VK >= p->threads && (per_thread < 2 * GEMM_MR || (u_bytes > (8 << 20) && T <= 1024));
   if (s.by_channels) {
-    s.block = s.T < 1024 ? s.T : 1024;
+    s.block = T < 1024 ? T : 1024;
   } else { // V within a quarter of the second cache, as U and the image pass through it too
-    s.block = l2 / 4 / (s.points * s.VC * VW * 4);
+    s.block = l2 / 4 / (s.points * channels * 4);
     s.block = s.block < 2 * GEMM_MR ? 2 * GEMM_MR : s.block > 4 * GEMM_MR ? 4 * GEMM_MR : s.block;
     if (s.block > per_thread) s.block = per_thread;
   }
-  s.chunk = 2;
-  if (s.chunk > s.VK) s.chunk = s.VK;
-  s.v_point = winograd_point(s.VC * s.block * VW);
+  if (s.block < 1) s.block = 1;
+  s.chunk = s.VK < 2 ? s.VK : 2;
+  s.v_point = winograd_point(channels * s.block);
   s.m_point = winograd_point(s.chunk * s.block * VW);
-  s.u_point = winograd_point(s.by_channels ? s.C * s.chunk * VW : s.C * s.VK * VW);
+  s.u_point = winograd_point(s.phases * s.C * (s.by_channels ? s.chunk : s.VK) * VW);
   s.keep = p->weights_constant && !s.by_channels && u_bytes <= (4 << 20);
   return s;
 }
 
-static bool supports(const conv_problem *p) { return p->direction != CONV_WEIGHT_GRAD && winograd_fits(p); }
+static bool supports(const conv_problem *p, int alpha) { return p->direction != CONV_WEIGHT_GRAD && winograd_fits(p, alpha); }
 
 // In vector multiply-adds. A product of few rows waits for its own sums; the transforms were timed.
 static double cost(const conv_problem *p, int alpha) {
   state s = state_of(p, alpha);
-  double T = (double)s.T, C = (double)s.C, VC = (double)s.VC, VK = (double)s.VK, tile = alpha == 6 ? 1 : 0.45;
-  double rows = s.by_channels ? T : (double)s.block, slow = rows < 4 ? 4 / rows : 1;
-  return 1.1 * slow * s.points * T * C * VK + 220 * tile * T * VC + 200 * tile * T * VK + 220 * tile * C * VK + 20000;
+  double C = (double)(s.phases * s.C), VC = (double)(s.phases * s.VC), VK = (double)s.VK, cost = 20000;
+  double point = 6.5 * s.points; // one vector's evaluation or interpolation
+  for (int i = 0; i < s.n_parts; i++) {
+    double T = (double)s.parts[i].T, rows = s.by_channels ? T : (double)s.block, slow = rows < 4 ? 4 / rows : 1;
+    cost += 1.15 * slow * s.points * T * C * VK + point * T * (VC + VK) + point * C * VK;
+  }
+  return cost;
 }
-static double cost2(const conv_problem *p) { return cost(p, 4); }
-static double cost4(const conv_problem *p) { return cost(p, 6); }
 
 static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k, int alpha) {
   state *s;
@@ -378,22 +381,23 @@ static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k, i
   *s = state_of(p, alpha);
   int64_t threads = p->threads, floats;
   if (s->by_channels)
-    floats = v_floats(s) + threads * (m_floats(s) + s->points * s->u_point);
+    floats = v_floats(s) + threads * (m_floats(s) + u_floats(s));
   else
-    floats = threads * (v_floats(s) + m_floats(s)) + (s->keep ? 0 : s->points * s->u_point);
+    floats = threads * (v_floats(s) + m_floats(s)) + (s->keep ? 0 : s->n_parts * u_floats(s));
   k->scratch_bytes = (size_t)floats * sizeof(float);
-  k->persist_bytes = s->keep ? 64 + (size_t)(s->points * s->u_point) * sizeof(float) : 0;
+  k->persist_bytes = s->keep ? 64 + (size_t)(s->n_parts * u_floats(s)) * sizeof(float) : 0;
   k->run = run;
   return ELBO_OK;
 }
-static elbo_status prepare2(compile_env *env, const conv_problem *p, kernel *k) {
-  k->name = "own:winograd2." ISA_TEXT;
-  return prepare(env, p, k, 4);
-}
-static elbo_status prepare4(compile_env *env, const conv_problem *p, kernel *k) {
-  k->name = "own:winograd4." ISA_TEXT;
-  return prepare(env, p, k, 6);
-}
 
-const conv_kernel ISA(winograd2) = {"winograd2", supports, cost2, prepare2};
-const conv_kernel ISA(winograd4) = {"winograd4", supports, cost4, prepare4};
+#define KERNEL(which, alpha, text)                                                         \
+  static bool supports_##which(const conv_problem *p) { return supports(p, alpha); }       \
+  static double cost_##which(const conv_problem *p) { return cost(p, alpha); }             \
+  static elbo_status prepare_##which(compile_env *env, const conv_problem *p, kernel *k) { \
+    k->name = "own:" text "." ISA_TEXT;                                                    \
+    return prepare(env, p, k, alpha);                                                      \
+  }                                                                                        \
+  const conv_kernel ISA(which) = {text, supports_##which, cost_##which, prepare_##which};
+KERNEL(winograd2, 4, "winograd2")
+KERNEL(winograd4, 6, "winograd4")
+KERNEL(winograd_strided, 5, "winograd_strided")

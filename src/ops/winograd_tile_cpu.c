@@ -34,7 +34,7 @@ WINOGRAD_INLINE void gather_tile(const int alpha, const bool whole, const tile_v
 }
 
 WINOGRAD_INLINE void spread_tile(const int alpha, const bool whole, const tile_view *v, float *to, int64_t stride) {
-  const int m = alpha - 2;
+  const int m = winograd_m(alpha);
   vfloat w[WINOGRAD_MAX_ALPHA][4], d[4], o[WINOGRAD_MAX_ALPHA];
 #pragma GCC unroll 4
   for (int j = 0; j < m; j++) {
@@ -52,39 +52,49 @@ WINOGRAD_INLINE void spread_tile(const int alpha, const bool whole, const tile_v
   }
 }
 
-// Bits of the positions [first, first + n) that lie in [0, size).
-static unsigned inside(int64_t first, int n, int64_t size) {
+// Bits of the positions first + i step, i < n, that lie in [0, size).
+static unsigned inside(int64_t first, int n, int step, int64_t size) {
   unsigned bits = 0;
   for (int i = 0; i < n; i++)
-    if (first + i >= 0 && first + i < size) bits |= 1u << i;
+    if (first + i * step >= 0 && first + i * step < size) bits |= 1u << i;
   return bits;
+}
+
+WINOGRAD_INLINE void tile_vectors(const int alpha, const bool spread, const winograd_image *g, const float *x, int64_t b, int64_t y0,
+                                  int64_t x0, int64_t v0, int64_t v1, float *to, int64_t ld, int64_t stride) {
+  const int width = spread ? winograd_m(alpha) : alpha;
+  const unsigned all = (1u << width) - 1;
+  tile_view view = {.row = g->step * g->W * g->C,
+                    .column = g->step * g->C,
+                    .rows = inside(y0, width, g->step, g->H),
+                    .columns = inside(x0, width, g->step, g->W)};
+  const float *corner = x + ((b * g->H + y0) * g->W + x0) * g->C;
+  bool complete = view.rows == all && view.columns == all;
+  for (int64_t v = v0; v < v1; v++) {
+    float *dst = to + v * ld * VW;
+    view.x = corner + v * VW;
+    view.lanes = g->C - v * VW;
+    if (complete && view.lanes >= VW) {
+      if (spread)
+        spread_tile(alpha, true, &view, dst, stride);
+      else
+        gather_tile(alpha, true, &view, dst, stride);
+    } else if (spread) {
+      spread_tile(alpha, false, &view, dst, stride);
+    } else {
+      gather_tile(alpha, false, &view, dst, stride);
+    }
+  }
 }
 
 WINOGRAD_INLINE void tiles(const int alpha, const bool spread, const winograd_image *g, const float *x, int64_t t0, int64_t nt, int64_t v0,
                            int64_t v1, float *to, int64_t ld, int64_t stride) {
-  const int width = spread ? alpha - 2 : alpha;
-  const unsigned all = (1u << width) - 1;
   int64_t per_image = g->tiles_y * g->tiles_x, b = t0 / per_image, ty = t0 % per_image / g->tiles_x, tx = t0 % g->tiles_x;
+  int64_t VC = (g->C + VW - 1) / VW, distance = g->step * g->m;
   for (int64_t t = 0; t < nt; t++) {
-    int64_t y0 = g->origin[0] + ty * g->m, x0 = g->origin[1] + tx * g->m;
-    tile_view view = {.row = g->W * g->C, .column = g->C, .rows = inside(y0, width, g->H), .columns = inside(x0, width, g->W)};
-    const float *corner = x + ((b * g->H + y0) * g->W + x0) * g->C;
-    bool complete = view.rows == all && view.columns == all;
-    for (int64_t v = v0; v < v1; v++) {
-      float *dst = to + (v * ld + t) * VW;
-      view.x = corner + v * VW;
-      view.lanes = g->C - v * VW;
-      if (complete && view.lanes >= VW) {
-        if (spread)
-          spread_tile(alpha, true, &view, dst, stride);
-        else
-          gather_tile(alpha, true, &view, dst, stride);
-      } else if (spread) {
-        spread_tile(alpha, false, &view, dst, stride);
-      } else {
-        gather_tile(alpha, false, &view, dst, stride);
-      }
-    }
+    for (int p = 0; p < g->phases; p++)
+      tile_vectors(alpha, spread, g, x, b, g->origin[0] + p / 2 + ty * distance, g->origin[1] + p % 2 + tx * distance, v0, v1,
+                   to + (p * VC * ld + t) * VW, ld, stride);
     if (++tx == g->tiles_x) {
       tx = 0;
       if (++ty == g->tiles_y) ty = 0, b++;
@@ -92,18 +102,20 @@ WINOGRAD_INLINE void tiles(const int alpha, const bool spread, const winograd_im
   }
 }
 
+#define FOR_ALPHA(alpha, spread)                            \
+  if (alpha == 4)                                           \
+    tiles(4, spread, g, x, t0, nt, v0, v1, to, ld, stride); \
+  else if (alpha == 5)                                      \
+    tiles(5, spread, g, x, t0, nt, v0, v1, to, ld, stride); \
+  else                                                      \
+    tiles(6, spread, g, x, t0, nt, v0, v1, to, ld, stride)
+
 void ISA(winograd_gather)(int alpha, const winograd_image *g, const float *x, int64_t t0, int64_t nt, int64_t v0, int64_t v1, float *to,
                           int64_t ld, int64_t stride) {
-  if (alpha == 4)
-    tiles(4, false, g, x, t0, nt, v0, v1, to, ld, stride);
-  else
-    tiles(6, false, g, x, t0, nt, v0, v1, to, ld, stride);
+  FOR_ALPHA(alpha, false);
 }
 
-void ISA(winograd_spread)(int alpha, const winograd_image *g, const float *y, int64_t t0, int64_t nt, int64_t v0, int64_t v1, float *to,
+void ISA(winograd_spread)(int alpha, const winograd_image *g, const float *x, int64_t t0, int64_t nt, int64_t v0, int64_t v1, float *to,
                           int64_t ld, int64_t stride) {
-  if (alpha == 4)
-    tiles(4, true, g, y, t0, nt, v0, v1, to, ld, stride);
-  else
-    tiles(6, true, g, y, t0, nt, v0, v1, to, ld, stride);
+  FOR_ALPHA(alpha, true);
 }

@@ -1,8 +1,9 @@
-// Weight gradients of 3x3 convolutions of stride 1 by F(3x3, 2x2) and F(3x3, 4x4): tiles of x are evaluated as for the forward
-// convolution, tiles of the other gradient as if they were the taps, and at each point the outer products over all tiles are summed into
-// P; the sums are interpolated to nine taps once, at the end. A block of tiles at a time: all threads evaluate it together, then each
-// multiplies the points that are its own (with many threads: its channels of a point), so that P exists once and its part stays in a cache.
-//     V [point][vector of C][tile][VW]      G [point][vector of K][tile][VW]      P [point][C][whole vectors of K]
+// Weight gradients of 3x3 convolutions by F(3x3, 2x2) and F(3x3, 4x4), and of those of stride 2 by F(2x2, 4x4): tiles of x are evaluated as
+// for the forward convolution, tiles of the other gradient as if they were the taps, and at each point the outer products over all tiles
+// are summed into P; the sums are interpolated to nine taps once, at the end. A block of tiles at a time: all threads evaluate it together,
+// then each multiplies the points that are its own (with many threads: its channels of a point), so that P exists once and its part stays
+// in a cache.
+//     V [point][phase][vector of C][tile][VW]   G [point][vector of K][tile][VW]   P [point][phase][vectors of C][whole vectors of K]
 #include "core/memory.h"
 #include "ops/kernel_util.h"
 #include "ops/winograd.h"
@@ -10,7 +11,8 @@
 typedef struct state {
   conv_problem problem;
   int alpha, points;
-  winograd_image x, y; // m = alpha - 2
+  int phases, side; // side: of the kernel
+  winograd_image x, y;
   int64_t C, K, T, VC, VK, block;
   int64_t v_point, g_point, p_point; // floats from point to point
   int c_parts;                       // shares of the channels of one point
@@ -78,14 +80,14 @@ static void multiply(void *arg, int id, int count) {
   for (int part = id; part < s->points * s->c_parts; part += count) {
     int e = part % s->points;
     int64_t v0, v1;
-    split_range(s->VC, part / s->points, s->c_parts, &v0, &v1);
+    split_range(s->phases * s->VC, part / s->points, s->c_parts, &v0, &v1);
     for (int64_t v = v0; v < v1; v++) {
       const float *a = g->v + e * s->v_point + v * s->block * VW;
       float *p = g->p + e * s->p_point + v * VW * columns;
       for (int64_t i = 0; i < groups; i++) {
         int64_t k0, k1;
         split_range(s->VK, (int)i, (int)groups, &k0, &k1);
-        for (int64_t r = 0; r < VW && v * VW + r < s->C; r += OUTER_ROWS) // P has whole vectors of channels
+        for (int64_t r = 0; r < VW && v % s->VC * VW + r < s->C; r += OUTER_ROWS) // P has whole vectors of channels
           outer((int)(k1 - k0), g->nt, a + r, g->g + e * s->g_point + k0 * s->block * VW, s->block * VW, p + r * columns + k0 * VW, columns,
                 g->t0 > 0);
       }
@@ -95,46 +97,58 @@ static void multiply(void *arg, int id, int count) {
 
 // --- results ------------------------------------------------------------------------------------------------------------------------
 
-// Nine taps of one channel and vector of K.
+// The r x r taps of one channel and vector of K.
 WINOGRAD_INLINE void interpolate_taps(const int alpha, const float *p, int64_t stride, vfloat *tap) {
-  vfloat w[3][WINOGRAD_MAX_ALPHA], d[WINOGRAD_MAX_ALPHA];
+  const int r = winograd_r(alpha);
+  vfloat w[3][WINOGRAD_MAX_ALPHA], d[WINOGRAD_MAX_ALPHA], o[3];
 #pragma GCC unroll 6
   for (int j = 0; j < alpha; j++) {
-    vfloat o[3];
 #pragma GCC unroll 6
     for (int i = 0; i < alpha; i++) d[i] = vload(p + (i * alpha + j) * stride);
-    winograd_result(alpha, 3, d, o);
+    winograd_result(alpha, r, d, o);
 #pragma GCC unroll 3
-    for (int i = 0; i < 3; i++) w[i][j] = o[i];
+    for (int i = 0; i < r; i++) w[i][j] = o[i];
   }
 #pragma GCC unroll 3
-  for (int i = 0; i < 3; i++) winograd_result(alpha, 3, w[i], tap + 3 * i);
+  for (int i = 0; i < r; i++) winograd_result(alpha, r, w[i], tap + r * i);
+}
+
+// All taps of the kernel of one channel; p: its first phase.
+static void interpolate_channel(const state *s, const float *p, vfloat *all) {
+  if (s->alpha == 4) {
+    interpolate_taps(4, p, s->p_point, all);
+  } else if (s->alpha == 6) {
+    interpolate_taps(6, p, s->p_point, all);
+  } else {
+    for (int phase = 0; phase < 4; phase++) {
+      vfloat tap[4];
+      interpolate_taps(5, p + phase * s->VC * VW * s->VK * VW, s->p_point, tap);
+      for (int i = 0; i < 4; i++) {
+        int row = i / 2 * 2 + phase / 2, column = i % 2 * 2 + phase % 2;
+        if (row < s->side && column < s->side) all[row * s->side + column] = tap[i];
+      }
+    }
+  }
 }
 
 static void interpolate(void *arg, int id, int count) {
   const io *g = arg;
   const state *s = g->s;
-  int64_t quads = (s->C + 3) / 4, begin, end; // four channels of an output channel are 36 numbers side by side
+  int64_t taps = s->side * s->side, quads = (s->C + 3) / 4, begin, end; // four channels of an output channel lie side by side
   split_range(quads * s->VK, id, count, &begin, &end);
   for (int64_t i = begin; i < end; i++) {
     int64_t k = i / quads, c0 = i % quads * 4, lanes = s->K - k * VW < VW ? s->K - k * VW : VW;
-    int n = s->C - c0 < 4 ? (int)(s->C - c0) : 4;
-    vfloat tap[36];
-    for (int c = 0; c < n; c++) {
-      const float *p = g->p + (c0 + c) * s->VK * VW + k * VW;
-      if (s->alpha == 4)
-        interpolate_taps(4, p, s->p_point, tap + 9 * c);
-      else
-        interpolate_taps(6, p, s->p_point, tap + 9 * c);
-    }
-    float *to = g->out + (k * VW * s->C + c0) * 9;
-    if (n == 4 && lanes == VW) {
-      for (int j = 0; j < 36; j += 4) store_transposed4(tap + j, to + j, 9 * s->C);
+    int64_t n = s->C - c0 < 4 ? s->C - c0 : 4;
+    vfloat tap[4 * 16];
+    for (int64_t c = 0; c < n; c++) interpolate_channel(s, g->p + (c0 + c) * s->VK * VW + k * VW, tap + taps * c);
+    float *to = g->out + (k * VW * s->C + c0) * taps;
+    if (n * taps % 4 == 0 && lanes == VW) {
+      for (int64_t j = 0; j < n * taps; j += 4) store_transposed4(tap + j, to + j, taps * s->C);
     } else {
-      for (int j = 0; j < 9 * n; j++) {
+      for (int64_t j = 0; j < n * taps; j++) {
         float lane[VW];
         vstore(lane, tap[j]);
-        for (int64_t l = 0; l < lanes; l++) to[l * 9 * s->C + j] = lane[l];
+        for (int64_t l = 0; l < lanes; l++) to[l * taps * s->C + j] = lane[l];
       }
     }
   }
@@ -158,35 +172,34 @@ static elbo_status run(const kernel *k, const kernel_args *a) {
 
 static state state_of(const conv_problem *p, int alpha) {
   const conv_sizes *z = &p->size;
-  int m = alpha - 2;
-  state s = {.problem = *p, .alpha = alpha, .points = alpha * alpha, .C = z->I, .K = z->O};
+  int m = winograd_m(alpha), step = alpha == 5 ? 2 : 1, phases = step * step;
+  state s = {.problem = *p, .alpha = alpha, .points = alpha * alpha, .C = z->I, .K = z->O, .phases = phases, .side = (int)z->kh};
   int64_t rows = (z->OH + m - 1) / m, columns = (z->OW + m - 1) / m;
-  s.x = (winograd_image){z->H, z->W, z->I, rows, columns, {-p->attr.pad[0], -p->attr.pad[1]}, m};
-  s.y = (winograd_image){z->OH, z->OW, z->O, rows, columns, {0, 0}, m};
+  s.x = (winograd_image){z->H, z->W, z->I, rows, columns, {-p->attr.pad[0], -p->attr.pad[1]}, step, phases, m};
+  s.y = (winograd_image){z->OH, z->OW, z->O, rows, columns, {0, 0}, 1, 1, m};
   s.T = z->B * rows * columns;
   s.VC = (s.C + VW - 1) / VW, s.VK = (s.K + VW - 1) / VW;
-  s.block = p->threads * cpu_cache_bytes(2) / (s.points * (s.VC + s.VK) * VW * 4);
+  s.block = p->threads * cpu_cache_bytes(2) / (s.points * (phases * s.VC + s.VK) * VW * 4);
   s.block = s.block < 64 ? 64 : s.block > 512 ? 512 : s.block;
   int64_t blocks = (s.T + s.block - 1) / s.block;
   s.block = (s.T + blocks - 1) / blocks;
-  s.v_point = winograd_point(s.VC * s.block * VW);
+  s.v_point = winograd_point(phases * s.VC * s.block * VW);
   s.g_point = winograd_point(s.VK * s.block * VW);
-  s.p_point = winograd_point(s.VC * VW * s.VK * VW);
+  s.p_point = winograd_point(phases * s.VC * VW * s.VK * VW);
   s.c_parts = 1;
-  while (s.points * s.c_parts % p->threads && s.c_parts < 8 && s.points * s.c_parts < 8 * p->threads && s.c_parts < s.VC) s.c_parts++;
+  while (s.points * s.c_parts % p->threads && s.c_parts < 8 && s.points * s.c_parts < 8 * p->threads && s.c_parts < phases * s.VC)
+    s.c_parts++;
   return s;
 }
 
-static bool supports(const conv_problem *p) { return p->direction == CONV_WEIGHT_GRAD && winograd_fits(p); }
+static bool supports(const conv_problem *p, int alpha) { return p->direction == CONV_WEIGHT_GRAD && winograd_fits(p, alpha); }
 
 // In vector multiply-adds, as the forward kernels'.
 static double cost(const conv_problem *p, int alpha) {
   state s = state_of(p, alpha);
-  double T = (double)s.T, VC = (double)s.VC, VK = (double)s.VK, tile = alpha == 6 ? 1 : 0.45;
-  return 1.1 * s.points * T * VC * VW * VK + 220 * tile * T * VC + 200 * tile * T * VK + 220 * tile * VC * VW * VK + 20000;
+  double T = (double)s.T, VC = (double)(s.phases * s.VC), VK = (double)s.VK, point = 6.5 * s.points;
+  return 1.15 * s.points * T * VC * VW * VK + point * T * (VC + VK) + point * VC * VW * VK + 20000;
 }
-static double cost2(const conv_problem *p) { return cost(p, 4); }
-static double cost4(const conv_problem *p) { return cost(p, 6); }
 
 static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k, int alpha) {
   state *s;
@@ -196,14 +209,15 @@ static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k, i
   k->run = run;
   return ELBO_OK;
 }
-static elbo_status prepare2(compile_env *env, const conv_problem *p, kernel *k) {
-  k->name = "own:winograd2_weight." ISA_TEXT;
-  return prepare(env, p, k, 4);
-}
-static elbo_status prepare4(compile_env *env, const conv_problem *p, kernel *k) {
-  k->name = "own:winograd4_weight." ISA_TEXT;
-  return prepare(env, p, k, 6);
-}
 
-const conv_kernel ISA(winograd2_weight) = {"winograd2_weight", supports, cost2, prepare2};
-const conv_kernel ISA(winograd4_weight) = {"winograd4_weight", supports, cost4, prepare4};
+#define KERNEL(which, alpha, text)                                                         \
+  static bool supports_##which(const conv_problem *p) { return supports(p, alpha); }       \
+  static double cost_##which(const conv_problem *p) { return cost(p, alpha); }             \
+  static elbo_status prepare_##which(compile_env *env, const conv_problem *p, kernel *k) { \
+    k->name = "own:" text "." ISA_TEXT;                                                    \
+    return prepare(env, p, k, alpha);                                                      \
+  }                                                                                        \
+  const conv_kernel ISA(which) = {text, supports_##which, cost_##which, prepare_##which};
+KERNEL(winograd2_weight, 4, "winograd2_weight")
+KERNEL(winograd4_weight, 6, "winograd4_weight")
+KERNEL(winograd_strided_weight, 5, "winograd_strided_weight")

@@ -107,6 +107,7 @@ static int subject_plans(const bench_subject *s) { return s->call ? 1 : workload
 static elbo_plan *subject_plan(bench_subject *s, int i) { return s->call ? forward_call_plan(s->call) : trainer_plan(s->trainer, i); }
 
 static elbo_status open_subject(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_dataset *data, bench_subject *s, elbo_train_cost *cost) {
+  TRY(recipe_check_single(recipe, "a benchmark"));
   if (recipe->stage->bench.forward) {
     TRY(forward_call_create(ctx, recipe, data, &s->call));
     forward_call_get_cost(s->call, cost);

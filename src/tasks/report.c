@@ -16,6 +16,7 @@
 #include "core/memory.h"
 #include "models/diffusion_model.h"
 #include "train/run.h"
+#include "train/run_stages.h"
 
 enum {
   METRICS_LIMIT = 256 << 20,
@@ -31,6 +32,7 @@ enum {
 typedef struct report {
   elbo_ctx *ctx;
   const char *run;
+  char directory[4096]; // where its lines and its recipe lie: of several stages the last that is finished
   elbo_model *model;
   elbo_model_info info;
   elbo_dataset *data;
@@ -54,7 +56,7 @@ static elbo_status read_lines(report *r) {
   char path[4096], *text = NULL;
   size_t size;
   r->lines = json_array();
-  TRY(path_join(r->ctx, path, sizeof path, r->run, "metrics.jsonl"));
+  TRY(path_join(r->ctx, path, sizeof path, r->directory, "metrics.jsonl"));
   if (!file_exists(path)) return ELBO_OK;
   TRY(file_read(r->ctx, path, METRICS_LIMIT, &text, &size));
   for (char *at = text, *end; *at; at = end) {
@@ -364,7 +366,7 @@ static void add_heading(report *r) {
 static void add_recipe_and_machine(report *r) {
   char path[4096], *text = NULL;
   size_t size;
-  if (path_join(r->ctx, path, sizeof path, r->run, "recipe.yaml") == ELBO_OK && file_exists(path) &&
+  if (path_join(r->ctx, path, sizeof path, r->directory, "recipe.yaml") == ELBO_OK && file_exists(path) &&
       file_read(r->ctx, path, RECIPE_LIMIT, &text, &size) == ELBO_OK) {
     text_add(&r->page, "<h2>Recipe</h2><details><summary>every key, defaults included</summary><pre>");
     html_add_text(&r->page, text);
@@ -398,6 +400,7 @@ elbo_status elbo_report(elbo_ctx *ctx, const char *run, elbo_dataset *data, uint
   elbo_dataset *own = NULL;
   elbo_status status;
   if (!run || !out) return fail(ctx, ELBO_ERROR_ARGUMENT, "a report needs a run and the name of its page");
+  TRY_GOTO(run_resolve(ctx, run, r.directory, sizeof r.directory));
   TRY_GOTO(elbo_model_load(ctx, run, NULL, &r.model));
   elbo_model_get_info(r.model, &r.info);
   TRY_GOTO(read_lines(&r));

@@ -8,10 +8,16 @@
 
 #include "core/config.h"
 #include "core/file.h"
+#include "train/run_stages.h"
 
 // The recipe of the run that `model_path` is, or is a checkpoint of (RUN/checkpoints/step-N); false: there is none.
 static bool find_recipe(elbo_ctx *ctx, const char *model_path, char *out, size_t size) {
   static const char *const places[] = {"recipe.yaml", "../../recipe.yaml"};
+  char stage[4096];
+  if (run_has_stages(model_path)) { // the recipe of the stage whose model this is
+    if (run_resolve(ctx, model_path, stage, sizeof stage) != ELBO_OK) return false;
+    model_path = stage;
+  }
   for (int i = 0; i < 2; i++)
     if (path_join(ctx, out, size, model_path, places[i]) == ELBO_OK && file_exists(out)) return true;
   return false;

@@ -76,15 +76,15 @@ static elbo_status list_trained(trainer *t, const train_phase *def, trained_list
     int at = store_index(t->weights, leaf->name);
     if (at < 0) return fail(t->ctx, ELBO_ERROR_ARGUMENT, "phase %s: the weights have no parameter '%s'", def->name, leaf->name);
     const store_entry *entry = &t->weights->entries[at];
-    if (entry->kind == ELBO_PARAM_TRAINED) list->entry[list->n++] = entry;
+    if (entry->kind == ELBO_PARAM_TRAINED && !train_is_frozen(t->config, entry->name)) list->entry[list->n++] = entry;
   }
   qsort(list->entry, (size_t)list->n, sizeof *list->entry, by_offset);
   for (int64_t k = 0; k < list->n; k++)
     for (int64_t i = 0; i < g->n_nodes; i++)
       if (g->nodes[i]->op == &op_parameter && strcmp(g->nodes[i]->name, list->entry[k]->name) == 0) list->wrt[k] = g->nodes[i]->out[0];
   if (!list->n)
-    return fail(t->ctx, ELBO_ERROR_ARGUMENT, "phase %s: graph %s has no trained parameter whose name begins with '%s'", def->name, g->name,
-                prefix);
+    return fail(t->ctx, ELBO_ERROR_ARGUMENT, "phase %s: graph %s has no trained parameter whose name begins with '%s'%s", def->name,
+                g->name, prefix, t->config->freeze.count ? " and that train.freeze leaves" : "");
   return elbo_gradient(def->loss, (int)list->n, list->wrt, list->gradient);
 }
 
@@ -103,7 +103,20 @@ static elbo_status make_groups(trainer *t, phase_state *p, const trained_list *l
   return status;
 }
 
-// A group that nothing belongs to is a slip of the pen.
+// A name that nothing belongs to is a slip of the pen.
+static elbo_status check_frozen(trainer *t) {
+  for (int64_t i = 0; i < t->config->freeze.count; i++) {
+    const train_config one = {.freeze = {1, &t->config->freeze.at[i]}};
+    bool met = false;
+    for (int k = 0; k < t->weights->n; k++)
+      met = met || (t->weights->entries[k].kind == ELBO_PARAM_TRAINED && train_is_frozen(&one, t->weights->entries[k].name));
+    if (!met)
+      return fail(t->ctx, ELBO_ERROR_ARGUMENT, "train.freeze: '%s': no trained parameter's name begins so (the first is '%s')",
+                  t->config->freeze.at[i], t->weights->n ? t->weights->entries[0].name : "");
+  }
+  return ELBO_OK;
+}
+
 static elbo_status check_groups(trainer *t) {
   for (int of = 0; of < (int)t->config->groups.count; of++) {
     bool met = false;
@@ -215,6 +228,7 @@ static elbo_status build_trainer(trainer *t, elbo_store *weights) {
   t->arena = arena_create(1 << 12);
   if (!t->arena) return fail_memory(t->ctx, 1 << 12, "a trainer");
   TRY(make_weights(t, weights));
+  TRY(check_frozen(t));
   void *memory;
   size_t bytes = (size_t)t->weights->count[ELBO_PARAM_TRAINED] * sizeof(float);
   TRY(aligned_new(t->ctx, bytes, "gradients", &memory));
@@ -420,7 +434,7 @@ void trainer_get_cost(const trainer *t, elbo_train_cost *out) {
   int64_t floats = 0;
   for (int kind = 0; kind < 3; kind++) floats += w->count[kind];
   for (int i = 0; i < w->n; i++)
-    if (w->entries[i].kind == ELBO_PARAM_TRAINED) out->params += w->entries[i].count;
+    if (w->entries[i].kind == ELBO_PARAM_TRAINED && !train_is_frozen(t->config, w->entries[i].name)) out->params += w->entries[i].count;
   out->weight_bytes = floats * (int64_t)sizeof(float) * (1 + t->n_averages);
   out->optimizer_bytes = (w->count[ELBO_PARAM_TRAINED] * (t->micro ? 2 : 1) + w->count[ELBO_PARAM_STATE]) * (int64_t)sizeof(float);
   for (int i = 0; i < t->n_phases; i++) {

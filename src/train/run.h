@@ -33,10 +33,10 @@ typedef struct run_options {
 // Trains to the end, or until the callback stops it (a checkpoint is written, ELBO_ERROR_STOPPED). *out is filled on every path.
 elbo_status run_training(elbo_ctx *ctx, const run_options *options, const train_task *task, elbo_train_result *out);
 
-// Whether `path` is a run directory (has a recipe.yaml and checkpoints/).
+// Whether `path` is a run directory (has a recipe.yaml and checkpoints/, or stages/).
 bool run_is_run(const char *path);
-// The directory of a checkpoint of a run: step -1 the newest, -2 the best (the newest where none was scored), else that step's. *found_step
-// may be NULL.
+// The directory of a checkpoint of a run, of several stages of the one that run_resolve finds (run_stages.h): step -1 the newest, -2 the
+// best (the newest where none was scored), else that step's. *found_step may be NULL.
 elbo_status run_find_checkpoint(elbo_ctx *ctx, const char *run, int64_t step, char *path, size_t size, int64_t *found_step);
 // The decays of the averages that a checkpoint holds, the first being the one in its model directory; *n is -1 where it does not say.
 elbo_status run_list_averages(elbo_ctx *ctx, const char *checkpoint, double decay[MOST_AVERAGES], int *n);

@@ -11,6 +11,7 @@
 #include "core/file.h"
 #include "core/sha256.h"
 #include "train/run.h"
+#include "train/run_stages.h"
 
 enum { RECIPE_LIMIT = 1 << 20, PATH_SIZE = 4096 };
 
@@ -22,6 +23,8 @@ static const char *const free_keys[] = {"train.steps",         "train.keep",    
                                         "train.preview_every", "train.validate_every", "train.stop_on_nan",      "engine"};
 
 static bool is_free(const char *path) {
+  const char *inside = strncmp(path, "stages[", 7) == 0 ? strchr(path, ']') : NULL;
+  if (inside && inside[1] == '.') path = inside + 2;
   for (size_t i = 0; i < sizeof free_keys / sizeof free_keys[0]; i++)
     if (strcmp(path, free_keys[i]) == 0) return true;
   return false;
@@ -94,8 +97,8 @@ typedef struct contents {
 static bool starts(const char *name, const char *prefix) { return strncmp(name, prefix, strlen(prefix)) == 0; }
 
 static bool is_ours(const char *name) {
-  return strcmp(name, ".lock") == 0 || strcmp(name, "checkpoints") == 0 || strcmp(name, "samples") == 0 || starts(name, "metrics.jsonl") ||
-         starts(name, "recipe.yaml") || starts(name, "events.out.tfevents.");
+  return strcmp(name, ".lock") == 0 || strcmp(name, "checkpoints") == 0 || strcmp(name, "samples") == 0 || strcmp(name, "stages") == 0 ||
+         starts(name, "metrics.jsonl") || starts(name, "recipe.yaml") || starts(name, "events.out.tfevents.");
 }
 
 static elbo_status look_into(elbo_ctx *ctx, const char *path, contents *c, bool *empty) {
@@ -208,12 +211,28 @@ elbo_status run_directory_open(elbo_ctx *ctx, const char *path, bool resume, con
   return status;
 }
 
+elbo_status run_directory_claim(elbo_ctx *ctx, const char *path, bool resume, const char *recipe_text, directory_lock **lock) {
+  char file[PATH_SIZE];
+  *lock = NULL;
+  TRY(admit(ctx, path, resume, recipe_text));
+  TRY(directory_make(ctx, path));
+  TRY(lock_take(ctx, path, lock));
+  elbo_status status = admit(ctx, path, resume, recipe_text);
+  if (status == ELBO_OK) status = path_join(ctx, file, sizeof file, path, "stages");
+  if (status == ELBO_OK) status = directory_make(ctx, file);
+  if (status == ELBO_OK) status = path_join(ctx, file, sizeof file, path, "recipe.yaml");
+  if (status == ELBO_OK) status = file_write(ctx, file, recipe_text, strlen(recipe_text));
+  if (status != ELBO_OK) lock_release(lock);
+  return status;
+}
+
 void run_directory_close(run_directory *d) { lock_release(&d->lock); }
 
 // --- for readers of runs ---
 
 bool run_is_run(const char *path) {
   char name[PATH_SIZE];
+  if (run_has_stages(path)) return true;
   if (snprintf(name, sizeof name, "%s/recipe.yaml", path) >= (int)sizeof name || !file_exists(name)) return false;
   return snprintf(name, sizeof name, "%s/checkpoints", path) < (int)sizeof name && directory_exists(name);
 }
@@ -227,8 +246,10 @@ static elbo_status no_such_step(elbo_ctx *ctx, const char *run, int64_t step, co
   return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: has no checkpoint of step %lld, only of %s", run, (long long)step, have);
 }
 
-elbo_status run_find_checkpoint(elbo_ctx *ctx, const char *run, int64_t step, char *path, size_t size, int64_t *found_step) {
+elbo_status run_find_checkpoint(elbo_ctx *ctx, const char *whole, int64_t step, char *path, size_t size, int64_t *found_step) {
+  char run[PATH_SIZE];
   int64_t *steps, n;
+  TRY(run_resolve(ctx, whole, run, sizeof run));
   TRY(checkpoint_list(ctx, run, &steps, &n));
   if (!n) return fail(ctx, ELBO_ERROR_STATE, "%s: has no checkpoint yet", run);
   int64_t found = steps[n - 1];

@@ -18,6 +18,9 @@ typedef struct run_directory {
 // Fails without changing anything where the directory holds something else, another recipe's run, or (not resume) a run at all.
 elbo_status run_directory_open(elbo_ctx *ctx, const char *path, bool resume, const char *recipe_text, run_directory *out);
 void run_directory_close(run_directory *d);
+// The same checks for the directory of a run of several stages (run_stages.h): makes it with its recipe.yaml and an empty stages/, and
+// takes its lock, which is the caller's.
+elbo_status run_directory_claim(elbo_ctx *ctx, const char *path, bool resume, const char *recipe_text, directory_lock **lock);
 
 // The first key whose value differs between two recipes, keys that may change between sessions of a run left out; false: none.
 // "model.latent.dim is 20 there and 32 here"

@@ -42,6 +42,7 @@ typedef struct train_task {
   void *user;
   int n_phases;
   const train_phase *phases;
+  const char *training_only; // parameters whose names begin so are in no model directory, only in checkpoints; NULL: none
   // Sets initial weights that are not drawn (a frozen teacher, running statistics). Called once, before the first step of a new run. May be
   // NULL.
   elbo_status (*initialize)(void *user, elbo_store *weights);

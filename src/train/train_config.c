@@ -41,8 +41,11 @@ static const config_field train_fields[] = {
     CONFIG_INT(train_config, preview_every, 0, 1e12, "0", "steps", "pictures are written to samples/; 0: never"),
     CONFIG_INT(train_config, validate_every, 0, 1e12, "0", "steps", "the held-out part is scored; 0: at checkpoints only"),
     CONFIG_INT(train_config, seed, 0, 9e15, "0", "", "of initial weights, order of the data and every random draw"),
-    CONFIG_STRING(train_config, init, "\"\"",
-                  "a model or run directory whose weights training starts from, all of them; empty: drawn from the seed"),
+    CONFIG_STRING(
+        train_config, init, "\"\"",
+        "a model or run directory, or the name of an earlier stage, whose weights training starts from, all of them; empty: drawn "
+        "from the seed"),
+    CONFIG_STRINGS(train_config, freeze, "[]", "parameters whose names begin so stay as they are, as in [encoder, decoder.fc]"),
     CONFIG_BYTES(train_config, memory_limit, "0", "for the intermediate tensors of a step: activations are recomputed to keep it; 0: none"),
     CONFIG_BOOL(train_config, stop_on_nan, "true", "a loss or gradient that is not finite ends the run; false: that update is skipped"),
     CONFIG_MAP(
@@ -87,13 +90,23 @@ optimizer_config train_optimizer(const train_config *c) {
   return (optimizer_config){c->optimizer, c->learning_rate, c->beta1, c->beta2, c->epsilon, c->weight_decay, c->clip_norm};
 }
 
+// "encoder" of "encoder.fc.weight", not of "encoders"
+static bool begins(const char *parameter, const char *with, size_t n) {
+  return strncmp(parameter, with, n) == 0 && (parameter[n] == 0 || parameter[n] == '.');
+}
+
+bool train_is_frozen(const train_config *c, const char *parameter) {
+  for (int64_t i = 0; i < c->freeze.count; i++)
+    if (begins(parameter, c->freeze.at[i], strlen(c->freeze.at[i]))) return true;
+  return false;
+}
+
 int train_group_of(const train_config *c, const char *parameter) {
   int best = -1;
   size_t longest = 0;
   for (int64_t i = 0; i < c->groups.count; i++) {
     size_t n = strlen(c->groups.name[i]);
-    bool whole = strncmp(parameter, c->groups.name[i], n) == 0 && (parameter[n] == 0 || parameter[n] == '.');
-    if (whole && (best < 0 || n > longest)) best = (int)i, longest = n;
+    if (begins(parameter, c->groups.name[i], n) && (best < 0 || n > longest)) best = (int)i, longest = n;
   }
   return best;
 }

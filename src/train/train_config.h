@@ -34,11 +34,12 @@ typedef struct train_config {
   int64_t preview_every;    // steps; 0: never
   int64_t validate_every;   // steps; 0: at checkpoints
   int64_t seed;
-  const char *init;     // directory of a model whose weights are the initial ones; "": they are drawn
-  int64_t memory_limit; // bytes of a step's intermediate tensors; 0: none
-  bool stop_on_nan;     // false: such an update is skipped and counted
-  config_map groups;    // group_config by the beginning of parameter names
-  engine_config engine; // the recipe's section of that name; no key of this one
+  const char *init;      // directory of a model whose weights are the initial ones, or an earlier stage's name; "": they are drawn
+  config_strings freeze; // beginnings of the names of parameters that stay as they are
+  int64_t memory_limit;  // bytes of a step's intermediate tensors; 0: none
+  bool stop_on_nan;      // false: such an update is skipped and counted
+  config_map groups;     // group_config by the beginning of parameter names
+  engine_config engine;  // the recipe's section of that name; no key of this one
 } train_config;
 
 extern const config_table train_table;
@@ -49,6 +50,8 @@ elbo_status train_config_check(elbo_ctx *ctx, const train_config *config);
 int64_t train_micro_batch(const train_config *config);
 // The optimiser of the section, for phases that have none of their own.
 optimizer_config train_optimizer(const train_config *config);
+// Whether a parameter is one of those that stay as they are.
+bool train_is_frozen(const train_config *config, const char *parameter);
 // The group that a parameter belongs to: the one whose name is the longest that it begins with ("encoder" of "encoder.fc.weight"); -1:
 // none.
 int train_group_of(const train_config *config, const char *parameter);

@@ -63,7 +63,7 @@ static void test_refused(void **state) {
       {"model: {decoder: {likelihood: bernouli}}\n", "bernoulli"},
       {"- a\n", "map"},
       {"stages: []\n", "stages"},
-      {"stages: [{}, {}]\n", "2 stages"},
+      {"stages: [{}, {}]\n", "two are called"},
       {"stages: [{}]\ntrain: {}\n", "stages"},
   };
   elbo_ctx *ctx = test_ctx(1);

@@ -101,14 +101,15 @@ static void test_three_by_three(void **unused) {
       elbo_ctx *ctx = test_ctx_isa(1 + i % 4, (isa_level)isa);
       if (!ctx) break;
       conv_case c = {.B = test_below(&r, 1, 3), .H = test_below(&r, 1, 13), .W = test_below(&r, 1, 13), .kh = 3, .kw = 3};
+      if (i % 3 == 1) c.config.stride[0] = c.config.stride[1] = 2, c.kh = c.kw = 3 + i % 2;
       int64_t most = i % 10 == 0 ? 150 : 40;
       c.I = test_below(&r, 1, most), c.O = test_below(&r, 1, most);
-      for (int j = 0; j < 4; j++) c.config.pad[j] = (int)(i % 3 ? 1 : test_below(&r, 0, 3));
-      while (c.H + c.config.pad[0] + c.config.pad[2] < 3) c.H++;
-      while (c.W + c.config.pad[1] + c.config.pad[3] < 3) c.W++;
+      for (int j = 0; j < 4; j++) c.config.pad[j] = (int)(i % 4 ? 1 : test_below(&r, 0, 3));
+      while (c.H + c.config.pad[0] + c.config.pad[2] < c.kh) c.H++;
+      while (c.W + c.config.pad[1] + c.config.pad[3] < c.kw) c.W++;
       for (int j = 0; j < 2; j++) { // the transposed size too must be at least 1
         int64_t *size = j ? &c.W : &c.H;
-        while (*size + 2 - c.config.pad[j] - c.config.pad[j + 2] < 1) ++*size;
+        while ((*size - 1) * (c.config.stride[j] ? c.config.stride[j] : 1) + c.kh - c.config.pad[j] - c.config.pad[j + 2] < 1) ++*size;
       }
       c.bias = (int)test_below(&r, 0, 1);
       conv_case_describe(&c);
@@ -130,7 +131,7 @@ static void test_three_by_three(void **unused) {
       elbo_ctx_destroy(&ctx);
     }
     for (int i = 0; i < 16 && count[0] && tables[isa][i]; i++)
-      if (strstr(tables[isa][i]->name, "winograd")) assert_true(count[i] >= 120);
+      if (strstr(tables[isa][i]->name, "winograd")) assert_true(count[i] >= 40);
   }
 }
 
