@@ -50,12 +50,8 @@ static void close_bench(bench *b) {
 
 static bool open_bench(bench *b, elbo_ctx *ctx, const node *n, kernel_prepare_fn prepare, const void *arg, const kernel_check *c) {
   memset(b, 0, sizeof *b);
-  compile_env env = {.ctx = ctx,
-                     .isa = ctx->isa,
-                     .pool = &ctx->pool,
-                     .weights_constant = c->weights_constant,
-                     .bf16 = c->bf16,
-                     .bf16_unit = c->bf16_unit};
+  compile_env env = {
+      .ctx = ctx, .isa = ctx->isa, .pool = &ctx->pool, .weights_constant = c->weights_constant, .bf16 = c->bf16, .bf16_unit = c->bf16_unit};
   test_random random = {c->seed, 0};
   b->n = n;
   if (prepare(&env, n, &b->k, arg) != ELBO_OK) return false;
