@@ -349,7 +349,8 @@ static state state_of(const conv_problem *p, int alpha) {
     s.block = T < 1024 ? T : 1024;
   } else { // V within a quarter of the second cache, as U and the image pass through it too
     s.block = l2 / 4 / (s.points * channels * 4);
-    s.block = s.block < 2 * GEMM_MR ? 2 * GEMM_MR : s.block > 4 * GEMM_MR ? 4 * GEMM_MR : s.block;
+    int64_t least = u_bytes / s.n_parts > l2 / 2 ? 4 * GEMM_MR : 2 * GEMM_MR; // a U that comes from farther away is read less often
+    s.block = s.block < least ? least : s.block > 4 * GEMM_MR ? 4 * GEMM_MR : s.block;
     if (s.block > per_thread) s.block = per_thread;
   }
   if (s.block < 1) s.block = 1;
@@ -370,7 +371,7 @@ static double cost(const conv_problem *p, int alpha) {
   double point = 6.5 * s.points; // one vector's evaluation or interpolation
   for (int i = 0; i < s.n_parts; i++) {
     double T = (double)s.parts[i].T, rows = s.by_channels ? T : (double)s.block, slow = rows < 4 ? 4 / rows : 1;
-    cost += 1.15 * slow * s.points * T * C * VK + point * T * (VC + VK) + point * C * VK;
+    cost += (alpha == 5 ? 1.5 : 1.25) * slow * s.points * T * C * VK + point * T * (VC + VK) + 2 * point * C * VK;
   }
   return cost;
 }

@@ -16,6 +16,7 @@ typedef struct state {
   int64_t C, K, T, VC, VK, block;
   int64_t v_point, g_point, p_point; // floats from point to point
   int c_parts;                       // shares of the channels of one point
+  bool apart;                        // every thread has a V, G and P
 } state;
 
 typedef struct io {
@@ -73,25 +74,58 @@ static void outer(int vectors, int64_t T, const float *a, const float *b, int64_
     outer_body(1, T, a, b, b_vector, p, ld, add);
 }
 
+// Point e, vectors [v0, v1) of the channels of all phases.
+static void multiply_point(const state *s, int e, int64_t v0, int64_t v1, int64_t nt, const float *v, const float *g, float *p, bool add) {
+  int64_t columns = s->VK * VW, groups = (s->VK + 2) / 3;
+  for (int64_t i = v0; i < v1; i++) {
+    const float *a = v + e * s->v_point + i * s->block * VW;
+    float *to = p + e * s->p_point + i * VW * columns;
+    for (int64_t j = 0; j < groups; j++) {
+      int64_t k0, k1;
+      split_range(s->VK, (int)j, (int)groups, &k0, &k1);
+      for (int64_t r = 0; r < VW && i % s->VC * VW + r < s->C; r += OUTER_ROWS) // P has whole vectors of channels
+        outer((int)(k1 - k0), nt, a + r, g + e * s->g_point + k0 * s->block * VW, s->block * VW, to + r * columns + k0 * VW, columns, add);
+    }
+  }
+}
+
 static void multiply(void *arg, int id, int count) {
   const io *g = arg;
   const state *s = g->s;
-  int64_t columns = s->VK * VW, groups = (s->VK + 2) / 3;
   for (int part = id; part < s->points * s->c_parts; part += count) {
-    int e = part % s->points;
     int64_t v0, v1;
     split_range(s->phases * s->VC, part / s->points, s->c_parts, &v0, &v1);
-    for (int64_t v = v0; v < v1; v++) {
-      const float *a = g->v + e * s->v_point + v * s->block * VW;
-      float *p = g->p + e * s->p_point + v * VW * columns;
-      for (int64_t i = 0; i < groups; i++) {
-        int64_t k0, k1;
-        split_range(s->VK, (int)i, (int)groups, &k0, &k1);
-        for (int64_t r = 0; r < VW && v % s->VC * VW + r < s->C; r += OUTER_ROWS) // P has whole vectors of channels
-          outer((int)(k1 - k0), g->nt, a + r, g->g + e * s->g_point + k0 * s->block * VW, s->block * VW, p + r * columns + k0 * VW, columns,
-                g->t0 > 0);
-      }
-    }
+    multiply_point(s, part % s->points, v0, v1, g->nt, g->v, g->g, g->p, g->t0 > 0);
+  }
+}
+
+static int64_t thread_floats(const state *s) { return s->points * (s->v_point + s->g_point + s->p_point); }
+
+static void run_apart(void *arg, int id, int count) {
+  const io *g = arg;
+  const state *s = g->s;
+  float *v = g->v + id * thread_floats(s), *y = v + s->points * s->v_point, *p = y + s->points * s->g_point;
+  int64_t begin, end;
+  split_range(s->T, id, count, &begin, &end);
+  if (begin == end) clear_floats(p, s->points * s->p_point);
+  for (int64_t t0 = begin; t0 < end; t0 += s->block) {
+    int64_t nt = end - t0 < s->block ? end - t0 : s->block;
+    ISA(winograd_gather)(s->alpha, &s->x, g->x, t0, nt, 0, s->VC, v, s->block, s->v_point);
+    ISA(winograd_spread)(s->alpha, &s->y, g->y, t0, nt, 0, s->VK, y, s->block, s->g_point);
+    for (int e = 0; e < s->points; e++) multiply_point(s, e, 0, s->phases * s->VC, nt, v, y, p, t0 > begin);
+  }
+}
+
+// Adds the sums of all threads into the first's.
+static void add_up(void *arg, int id, int count) {
+  const io *g = arg;
+  const state *s = g->s;
+  int64_t begin, end;
+  split_range(s->points * s->p_point / VW, id, count, &begin, &end);
+  for (int64_t i = begin * VW; i < end * VW; i += VW) {
+    vfloat sum = vload(g->p + i);
+    for (int t = 1; t < count; t++) sum += vload(g->p + t * thread_floats(s) + i);
+    vstore(g->p + i, sum);
   }
 }
 
@@ -161,7 +195,11 @@ static elbo_status run(const kernel *k, const kernel_args *a) {
   io g = {.s = s, .x = a->in[s->problem.x], .y = a->in[s->problem.y], .out = a->out[0], .v = a->scratch};
   g.g = g.v + s->points * s->v_point;
   g.p = g.g + s->points * s->g_point;
-  for (g.t0 = 0; g.t0 < s->T; g.t0 += s->block) {
+  if (s->apart) {
+    parallel_run(a->pool, run_apart, &g);
+    if (pool_threads(a->pool) > 1) parallel_run(a->pool, add_up, &g);
+  }
+  for (g.t0 = 0; !s->apart && g.t0 < s->T; g.t0 += s->block) {
     g.nt = s->T - g.t0 < s->block ? s->T - g.t0 : s->block;
     parallel_run(a->pool, evaluate, &g);
     parallel_run(a->pool, multiply, &g);
@@ -179,10 +217,15 @@ static state state_of(const conv_problem *p, int alpha) {
   s.y = (winograd_image){z->OH, z->OW, z->O, rows, columns, {0, 0}, 1, 1, m};
   s.T = z->B * rows * columns;
   s.VC = (s.C + VW - 1) / VW, s.VK = (s.K + VW - 1) / VW;
-  s.block = p->threads * cpu_cache_bytes(2) / (s.points * (phases * s.VC + s.VK) * VW * 4);
-  s.block = s.block < 64 ? 64 : s.block > 512 ? 512 : s.block;
-  int64_t blocks = (s.T + s.block - 1) / s.block;
-  s.block = (s.T + blocks - 1) / blocks;
+  int64_t l2 = cpu_cache_bytes(2), tile = s.points * (phases * s.VC + s.VK) * VW * 4,
+          p_bytes = s.points * phases * s.VC * s.VK * VW * VW * 4;
+  s.apart = p_bytes <= l2 * 5 / 4 && p->threads <= 16;
+  s.block = (s.apart ? l2 / 2 : p->threads * l2) / tile;
+  int64_t least = s.apart ? 16 : 64;
+  s.block = s.block < least ? least : s.block > 512 ? 512 : s.block;
+  int64_t share = s.apart ? (s.T + p->threads - 1) / p->threads : s.T;
+  int64_t blocks = (share + s.block - 1) / s.block;
+  s.block = (share + blocks - 1) / blocks;
   s.v_point = winograd_point(phases * s.VC * s.block * VW);
   s.g_point = winograd_point(s.VK * s.block * VW);
   s.p_point = winograd_point(phases * s.VC * VW * s.VK * VW);
@@ -198,14 +241,15 @@ static bool supports(const conv_problem *p, int alpha) { return p->direction == 
 static double cost(const conv_problem *p, int alpha) {
   state s = state_of(p, alpha);
   double T = (double)s.T, VC = (double)(s.phases * s.VC), VK = (double)s.VK, point = 6.5 * s.points;
-  return 1.15 * s.points * T * VC * VW * VK + point * T * (VC + VK) + point * VC * VW * VK + 20000;
+  double sums = s.apart ? 0.5 * p->threads * s.points * VC * VW * VK : 0;
+  return (alpha == 5 ? 1.5 : 1.25) * s.points * T * VC * VW * VK + 1.5 * point * T * (VC + VK) + 2 * point * VC * VW * VK + sums + 20000;
 }
 
 static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k, int alpha) {
   state *s;
   TRY(kernel_state_new(env, k, sizeof *s, &s));
   *s = state_of(p, alpha);
-  k->scratch_bytes = (size_t)(s->points * (s->v_point + s->g_point + s->p_point)) * sizeof(float);
+  k->scratch_bytes = (size_t)(thread_floats(s) * (s->apart ? p->threads : 1)) * sizeof(float);
   k->run = run;
   return ELBO_OK;
 }
