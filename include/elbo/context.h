@@ -45,13 +45,15 @@ typedef struct elbo_ctx elbo_ctx;
 typedef void (*elbo_log_fn)(void *user, elbo_log_level level, const char *text);
 
 typedef struct elbo_ctx_config {
-  size_t size;          // sizeof(elbo_ctx_config), set by elbo_ctx_defaults
-  int threads;          // worker threads, 0: one per core that this process may use; more than cores is allowed with a warning
-  const char *isa;      // force a CPU kernel variant: NULL (the best there is), "v2", "v3" or "v4"; borrowed for the call
-  const char *winograd; // convolutions by Winograd's algorithm: "auto" or "off", whatever recipes say; NULL: as they say, or auto;
-                        // borrowed for the call
-  elbo_log_fn log;      // may be NULL
-  void *log_user;       // borrowed for the context's life
+  size_t size;           // sizeof(elbo_ctx_config), set by elbo_ctx_defaults
+  int threads;           // worker threads, 0: one per core that this process may use; more than cores is allowed with a warning
+  const char *isa;       // force a CPU kernel variant: NULL (the best there is), "v2", "v3" or "v4"; borrowed for the call
+  const char *winograd;  // convolutions by Winograd's algorithm: "auto" or "off", whatever recipes say; NULL: as they say, or auto;
+                         // borrowed for the call
+  const char *precision; // of products: "float32", "bfloat16" or "bfloat16-emulated", whatever recipes say; NULL: as they say, or float32;
+                         // borrowed for the call
+  elbo_log_fn log;       // may be NULL
+  void *log_user;        // borrowed for the context's life
 } elbo_ctx_config;
 
 ELBO_API void elbo_ctx_defaults(elbo_ctx_config *config);

@@ -116,6 +116,14 @@ ELBO_API void elbo_store_touch(elbo_store *store);
 
 typedef enum elbo_backend_kind { ELBO_BACKEND_CPU, ELBO_BACKEND_REFERENCE } elbo_backend_kind; // reference: float64, slow, for checking
 
+// What linear layers, matrix products and direct convolutions multiply. Everything in memory is float32 whichever it is: parameters,
+// gradients, activations, sums. Winograd's convolutions and attention multiply float32 always.
+typedef enum elbo_precision {
+  ELBO_PRECISION_FLOAT32,
+  ELBO_PRECISION_BFLOAT16,         // operands rounded to bfloat16; ELBO_ERROR_UNSUPPORTED where the processor has no such products
+  ELBO_PRECISION_BFLOAT16_EMULATED // the same rounding, multiplied as float32, on any processor
+} elbo_precision;
+
 typedef struct elbo_plan_config {
   size_t size; // sizeof, set by elbo_plan_defaults
   elbo_backend_kind backend;
@@ -130,6 +138,7 @@ typedef struct elbo_plan_config {
   int no_winograd;    // 1: no convolution by Winograd's algorithm, whose rounding error is a few times that of the direct one
   const char *kernel; // NULL, or the one kernel that every convolution must take, by its name in the table of kernels: for measuring.
                       // An unknown one is refused with the names that there are; borrowed for the call
+  int precision;      // an elbo_precision; the reference backend knows double precision alone
 } elbo_plan_config;
 
 ELBO_API void elbo_plan_defaults(elbo_plan_config *config);

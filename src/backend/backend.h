@@ -35,6 +35,8 @@ typedef struct compile_env {
   const thread_pool *pool;
   bool weights_constant; // inference: parameters do not change between runs; worth packing
   bool no_winograd;      // engine.winograd: off; kernels that compute by Winograd's algorithm say that they do not support the problem
+  bool bf16;             // products of operands rounded to bfloat16
+  bf16_unit bf16_unit;   // with bf16: what may multiply them; BF16_NONE: float32 multiply-adds
   const char *kernel;    // NULL, or the name of the one kernel that operations with a table of kernels may take
 } compile_env;
 

@@ -58,7 +58,12 @@ int take_engine_keys(const command *self, text_list *positional, common_options 
       positional->at[n++] = text;
       continue;
     }
-    if (strncmp(text, "engine.winograd=", 16)) return usage_error(self, "'%s': expected engine.winograd=auto|off", text);
+    if (!strncmp(text, "engine.precision=", 17)) {
+      common->precision = value + 1; // looked at where the context is made
+      continue;
+    }
+    if (strncmp(text, "engine.winograd=", 16))
+      return usage_error(self, "'%s': expected engine.winograd=auto|off or engine.precision=float32|bfloat16|bfloat16-emulated", text);
     if (strcmp(value + 1, "auto") && strcmp(value + 1, "off")) return usage_error(self, "'%s': expected auto or off", text);
     common->winograd = value + 1;
   }

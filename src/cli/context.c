@@ -32,6 +32,7 @@ int open_context(const common_options *common, elbo_ctx **ctx) {
   config.threads = (int)common->threads;
   config.isa = common->isa;
   config.winograd = common->winograd;
+  config.precision = common->precision;
   config.log = print_log;
   elbo_status status = elbo_ctx_create(&config, message, sizeof message, ctx);
   if (status == ELBO_OK) return ARGS_GO;

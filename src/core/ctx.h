@@ -9,6 +9,10 @@
 
 typedef enum isa_level { ISA_BASE, ISA_V3, ISA_V4, ISA_COUNT } isa_level; // base is x86-64-v2 on x86
 
+// The processor's own product of bfloat16 pairs, two multiply-adds in one instruction (vdpbf16ps): as often as float32's multiply-add, or
+// a quarter as often, which is half as many multiply-adds.
+typedef enum bf16_unit { BF16_NONE, BF16_QUARTER_RATE, BF16_FULL_RATE } bf16_unit;
+
 typedef enum winograd_choice { WINOGRAD_AS_ASKED, WINOGRAD_AUTO, WINOGRAD_OFF } winograd_choice;
 
 struct thread_pool {
@@ -22,6 +26,7 @@ struct elbo_ctx {
   thread_pool pool;
   isa_level isa;
   winograd_choice winograd; // of all plans, unless it is left to those who make them
+  int precision;            // the same: an elbo_precision, or -1: as asked
   elbo_log_fn log;
   void *log_user;
   message_board *messages;
@@ -34,6 +39,7 @@ void message_board_destroy(message_board *board);
 // The best level that both this build and this processor have.
 isa_level isa_best(void);
 const char *isa_name(isa_level isa);
+bf16_unit cpu_bf16(void);
 int64_t cpu_cache_bytes(int level); // 2: of a core, 3: shared; a modest guess where the system does not say
 
 #endif

@@ -154,6 +154,21 @@ static elbo_status fit(elbo_plan *p, compile_env *env, const elbo_plan_config *c
   return ELBO_OK;
 }
 
+static elbo_status choose_precision(elbo_plan *p, const elbo_plan_config *config, compile_env *env) {
+  int precision = p->ctx->precision < 0 ? config->precision : p->ctx->precision;
+  if (p->backend != &backend_cpu || precision == ELBO_PRECISION_FLOAT32) return ELBO_OK;
+  env->bf16 = true;
+  if (precision == ELBO_PRECISION_BFLOAT16_EMULATED) return ELBO_OK;
+  env->bf16_unit = env->isa == ISA_V4 ? cpu_bf16() : BF16_NONE;
+  if (env->bf16_unit != BF16_NONE) return ELBO_OK;
+  const char *has = isa_name(env->isa), *which = env->isa == isa_best() ? "this processor has" : "asked for were the kernels of";
+  return fail(
+      p->ctx, ELBO_ERROR_UNSUPPORTED,
+      "engine.precision: bfloat16 needs a processor with AVX512_BF16; %s %s without it. bfloat16-emulated rounds the same way on any, "
+      "float32 does not round",
+      which, has);
+}
+
 static elbo_status build(elbo_plan *p, elbo_graph *graph, int n_outputs, elbo_tensor *const *outputs, const elbo_plan_config *config) {
   TRY(array_new(p->ctx, (size_t)n_outputs + 1, sizeof *p->outputs, "a plan", (void **)&p->outputs));
   p->n_outputs = n_outputs;
@@ -166,7 +181,8 @@ static elbo_status build(elbo_plan *p, elbo_graph *graph, int n_outputs, elbo_te
                      .weights_constant = config->weights_constant,
                      .no_winograd = p->ctx->winograd == WINOGRAD_AS_ASKED ? config->no_winograd : p->ctx->winograd == WINOGRAD_OFF,
                      .kernel = config->kernel};
-  elbo_status status = lower(p, graph, config, n_outputs, tensors);
+  elbo_status status = choose_precision(p, config, &env);
+  if (status == ELBO_OK) status = lower(p, graph, config, n_outputs, tensors);
   if (status == ELBO_OK) status = place(p, &env, config, tensors);
   if (status == ELBO_OK && config->memory_limit > 0) status = fit(p, &env, config, tensors);
   free(tensors);

@@ -168,6 +168,7 @@ elbo_status elbo_store_copy(elbo_ctx *ctx, const elbo_store *store, elbo_store *
   if (!s) return fail_memory(ctx, sizeof *s, "a store");
   s->ctx = ctx;
   s->no_winograd = store->no_winograd;
+  s->precision = store->precision;
   s->n = store->n;
   s->arena = arena_create(16 << 10);
   s->entries = s->arena ? arena_alloc(s->arena, sizeof *s->entries * (size_t)(s->n ? s->n : 1)) : NULL;

@@ -26,6 +26,7 @@ struct elbo_store {
   uint64_t version;     // changes with every change of values, unique in the context
   uint64_t identity;    // of this store, unique in the context
   bool no_winograd;     // for those who make plans over it (elbo_plan_config.no_winograd)
+  int precision;        // the same (elbo_plan_config.precision)
   store_memory *memory; // what the values that lie elsewhere belong to
 };
 

@@ -47,14 +47,17 @@ static elbo_status find_kind(elbo_model *m, const char *directory) {
   return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "%s: _class_name: '%s'; one of %s was expected", directory, class_name, known);
 }
 
-// engine.winograd of the run that a checkpoint belongs to. What cannot be read forbids nothing.
-static bool run_forbids_winograd(elbo_model *m, const char *directory) {
+// The `engine` section of the run that a checkpoint belongs to. What cannot be read says nothing.
+static void take_engine_of_run(elbo_model *m, const char *directory) {
+  static const char *const names[] = {"float32", "bfloat16", "bfloat16-emulated"}; // elbo_precision
   char path[PATH_MAX];
   yaml_node *root = NULL;
-  if (path_join(m->ctx, path, sizeof path, directory, "../../recipe.yaml") != ELBO_OK || !file_exists(path)) return false;
-  if (yaml_read(m->ctx, m->arena, path, &root) != ELBO_OK) return false;
-  const yaml_node *value = yaml_get(yaml_get(root, "engine"), "winograd");
-  return value && value->kind == YAML_SCALAR && strcmp(value->text, "off") == 0;
+  if (path_join(m->ctx, path, sizeof path, directory, "../../recipe.yaml") != ELBO_OK || !file_exists(path)) return;
+  if (yaml_read(m->ctx, m->arena, path, &root) != ELBO_OK) return;
+  const yaml_node *engine = yaml_get(root, "engine"), *winograd = yaml_get(engine, "winograd"), *precision = yaml_get(engine, "precision");
+  m->store->no_winograd = winograd && winograd->kind == YAML_SCALAR && strcmp(winograd->text, "off") == 0;
+  for (int i = 0; i < 3; i++)
+    if (precision && precision->kind == YAML_SCALAR && strcmp(precision->text, names[i]) == 0) m->store->precision = i;
 }
 
 static elbo_status cannot(const elbo_model *m, const char *what) {
@@ -103,7 +106,7 @@ elbo_status elbo_model_load(elbo_ctx *ctx, const char *path, const elbo_model_co
   TRY_GOTO(choose_weights(m, directory, config->ema));
   TRY_GOTO(m->kind->open(m, directory));
   if (run_step >= 0) m->step = run_step;
-  if (m->store) m->store->no_winograd = run_forbids_winograd(m, directory);
+  if (m->store) take_engine_of_run(m, directory);
   count_params(m);
   *out = m;
   return ELBO_OK;

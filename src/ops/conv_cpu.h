@@ -15,11 +15,15 @@ typedef struct conv_problem {
   contraction_epilogue epilogue;
   int x, w, y, bias, residual; // indices of inputs, -1 for none; forward: x and w in, transposed: y and w, weight gradient: x and y
   bool weights_constant;
-  bool no_winograd; // compile_env's
+  bool no_winograd, bf16; // compile_env's
+  bf16_unit bf16_unit;
   isa_level isa;
   int threads;
 } conv_problem;
 conv_problem conv_problem_of(const compile_env *env, const node *n);
+
+// What a multiply-add of our direct kernels costs beside one of float32. Emulated bfloat16 is to choose what the real one would.
+static inline double conv_product_cost(const conv_problem *p) { return p->bf16 && p->bf16_unit != BF16_QUARTER_RATE ? 0.5 : 1; }
 
 // A way to compute some convolutions. The cheapest of those that support a problem is taken, so the choice is a function of shape,
 // instruction set and thread count alone.

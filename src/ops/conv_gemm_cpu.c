@@ -27,8 +27,8 @@ static void destroy(kernel *k) {
 static void gather(const gemm_job *j, const float *a, int64_t m0, int64_t rows, int64_t k0, int64_t kc, float *dst) {
   ISA(gather_patches)(j->user, a, m0, rows, k0, kc, dst);
 }
-static void pack(const gemm_job *j, const float *b, int64_t n0, int width, float *dst) {
-  ISA(pack_patch_weights)(j->user, b, j->N, n0, width, dst);
+static void pack(const gemm_job *j, const float *b, int64_t k0, int64_t kc, int64_t n0, int width, float *dst) {
+  ISA(pack_patch_weights)(j->user, b, j->N, k0, kc, n0, width, dst);
 }
 static void place(const gemm_job *j, int64_t m0, int rows, int64_t *offset) { ISA(place_patches)(j->user, m0, rows, offset); }
 
@@ -63,7 +63,7 @@ static double cost(const conv_problem *p) {
   bool t = p->direction == CONV_TRANSPOSED;
   double rows = t ? (double)(z->B * z->H * z->W) / (p->attr.stride[0] * p->attr.stride[1]) : (double)(z->B * z->OH * z->OW);
   double K = (double)(z->kh * z->kw * (t ? z->O : z->I)), vectors = (double)(((t ? z->I : z->O) + VW - 1) / VW);
-  return (double)z->groups * rows * (K * (vectors + 0.3) + 8 * vectors);
+  return (double)z->groups * rows * (K * (vectors * conv_product_cost(p) + 0.3) + 8 * vectors);
 }
 
 static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k) {
@@ -88,6 +88,7 @@ static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k) {
       *j = (gemm_job){.M = set[i].rows,
                       .N = transposed ? z->I : z->O,
                       .K = patch_length(set + i),
+                      .precision = gemm_precision_of(p->bf16, p->bf16_unit, set[i].rows),
                       .n_offset = g * (transposed ? z->I : z->O),
                       .packed_offset = s->packed,
                       .gather = gather,
@@ -102,7 +103,9 @@ static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k) {
   k->scratch_bytes = ISA(gemm_scratch_bytes)(threads) + (p->weights_constant ? 0 : bytes);
   k->persist_bytes = p->weights_constant ? bytes + 64 : 0;
   k->run = run;
-  k->name = "own:patch_gemm." ISA_TEXT;
+  k->name = !p->bf16                                ? "own:patch_gemm." ISA_TEXT
+            : s->jobs[0].precision == GEMM_BF16_DOT ? "own:patch_gemm_bf16_dot." ISA_TEXT
+                                                    : "own:patch_gemm_bf16." ISA_TEXT;
   return ELBO_OK;
 }
 

@@ -10,6 +10,7 @@
 typedef struct state {
   conv_problem problem;
   bool gather_y;
+  gemm_precision precision;
   int64_t n_sets, N, columns; // columns: N rounded up to whole vectors
   conv_patches *sets;
   int64_t *store;
@@ -46,6 +47,24 @@ static void pack_rows(const state *s, const conv_patches *set, const float *from
   }
 }
 
+// To bfloat16, where that is asked for: n rows of patches, `length` of each, and of the other tensor. Gives the steps of the products.
+static int64_t round_operands(const state *s, int64_t n, int64_t length, float *block, float *panels) {
+  if (s->precision == GEMM_FLOAT32) return n;
+  bool dot = s->precision == GEMM_BF16_DOT;
+  int64_t padded = (length + VW - 1) / VW * VW;
+  if (dot) ISA(bf16_pair_rows)(block, GEMM_LD, n, padded, block, GEMM_LD);
+  for (int64_t r = 0; r < n && !dot; r++) ISA(bf16_round_row)(block + r * GEMM_LD, length);
+  for (int64_t c = 0; c < s->columns; c += GEMM_NR) {
+    int width = s->columns - c < GEMM_NR ? VW : GEMM_NR;
+    float *panel = panels + c * PATCH_ROWS;
+    if (dot)
+      ISA(bf16_pair_rows)(panel, width, n, width, panel, width);
+    else
+      ISA(bf16_round_row)(panel, n * width);
+  }
+  return dot ? (n + 1) / 2 : n;
+}
+
 static void multiply(void *arg, int id, int count) {
   const region *g = arg;
   const state *s = g->s;
@@ -69,14 +88,15 @@ static void multiply(void *arg, int id, int count) {
           int64_t n = r1 - r < PATCH_ROWS ? r1 - r : PATCH_ROWS;
           ISA(gather_patches)(set, g->patches, r, n, c0, c1 - c0, block);
           pack_rows(s, set, g->rows, r, n, panels);
+          int64_t steps = round_operands(s, n, c1 - c0, block, panels);
           for (int t = 0; t < tiles; t++) { // a tile's column of the block comes to L1 once, for all panels
             int64_t t0, t1;
             split_range(c1 - c0, t, tiles, &t0, &t1);
             for (int64_t c = 0; c < s->columns; c += GEMM_NR) {
               int vectors = s->columns - c < GEMM_NR ? 1 : 2;
-              ISA(gemm_outer)
-              ((int)(t1 - t0), vectors, n, block + t0, GEMM_LD, panels + c * PATCH_ROWS, vectors * VW, acc + (c0 + t0) * s->columns + c,
-               s->columns, true);
+              (s->precision == GEMM_BF16_DOT ? ISA(gemm_dot_outer) : ISA(gemm_outer))((int)(t1 - t0), vectors, steps, block + t0, GEMM_LD,
+                                                                                      panels + c * PATCH_ROWS, vectors * VW,
+                                                                                      acc + (c0 + t0) * s->columns + c, s->columns, true);
             }
           }
         }
@@ -134,7 +154,7 @@ static double cost_of(const conv_problem *p, bool gather_y) {
   double rows =
       (double)z->B * (double)(gather_y ? (z->H * z->W) : (z->OH * z->OW)) / (gather_y ? p->attr.stride[0] * p->attr.stride[1] : 1);
   double M = (double)(z->kh * z->kw * (gather_y ? z->O : z->I)), vectors = (double)(((gather_y ? z->I : z->O) + VW - 1) / VW);
-  return (double)z->groups * rows * (M * (vectors + 0.3) + 2 * vectors);
+  return (double)z->groups * rows * (M * (vectors * conv_product_cost(p) + 0.3) + 2 * vectors);
 }
 
 static double cost(const conv_problem *p) {
@@ -151,6 +171,7 @@ static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k) {
   state *s = k->state;
   s->problem = *p;
   s->gather_y = gather_y;
+  s->precision = gemm_precision_of(p->bf16, p->bf16_unit, INT64_MAX);
   TRY(array_new(env->ctx, (size_t)(sets * groups), sizeof *s->sets, "kernel state", (void **)&s->sets));
   TRY(array_new(env->ctx, (size_t)(patch_store_size(p, gather_y) * groups), sizeof *s->store, "kernel state", (void **)&s->store));
   int64_t *store = s->store, longest = 0;
@@ -166,7 +187,10 @@ static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k) {
   s->acc_set = longest * s->columns;
   k->scratch_bytes = (size_t)(s->threads * thread_floats(s) + s->n_sets * s->row_parts * s->acc_set) * sizeof(float);
   k->run = run;
-  k->name = gather_y ? "own:patch_gemm_weight_y." ISA_TEXT : "own:patch_gemm_weight." ISA_TEXT;
+  static const char *const names[][2] = {{"own:patch_gemm_weight." ISA_TEXT, "own:patch_gemm_weight_y." ISA_TEXT},
+                                         {"own:patch_gemm_weight_bf16." ISA_TEXT, "own:patch_gemm_weight_y_bf16." ISA_TEXT},
+                                         {"own:patch_gemm_weight_bf16_dot." ISA_TEXT, "own:patch_gemm_weight_y_bf16_dot." ISA_TEXT}};
+  k->name = names[s->precision][gather_y];
   return ELBO_OK;
 }
 

@@ -70,6 +70,7 @@ static elbo_status run(const kernel *k, const kernel_args *a) {
 }
 
 static bool supports(const conv_problem *p) {
+  if (p->bf16 && p->size.groups == 1) return false; // the direct product in float32, which is not what was asked for
   return (p->bias < 0 || p->direction == CONV_FORWARD) && p->epilogue.activation == CONTRACTION_LINEAR && !p->epilogue.keep_pre &&
          p->epilogue.alpha == 1;
 }

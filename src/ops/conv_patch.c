@@ -11,6 +11,8 @@ conv_problem conv_problem_of(const compile_env *env, const node *n) {
                     .residual = -1,
                     .weights_constant = env->weights_constant,
                     .no_winograd = env->no_winograd,
+                    .bf16 = env->bf16,
+                    .bf16_unit = env->bf16_unit,
                     .isa = env->isa,
                     .threads = pool_threads(env->pool)};
   p.epilogue = CONTRACTION_EPILOGUE_NONE;

@@ -37,6 +37,7 @@ int conv_patch_sets(const conv_problem *p, bool transposed, int64_t group, conv_
 #define PATCH_ROWS 128 // most rows of one call
 void ISA(gather_patches)(const conv_patches *s, const float *x, int64_t m0, int64_t rows, int64_t k0, int64_t kc, float *dst);
 void ISA(place_patches)(const conv_patches *s, int64_t m0, int64_t rows, int64_t *offset);
-void ISA(pack_patch_weights)(const conv_patches *s, const float *w, int64_t N, int64_t n0, int width, float *dst);
+// Rows [k0, k0 + kc) of columns [n0, n0 + width) of the weights' matrix.
+void ISA(pack_patch_weights)(const conv_patches *s, const float *w, int64_t N, int64_t k0, int64_t kc, int64_t n0, int width, float *dst);
 
 #endif

@@ -92,17 +92,26 @@ void ISA(place_patches)(const conv_patches *s, int64_t m0, int64_t rows, int64_t
   }
 }
 
-void ISA(pack_patch_weights)(const conv_patches *s, const float *w, int64_t N, int64_t n0, int width, float *dst) {
-  int64_t taps = (int64_t)s->tap_rows * s->tap_columns, columns = N - n0 < width ? N - n0 : width;
-  if (columns < width) clear_floats(dst, patch_length(s) * width);
+void ISA(pack_patch_weights)(const conv_patches *s, const float *w, int64_t N, int64_t k0, int64_t kc, int64_t n0, int width, float *dst) {
+  int64_t taps = (int64_t)s->tap_rows * s->tap_columns, columns = N - n0 < width ? N - n0 : width, C = s->channels;
+  bool whole = k0 == 0 && kc == taps * C;
+  if (columns < width) clear_floats(dst, kc * width);
   w += s->weight0 + n0 * s->weight_n;
-  if (s->weight_n > s->weight_c) { // read in the order of memory
+  if (whole && s->weight_n > s->weight_c) { // read in the order of memory
     for (int64_t n = 0; n < columns; n++)
-      for (int64_t c = 0; c < s->channels; c++)
-        for (int64_t t = 0; t < taps; t++) dst[(t * s->channels + c) * width + n] = w[n * s->weight_n + c * s->weight_c + s->tap[t]];
+      for (int64_t c = 0; c < C; c++)
+        for (int64_t t = 0; t < taps; t++) dst[(t * C + c) * width + n] = w[n * s->weight_n + c * s->weight_c + s->tap[t]];
+  } else if (s->weight_n > s->weight_c) {
+    for (int64_t n = 0; n < columns; n++)
+      for (int64_t k = k0; k < k0 + kc;) {
+        int64_t t = k / C, c = k % C, end = (t + 1) * C < k0 + kc ? (t + 1) * C : k0 + kc;
+        for (const float *from = w + n * s->weight_n + s->tap[t]; k < end; k++, c++) dst[(k - k0) * width + n] = from[c * s->weight_c];
+      }
   } else {
-    for (int64_t c = 0; c < s->channels; c++)
-      for (int64_t t = 0; t < taps; t++)
-        for (int64_t n = 0; n < columns; n++) dst[(t * s->channels + c) * width + n] = w[n * s->weight_n + c * s->weight_c + s->tap[t]];
+    for (int64_t c = 0; c < C; c++)
+      for (int64_t t = 0; t < taps; t++) {
+        int64_t k = t * C + c - k0;
+        for (int64_t n = 0; k >= 0 && k < kc && n < columns; n++) dst[k * width + n] = w[n * s->weight_n + c * s->weight_c + s->tap[t]];
+      }
   }
 }

@@ -167,23 +167,48 @@ static void pack_matrix(const gemm_job *j, const float *b, int64_t k0, int64_t K
   }
 }
 
-static void pack_panel(const gemm_job *j, const gemm_io *io, int64_t v, int width) {
-  float *dst = io->packed + j->packed_offset + v * VW * j->K;
+static void pack_rows(const gemm_job *j, const float *b, int64_t k0, int64_t kc, int64_t n0, int width, float *dst) {
   if (j->pack)
-    j->pack(j, io->b + j->b_offset, v * VW, width, dst);
+    j->pack(j, b, k0, kc, n0, width, dst);
   else
-    pack_matrix(j, io->b + j->b_offset, 0, j->K, v * VW, width, dst);
+    pack_matrix(j, b, k0, kc, n0, width, dst);
 }
 
-// The vectors of columns that column part `part` has; its packed panels begin at begin * VW * K.
+// Rows of a packed panel.
+static int64_t packed_rows(const gemm_job *j) { return j->precision == GEMM_FLOAT32 ? j->K : (j->K + 1) / 2; }
+
+// block: the thread's own scratch
+static void pack_panel(const gemm_job *j, const gemm_io *io, int64_t v, int width, float *block) {
+  const float *b = io->b + j->b_offset;
+  float *dst = io->packed + j->packed_offset + v * VW * packed_rows(j);
+  if (j->precision == GEMM_FLOAT32) {
+    pack_rows(j, b, 0, j->K, v * VW, width, dst);
+    return;
+  }
+  for (int64_t k = 0; k < j->K; k += GEMM_KC) {
+    int64_t kc = j->K - k < GEMM_KC ? j->K - k : GEMM_KC;
+    pack_rows(j, b, k, kc, v * VW, width, block);
+    ISA(bf16_pair_rows)(block, width, kc, width, dst + k / 2 * width, width);
+  }
+}
+
+// Block kb of `blocks` of K; pairs stay together.
+static void block_range(const gemm_job *j, int kb, int blocks, int64_t *k0, int64_t *k1) {
+  int64_t step = j->precision == GEMM_FLOAT32 ? 1 : 2;
+  split_range((j->K + step - 1) / step, kb, blocks, k0, k1);
+  *k0 *= step, *k1 *= step;
+  if (*k1 > j->K) *k1 = j->K;
+}
+
+// The vectors of columns that column part `part` has; its packed panels begin at begin * VW * packed_rows.
 static void column_range(const gemm_job *j, int part, int64_t *begin, int64_t *end) {
   split_range((j->N + VW - 1) / VW, part, j->column_parts, begin, end);
 }
 
-static void pack_part(const gemm_job *j, const gemm_io *io, int part) {
+static void pack_part(const gemm_job *j, const gemm_io *io, int part, float *block) {
   int64_t v0, v1;
   column_range(j, part, &v0, &v1);
-  for (int64_t v = v0; v < v1; v += 2) pack_panel(j, io, v, v + 1 < v1 ? GEMM_NR : VW);
+  for (int64_t v = v0; v < v1; v += 2) pack_panel(j, io, v, v + 1 < v1 ? GEMM_NR : VW, block);
 }
 
 enum { GEMM_NARROW = 8 }; // vectors of columns
@@ -233,11 +258,49 @@ static void place_matrix(const gemm_job *j, int64_t m0, int rows, int64_t *offse
   for (int r = 0; r < rows; r++) offset[r] = j->c_offset + (m0 + r) * j->ldc;
 }
 
-// Packed columns from vector `v0` on; panels of K rows each.
+// Packed columns from vector `v0` on; panels of `rows` rows each.
 typedef struct packed_columns {
   const float *panels;
-  int64_t v0, K;
+  int64_t v0, rows;
 } packed_columns;
+
+// Rows [m0, m0 + rows) of A as the micro-kernels take them.
+static void gather_block(const gemm_job *j, const float *a, int64_t m0, int rows, int64_t k0, int64_t kc, float *block) {
+  if (!j->a_transposed) {
+    (j->gather ? j->gather : gather_matrix)(j, a, m0, rows, k0, kc, block);
+    for (int64_t r = 0; r < rows && j->precision == GEMM_BF16_WIDENED; r++) ISA(bf16_round_row)(block + r * GEMM_LD, kc);
+    for (int64_t r = 0; r < rows && j->precision == GEMM_BF16_DOT; r++) ISA(bf16_pair_elements)(block + r * GEMM_LD, kc);
+    return;
+  }
+  for (int t = 0, tiles = gemm_tiles(rows); t < tiles; t++) {
+    int64_t r0, r1;
+    float *tile = block + t * GEMM_KMAJOR_LD * GEMM_KC;
+    split_range(rows, t, tiles, &r0, &r1);
+    gather_transposed(j, a, m0 + r0, (int)(r1 - r0), k0, kc, tile);
+    if (j->precision == GEMM_BF16_WIDENED) ISA(bf16_round_row)(tile, kc * GEMM_KMAJOR_LD);
+    if (j->precision == GEMM_BF16_DOT) ISA(bf16_pair_rows)(tile, GEMM_KMAJOR_LD, kc, GEMM_KMAJOR_LD, tile, GEMM_KMAJOR_LD);
+  }
+}
+
+// tile = rows of A times `vectors` columns of B, over `steps` rows of the packed B
+static void multiply_tile(const gemm_job *j, int rows, int vectors, int64_t steps, const float *a, const float *b, float *tile) {
+  int64_t ldb = vectors * VW;
+  bool dot = j->precision == GEMM_BF16_DOT;
+  if (!j->a_transposed && !dot)
+    rows_table[rows - 1][vectors - 1](steps, a, b, ldb, tile, GEMM_NR, false);
+  else if (!j->a_transposed)
+    ISA(gemm_dot_rows)(rows, vectors, steps, a, b, ldb, tile, GEMM_NR);
+  else if (!dot)
+    outer_table[rows - 1][vectors - 1](steps, a, GEMM_KMAJOR_LD, b, ldb, tile, GEMM_NR, false);
+  else
+    ISA(gemm_dot_outer)(rows, vectors, steps, a, GEMM_KMAJOR_LD, b, ldb, tile, GEMM_NR, false);
+}
+
+// A thread's scratch: the block of A, then one panel's block of B, widened.
+#define BLOCK_FLOATS                                                                          \
+  (GEMM_ROWS * GEMM_LD > GEMM_ROWS / GEMM_MR * GEMM_KMAJOR_LD * GEMM_KC ? GEMM_ROWS * GEMM_LD \
+                                                                        : GEMM_ROWS / GEMM_MR * GEMM_KMAJOR_LD * GEMM_KC)
+#define THREAD_FLOATS (BLOCK_FLOATS + GEMM_KC * GEMM_NR)
 
 // Block kb of `blocks` of K; rows [m0, m0 + rows), rows <= GEMM_ROWS, vectors of columns [v0, v1).
 static void run_block(const gemm_job *j, const gemm_io *io, const packed_columns *packed, int64_t m0, int rows, int64_t v0, int64_t v1,
@@ -247,32 +310,25 @@ static void run_block(const gemm_job *j, const gemm_io *io, const packed_columns
   int tiles = gemm_tiles(rows);
   const float *a = io->a + j->a_offset;
   const tile_store s = {j, io, kb == 0, kb == blocks - 1};
-  split_range(j->K, kb, blocks, &k0, &k1);
+  block_range(j, kb, blocks, &k0, &k1);
   (j->place ? j->place : place_matrix)(j, m0, rows, offset);
   for (int r = 0; r < rows && s.first; r++) // C comes to the cache while the product is computed, not when it is stored
     for (int64_t n = v0 * VW; n < v1 * VW && n < j->N; n += 16) __builtin_prefetch(io->c + offset[r] + n, 1);
-  if (!j->a_transposed) {
-    (j->gather ? j->gather : gather_matrix)(j, a, m0, rows, k0, k1 - k0, block);
-  } else {
-    for (int t = 0; t < tiles; t++) {
-      int64_t r0, r1;
-      split_range(rows, t, tiles, &r0, &r1);
-      gather_transposed(j, a, m0 + r0, (int)(r1 - r0), k0, k1 - k0, block + t * GEMM_KMAJOR_LD * GEMM_KC);
-    }
-  }
+  gather_block(j, a, m0, rows, k0, k1 - k0, block);
   for (int64_t v = v0; v < v1; v += 2) {
     int vectors = v + 1 < v1 ? 2 : 1;
-    const float *b = packed->panels + (v - packed->v0) * VW * packed->K + (j->by_block ? 0 : k0 * vectors * VW);
+    int64_t steps = j->precision == GEMM_BF16_DOT ? (k1 - k0 + 1) / 2 : k1 - k0;
+    const float *b = packed->panels + (v - packed->v0) * VW * packed->rows;
+    if (!j->by_block) b += (j->precision == GEMM_FLOAT32 ? k0 : k0 / 2) * vectors * VW;
+    if (!j->by_block && j->precision == GEMM_BF16_WIDENED) {
+      ISA(bf16_widen_rows)(b, (k1 - k0 + 1) / 2, vectors * VW, block + BLOCK_FLOATS);
+      b = block + BLOCK_FLOATS;
+    }
     for (int t = 0; t < tiles; t++) {
       int64_t r0, r1;
       split_range(rows, t, tiles, &r0, &r1);
-      int tile_rows = (int)(r1 - r0);
-      if (!j->a_transposed)
-        rows_table[tile_rows - 1][vectors - 1](k1 - k0, block + r0 * GEMM_LD, b, vectors * VW, tile, GEMM_NR, false);
-      else
-        outer_table[tile_rows - 1][vectors - 1](k1 - k0, block + t * GEMM_KMAJOR_LD * GEMM_KC, GEMM_KMAJOR_LD, b, vectors * VW, tile,
-                                                GEMM_NR, false);
-      store_tile(&s, tile, offset + r0, tile_rows, v * VW, vectors);
+      multiply_tile(j, (int)(r1 - r0), vectors, steps, block + (j->a_transposed ? t * GEMM_KMAJOR_LD * GEMM_KC : r0 * GEMM_LD), b, tile);
+      store_tile(&s, tile, offset + r0, (int)(r1 - r0), v * VW, vectors);
     }
   }
 }
@@ -280,11 +336,18 @@ static void run_block(const gemm_job *j, const gemm_io *io, const packed_columns
 // Columns and rows that are taken through all of K together: a block of K of so many columns of B, and so much of C, stay in L2.
 enum { PANEL_COLUMNS = 512, PANEL_ROWS = 280, BY_BLOCK_ROWS = 640 };
 
+// A panel's block of a job that packs by block: nothing keeps it, so it lies as it is multiplied.
+static void pack_own(const gemm_job *j, const float *b, int64_t k0, int64_t kc, int64_t n0, int width, float *dst) {
+  pack_matrix(j, b, k0, kc, n0, width, dst);
+  if (j->precision == GEMM_BF16_WIDENED) ISA(bf16_round_row)(dst, kc * width);
+  if (j->precision == GEMM_BF16_DOT) ISA(bf16_pair_rows)(dst, width, kc, width, dst, width);
+}
+
 // own: where a job that packs by block has its block
 static void run_rows(const gemm_job *j, const gemm_io *io, int64_t m0, int64_t m1, int64_t v0, int64_t v1, float *block, float *own) {
   // With few columns one tile of rows at a time, which its own gathering leaves in L1; with many, as much as L2 holds, so that B is not
   // read again for every tile.
-  int64_t most = v1 - v0 <= GEMM_NARROW ? GEMM_MR : GEMM_ROWS, blocks = (m1 - m0 + most - 1) / most;
+  int64_t most = v1 - v0 <= GEMM_NARROW && j->precision != GEMM_BF16_WIDENED ? GEMM_MR : GEMM_ROWS, blocks = (m1 - m0 + most - 1) / most;
   int64_t k_blocks = j->K <= GEMM_KC ? 1 : (j->K + GEMM_KC - 1) / GEMM_KC; // an empty sum is still the epilogue of zero
   int64_t column_step = k_blocks > 1 ? PANEL_COLUMNS / VW : v1 - v0, group = k_blocks > 1 ? PANEL_ROWS / most : 1;
   if (j->by_block) group = blocks;
@@ -292,13 +355,13 @@ static void run_rows(const gemm_job *j, const gemm_io *io, int64_t m0, int64_t m
     int64_t v_end = v1 - v < column_step ? v1 : v + column_step;
     for (int64_t g = 0; g < blocks; g += group)
       for (int64_t kb = 0; kb < k_blocks; kb++) {
-        packed_columns packed = {io->packed + j->packed_offset, 0, j->K};
+        packed_columns packed = {io->packed + j->packed_offset, 0, packed_rows(j)};
         if (j->by_block) {
           int64_t k0, k1;
-          split_range(j->K, (int)kb, (int)k_blocks, &k0, &k1);
+          block_range(j, (int)kb, (int)k_blocks, &k0, &k1);
           packed = (packed_columns){own, v, k1 - k0};
           for (int64_t p = v; p < v_end; p += 2)
-            pack_matrix(j, io->b + j->b_offset, k0, k1 - k0, p * VW, p + 1 < v_end ? GEMM_NR : VW, own + (p - v) * VW * (k1 - k0));
+            pack_own(j, io->b + j->b_offset, k0, k1 - k0, p * VW, p + 1 < v_end ? GEMM_NR : VW, own + (p - v) * VW * (k1 - k0));
         }
         for (int64_t i = g; i < blocks && i < g + group; i++) {
           int64_t b0, b1;
@@ -311,11 +374,12 @@ static void run_rows(const gemm_job *j, const gemm_io *io, int64_t m0, int64_t m
 
 // --- sharing the work ---------------------------------------------------------------------------------------------------------------
 
-#define BLOCK_FLOATS                                                                          \
-  (GEMM_ROWS * GEMM_LD > GEMM_ROWS / GEMM_MR * GEMM_KMAJOR_LD * GEMM_KC ? GEMM_ROWS * GEMM_LD \
-                                                                        : GEMM_ROWS / GEMM_MR * GEMM_KMAJOR_LD * GEMM_KC)
+const char *ISA(gemm_name)(gemm_precision precision) {
+  static const char *const names[] = {"own:gemm." ISA_TEXT, "own:gemm_bf16." ISA_TEXT, "own:gemm_bf16_dot." ISA_TEXT};
+  return names[precision];
+}
 
-size_t ISA(gemm_scratch_bytes)(int threads) { return (size_t)threads * BLOCK_FLOATS * sizeof(float); }
+size_t ISA(gemm_scratch_bytes)(int threads) { return (size_t)threads * THREAD_FLOATS * sizeof(float); }
 
 // Columns when they divide well, as every thread then packs what it uses; rows otherwise. Costs in cycles of one vector operation a cycle.
 int64_t ISA(gemm_plan)(gemm_job *j, int threads) {
@@ -331,7 +395,7 @@ int64_t ISA(gemm_plan)(gemm_job *j, int threads) {
   }
   // What a block of K needs of C should stay in the cache, and there must be more of B than a block to gain anything.
   j->by_block = !j->keep && !j->pack && j->row_parts == 1 && j->K > GEMM_KC && j->M <= BY_BLOCK_ROWS;
-  return j->by_block ? (int64_t)threads * PANEL_COLUMNS * GEMM_KC : vectors * VW * j->K;
+  return j->by_block ? (int64_t)threads * PANEL_COLUMNS * GEMM_KC : vectors * VW * packed_rows(j);
 }
 
 typedef struct gemm_region {
@@ -341,14 +405,14 @@ typedef struct gemm_region {
   bool pack, compute;
 } gemm_region;
 
-static void pack_share(const gemm_region *region, const gemm_job *j, int row_part, int column_part) {
+static void pack_share(const gemm_region *region, const gemm_job *j, int row_part, int column_part, float *block) {
   int64_t v0, v1;
   if (j->row_parts == 1) {
-    pack_part(j, region->io, column_part);
+    pack_part(j, region->io, column_part, block);
     return;
   }
   column_range(j, column_part, &v0, &v1); // parts that share columns take turns at the panels
-  for (int64_t v = v0 + 2 * row_part; v < v1; v += 2 * j->row_parts) pack_panel(j, region->io, v, v + 1 < v1 ? GEMM_NR : VW);
+  for (int64_t v = v0 + 2 * row_part; v < v1; v += 2 * j->row_parts) pack_panel(j, region->io, v, v + 1 < v1 ? GEMM_NR : VW, block);
 }
 
 // Jobs that read the same A (the sets of a transposed convolution) go over it together, SLICE rows of each in turn.
@@ -356,14 +420,14 @@ enum { SLICE = 512 };
 
 static void gemm_thread(void *arg, int id, int count) {
   const gemm_region *region = arg;
-  float *block = region->io->scratch + (int64_t)id * BLOCK_FLOATS;
+  float *block = region->io->scratch + (int64_t)id * THREAD_FLOATS;
   int64_t slices = 1;
   for (int64_t i = 0; i < region->n; i++) {
     const gemm_job *j = region->jobs + i;
     int64_t need = (j->M / j->row_parts + SLICE - 1) / SLICE;
     if (region->n > 1 && need > slices) slices = need;
     for (int part = id; region->pack && !j->by_block && part < j->row_parts * j->column_parts; part += count)
-      pack_share(region, j, part / j->column_parts, part % j->column_parts);
+      pack_share(region, j, part / j->column_parts, part % j->column_parts, block);
   }
   for (int64_t slice = 0; region->compute && slice < slices; slice++)
     for (int64_t i = 0; i < region->n; i++) {
@@ -392,6 +456,6 @@ void ISA(gemm_run_single)(const gemm_job *j, const gemm_io *io, float *scratch) 
   int64_t vectors = (j->N + VW - 1) / VW;
   gemm_job one = *j;
   one.row_parts = one.column_parts = 1;
-  if (!io->packed_valid && !j->by_block) pack_part(&one, io, 0);
+  if (!io->packed_valid && !j->by_block) pack_part(&one, io, 0, scratch);
   run_rows(&one, io, 0, j->M, 0, vectors, scratch, io->packed);
 }

@@ -7,6 +7,7 @@
 #ifndef OPS_GEMM_CPU_H
 #define OPS_GEMM_CPU_H
 
+#include "ops/bf16.h"
 #include "ops/contraction.h"
 #include "ops/isa.h"
 #include "ops/vec.h"
@@ -25,6 +26,17 @@
 
 typedef struct gemm_job gemm_job;
 
+// How the operands are multiplied. Of the two that round them to bfloat16 (packed B then lies in pairs, ops/bf16.h), one widens them to
+// float32 again, so that its products are those of any processor, and one leaves the pairs to the processor's own instruction.
+typedef enum gemm_precision { GEMM_FLOAT32, GEMM_BF16_WIDENED, GEMM_BF16_DOT } gemm_precision;
+
+// Where the instruction has but a quarter of the multiply-adds' rate it pays for so few rows, which are bound by reading B.
+enum { GEMM_DOT_ROWS = 3 };
+static inline gemm_precision gemm_precision_of(bool bf16, bf16_unit unit, int64_t M) {
+  if (!bf16) return GEMM_FLOAT32;
+  return unit == BF16_FULL_RATE || (unit == BF16_QUARTER_RATE && M <= GEMM_DOT_ROWS) ? GEMM_BF16_DOT : GEMM_BF16_WIDENED;
+}
+
 // The arrays of one run. Offsets in jobs are in elements.
 typedef struct gemm_io {
   const float *a, *b, *bias, *residual;
@@ -36,14 +48,15 @@ typedef struct gemm_io {
 
 struct gemm_job {
   int64_t M, N, K;
+  gemm_precision precision;
   int64_t a_offset, b_offset, c_offset, n_offset; // n_offset: of the bias
   int64_t packed_offset;
   int64_t lda, ldb, ldc;
   bool a_transposed, b_transposed; // stored (K,M), (N,K)
   // Fills dst[r * GEMM_LD + k] with A[m0 + r][k0 + k]; NULL: A is the matrix at `a`.
   void (*gather)(const gemm_job *j, const float *a, int64_t m0, int64_t rows, int64_t k0, int64_t kc, float *dst);
-  // Packs columns [n0, n0 + width) into dst[k * width + n]; NULL: B is the matrix at `b`.
-  void (*pack)(const gemm_job *j, const float *b, int64_t n0, int width, float *dst);
+  // Packs rows [k0, k0 + kc) of columns [n0, n0 + width) into dst[k * width + n]; NULL: B is the matrix at `b`.
+  void (*pack)(const gemm_job *j, const float *b, int64_t k0, int64_t kc, int64_t n0, int width, float *dst);
   // Where row m0 + r of C begins; NULL: c_offset + (m0 + r) ldc.
   void (*place)(const gemm_job *j, int64_t m0, int rows, int64_t *offset);
   const void *user;
@@ -54,6 +67,8 @@ struct gemm_job {
   bool by_block;               // B is packed block by block of K as it is used, and is never packed whole
 };
 
+// "own:gemm.v4", "own:gemm_bf16.v4", "own:gemm_bf16_dot.v4"
+const char *ISA(gemm_name)(gemm_precision precision);
 // Chooses how `threads` share the job, and gives the elements that its packed B takes.
 int64_t ISA(gemm_plan)(gemm_job *j, int threads);
 // Bytes of scratch of a run on `threads` (without packed B).

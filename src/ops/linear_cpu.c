@@ -59,12 +59,13 @@ static elbo_status prepare(compile_env *env, const node *n, kernel *k) {
   s->job = (gemm_job){.M = rows, .N = O, .K = I, .lda = I, .ldb = I, .ldc = O, .b_transposed = true, .epilogue = CONTRACTION_EPILOGUE_NONE};
   if (fused) s->job.epilogue = ((const fused_contraction_attr *)n->attr)->epilogue;
   s->job.keep = s->keep_packed;
+  s->job.precision = gemm_precision_of(env->bf16, env->bf16_unit, rows);
   s->keep_pre = s->job.epilogue.keep_pre;
   size_t packed = (size_t)ISA(gemm_plan)(&s->job, pool_threads(env->pool)) * sizeof(float);
   k->scratch_bytes = ISA(gemm_scratch_bytes)(pool_threads(env->pool)) + (s->keep_packed ? 0 : packed);
   k->persist_bytes = s->keep_packed ? packed + 64 : 0;
   k->run = run;
-  k->name = "own:gemm." ISA_TEXT;
+  k->name = ISA(gemm_name)(s->job.precision);
   return ELBO_OK;
 }
 

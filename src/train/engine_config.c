@@ -3,5 +3,9 @@
 static const config_field engine_fields[] = {
     CONFIG_ENUM(engine_config, winograd, "auto", "auto|off",
                 "Winograd's algorithm for 3x3 convolutions, where it is the faster; its rounding error is a few times the direct one's"),
+    CONFIG_ENUM(
+        engine_config, precision, "float32", "float32|bfloat16|bfloat16-emulated",
+        "what linear layers, matrix products and direct convolutions multiply; sums, weights, gradients and activations stay float32. "
+        "bfloat16 needs a processor that has it (AVX512_BF16); emulated: rounded the same way and multiplied as float32, on any"),
 };
 const config_table engine_table = CONFIG_TABLE("engine", engine_config, engine_fields, "how it is computed");

@@ -7,7 +7,8 @@
 enum { ENGINE_WINOGRAD_AUTO, ENGINE_WINOGRAD_OFF };
 
 typedef struct engine_config {
-  int winograd; // ENGINE_WINOGRAD_*
+  int winograd;  // ENGINE_WINOGRAD_*
+  int precision; // an elbo_precision
 } engine_config;
 extern const config_table engine_table;
 

@@ -35,6 +35,7 @@ static elbo_status make_weights(trainer *t, elbo_store *given) {
     t->owns_weights = true;
   }
   t->weights->no_winograd = t->config->engine.winograd == ENGINE_WINOGRAD_OFF;
+  t->weights->precision = t->config->engine.precision;
   if (task->initialize) {
     TRY(task->initialize(task->user, t->weights));
     elbo_store_touch(t->weights);
@@ -151,6 +152,7 @@ static elbo_status make_plan(trainer *t, phase_state *p, const trained_list *lis
     elbo_plan_config config;
     elbo_plan_defaults(&config);
     config.no_winograd = t->weights->no_winograd;
+    config.precision = t->weights->precision;
     config.memory_limit = t->config->memory_limit;
     config.external_outputs = external;
     status = elbo_plan_create(t->ctx, def->graph, n, outputs, &config, &p->plan);

@@ -103,7 +103,7 @@ grep -A1 '^engine:' "$work/run/recipe.yaml" | grep -q 'winograd: off' || note_fa
 is_file "$work/run/checkpoints/step-60/training/kernels.json"
 grep -q 'own:gemm' "$work/run/checkpoints/step-60/training/kernels.json" || note_failure "the kernels are not in the checkpoint"
 expect 0 "$ELBO" train "$work/tiny.yaml" --out "$work/run" --resume engine.winograd=auto train.steps=65 # how it is computed is free to change
-sed '/^engine:/,/winograd/d' "$work/run/recipe.yaml" >"$work/older.yaml"
+sed '/^engine:/,/precision/d' "$work/run/recipe.yaml" >"$work/older.yaml"
 cp "$work/older.yaml" "$work/run/recipe.yaml"
 expect 0 "$ELBO" train "$work/tiny.yaml" --out "$work/run" --resume train.steps=70 # a run of before the key
 expect 0 "$ELBO" sample "$work/run" -n 2 --out "$work/x.npy" engine.winograd=off
@@ -114,6 +114,13 @@ expect 2 "$ELBO" sample "$work/run" -n 2 --out "$work/y.npy" engine.winogrd=off
 complains "'engine.winogrd=off': expected engine.winograd=auto|off"
 expect 2 "$ELBO" train "$work/tiny.yaml" --out "$work/other" engine.winogrd=off
 complains "did you mean 'winograd'"
+expect 2 "$ELBO" sample "$work/run" -n 2 --out "$work/y.npy" engine.precision=half
+complains "precision: 'half'; one of float32, bfloat16, bfloat16-emulated was expected"
+expect 0 "$ELBO" sample "$work/run" -n 2 --out "$work/x.npy" engine.precision=bfloat16-emulated
+expect 1 "$ELBO" bench --op linear:n=4,c=64,k=64 --isa v2 $quick engine.precision=bfloat16
+complains "engine.precision: bfloat16 needs a processor with AVX512_BF16"
+expect 0 "$ELBO" bench --op linear:n=4,c=64,k=64 --json $quick engine.precision=bfloat16-emulated
+grep -q gemm_bf16 "$work/out" || note_failure "engine.precision=bfloat16-emulated did not reach the kernel"
 expect 0 "$ELBO" bench --op conv2d:n=1,h=32,c=64 conv2d:h=32,c=64,dir=backward --json $quick engine.winograd=off
 grep -qi winograd "$work/out" && note_failure "engine.winograd=off did not keep Winograd's kernels out"
 

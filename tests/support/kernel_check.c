@@ -6,7 +6,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "core/half.h"
 #include "core/memory.h"
+#include "ops/contraction.h"
 
 enum { MAX_TENSORS = 12, GUARD = 64 };
 
@@ -46,10 +48,11 @@ static void close_bench(bench *b) {
   memset(b, 0, sizeof *b);
 }
 
-static bool open_bench(bench *b, elbo_ctx *ctx, const node *n, kernel_prepare_fn prepare, const void *arg, bool constant, uint64_t seed) {
+static bool open_bench(bench *b, elbo_ctx *ctx, const node *n, kernel_prepare_fn prepare, const void *arg, const kernel_check *c) {
   memset(b, 0, sizeof *b);
-  compile_env env = {.ctx = ctx, .isa = ctx->isa, .pool = &ctx->pool, .weights_constant = constant};
-  test_random random = {seed, 0};
+  compile_env env = {
+      .ctx = ctx, .isa = ctx->isa, .pool = &ctx->pool, .weights_constant = c->weights_constant, .bf16 = c->bf16, .bf16_unit = c->bf16_unit};
+  test_random random = {c->seed, 0};
   b->n = n;
   if (prepare(&env, n, &b->k, arg) != ELBO_OK) return false;
   for (int i = 0; i < n->n_in; i++) {
@@ -75,6 +78,12 @@ static elbo_status run_bench(bench *b, elbo_ctx *ctx) {
   return b->k.run(&b->k, &a);
 }
 
+// Whether input i is an operand of the product, not a bias or a residual.
+static bool is_operand(const node *n, int i) {
+  bool fused = n->op == &op_fused_linear || n->op == &op_fused_conv2d || n->op == &op_fused_conv_transpose2d;
+  return fused ? i == FUSED_WEIGHT || i == FUSED_X : i < 2;
+}
+
 static bool compare_outputs(bench *b, elbo_ctx *ctx, const kernel_check *c, int run) {
   double *in[MAX_TENSORS] = {0}, *out[MAX_TENSORS] = {0}, tolerance = c->tolerance > 0 ? c->tolerance : 2e-5;
   bool ok = true;
@@ -82,7 +91,8 @@ static bool compare_outputs(bench *b, elbo_ctx *ctx, const kernel_check *c, int 
     if (!b->in[i]) continue;
     int64_t count = shape_count(&b->n->in[i]->shape);
     in[i] = calloc((size_t)count + 1, sizeof(double));
-    for (int64_t e = 0; e < count; e++) in[i][e] = (double)b->in[i][e];
+    for (int64_t e = 0; e < count; e++)
+      in[i][e] = (double)(c->bf16 && is_operand(b->n, i) ? bf16_to_f32(f32_to_bf16(b->in[i][e])) : b->in[i][e]);
     if (!guard_intact(b->in[i], count)) ok = false, print_error("%s: wrote around input %d\n", c->label, i);
   }
   for (int i = 0; i < b->n->n_out; i++) out[i] = calloc((size_t)shape_count(&b->n->out[i]->shape) + 1, sizeof(double));
@@ -106,7 +116,7 @@ static bool compare_outputs(bench *b, elbo_ctx *ctx, const kernel_check *c, int 
 
 bool kernel_check_run(elbo_ctx *ctx, const kernel_check *c, const node *n, kernel_prepare_fn prepare, const void *arg) {
   bench b;
-  bool ok = open_bench(&b, ctx, n, prepare, arg, c->weights_constant, c->seed);
+  bool ok = open_bench(&b, ctx, n, prepare, arg, c);
   if (!ok) print_error("%s: preparing the kernel: %s\n", c->label, elbo_ctx_message(ctx));
   for (int run = 0; ok && run < 3; run++) {
     if (run == 2)
@@ -129,7 +139,7 @@ double kernel_check_time(elbo_ctx *ctx, const node *n, kernel_prepare_fn prepare
   bench b;
   double best = 0;
   if (name) name[0] = 0;
-  if (open_bench(&b, ctx, n, prepare, arg, false, 1)) {
+  if (open_bench(&b, ctx, n, prepare, arg, &(kernel_check){.seed = 1})) {
     if (name) snprintf(name, 64, "%s", b.k.name);
     for (int run = 0; run < runs; run++) {
       double begin = now(ctx);

@@ -15,6 +15,8 @@ typedef struct kernel_check {
   uint64_t seed;     // of the inputs, N(0,1)
   double tolerance;  // |a - b| <= tolerance (1 + max |b|); 0: 2e-5
   bool weights_constant;
+  bool bf16; // compile_env's; the reference then gets the two operands of the product rounded
+  bf16_unit bf16_unit;
 } kernel_check;
 
 // Runs it three times: on poisoned memory, again, and after an input has changed (its version as well). Inputs and outputs end at guard
