@@ -200,8 +200,8 @@ static inline vfloat vsigmoid(vfloat x) {
   return vselect(x >= 0.0f, vsplat(1.0f), e) / (1.0f + e);
 }
 
-// Within 1e-7 of the sigmoid: what normalisations apply, where a division would take longer than all else. The quotient is Newton's
-// [three steps from a line through the exponent's bits], the same on every processor. Far below, 2^-100 is left instead of less.
+// Within 1e-7 of the sigmoid: what normalisations apply, where a division would take longer than all else. The quotient is by
+// three of Newton's steps from a line through the exponent's bits, the same on every processor. Far below, 2^-100 is left instead of less.
 static inline vfloat vsigmoid_near(vfloat x) {
   vfloat t = x * -1.44269504f;
 #if defined(__AVX512F__)
