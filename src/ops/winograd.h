@@ -1,4 +1,4 @@
-// Winograd convolution [Winograd 1980; Lavin16]: what one instruction set's kernels share. Only winograd_*_cpu.c files include this.
+// Winograd convolution [Lavin16]: what one instruction set's kernels share. Only winograd_*_cpu.c files include this.
 //
 // F(m x m, r x r) makes m x m results of an r x r kernel from a tile of alpha x alpha pixels, alpha = m + r - 1, with alpha^2
 // multiplications where the direct sum takes m^2 r^2. Pixels, kernel and result are polynomials; they are evaluated at alpha - 1 points and
@@ -8,7 +8,7 @@
 // of the weights (an "r"-long result of an m-long "kernel", the other gradient).
 //
 // Points: alpha = 4: 0, 1, -1, inf. alpha = 5: 0, 1, -1, 1/2, inf. alpha = 6: 0, +-1/sqrt 2, +-sqrt 2, inf; their products are 1, which
-// keeps the entries of all three matrices within 2.5 and the error about half of that of 0, +-1, +-2 [Barabasz20].
+// keeps the entries of the matrices within 2.9, where 0, +-1, +-2 have 8: the choice of points decides the error [Barabasz20].
 //
 // A convolution of stride 2 is one of stride 1 over the four phases of x (rows and columns of either parity) as four times the channels,
 // with kernels of 2x2; its transposed has four phases of the result, each a convolution of its own. Both are F(4x4, 2x2), alpha = 5.
@@ -19,7 +19,7 @@
 #include "ops/gemm_cpu.h"
 
 #define WINOGRAD_INLINE static inline __attribute__((always_inline))
-enum { WINOGRAD_MAX_ALPHA = 6, WINOGRAD_MAX_POINTS = 36 };
+enum { WINOGRAD_MAX_ALPHA = 6 };
 
 #define ROOT2 1.41421356237309505f
 
