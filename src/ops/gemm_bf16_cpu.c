@@ -104,17 +104,12 @@ typedef void (*dot_outer_fn)(int64_t pairs, const float *a, int64_t lda, const f
                                                       int64_t ld_acc, bool add) {                                                          \
     dot_body(rows, vectors, pairs, a, 1, lda, b, ldb, acc, ld_acc, add);                                                                   \
   }
-#if GEMM_MR == 14
-#define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
-#else
-#define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)
-#endif
 #define BOTH(rows) DOT(rows, 1) DOT(rows, 2)
-FOR_ROWS(BOTH)
+GEMM_FOR_ROWS(BOTH)
 #define ROWS_ENTRY(rows) {dot_rows_##rows##_1, dot_rows_##rows##_2},
 #define OUTER_ENTRY(rows) {dot_outer_##rows##_1, dot_outer_##rows##_2},
-static const dot_rows_fn rows_table[GEMM_MR][2] = {FOR_ROWS(ROWS_ENTRY)};
-static const dot_outer_fn outer_table[GEMM_MR][2] = {FOR_ROWS(OUTER_ENTRY)};
+static const dot_rows_fn rows_table[GEMM_MR][2] = {GEMM_FOR_ROWS(ROWS_ENTRY)};
+static const dot_outer_fn outer_table[GEMM_MR][2] = {GEMM_FOR_ROWS(OUTER_ENTRY)};
 
 void ISA(gemm_dot_rows)(int rows, int vectors, int64_t pairs, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc) {
   rows_table[rows - 1][vectors - 1](pairs, a, b, ldb, acc, ld_acc);

@@ -100,19 +100,14 @@ typedef void (*outer_fn)(int64_t K, const float *a, int64_t lda, const float *b,
                                        bool add) {                                                                                      \
     outer_body(rows, vectors, K, a, lda, b, ldb, acc, ld_acc, add);                                                                     \
   }
-#if GEMM_MR == 14
-#define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
-#else
-#define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)
-#endif
 #define BOTH(rows) MICRO(rows, 1) MICRO(rows, 2)
-FOR_ROWS(BOTH)
+GEMM_FOR_ROWS(BOTH)
 #define ROWS_ENTRY(rows) {rows_##rows##_1, rows_##rows##_2},
 #define PAIRS_ENTRY(rows) {pairs_##rows##_1, pairs_##rows##_2},
 #define OUTER_ENTRY(rows) {outer_##rows##_1, outer_##rows##_2},
-static const rows_fn rows_table[GEMM_MR][2] = {FOR_ROWS(ROWS_ENTRY)};
-static const pairs_fn pairs_table[GEMM_MR][2] = {FOR_ROWS(PAIRS_ENTRY)};
-static const outer_fn outer_table[GEMM_MR][2] = {FOR_ROWS(OUTER_ENTRY)};
+static const rows_fn rows_table[GEMM_MR][2] = {GEMM_FOR_ROWS(ROWS_ENTRY)};
+static const pairs_fn pairs_table[GEMM_MR][2] = {GEMM_FOR_ROWS(PAIRS_ENTRY)};
+static const outer_fn outer_table[GEMM_MR][2] = {GEMM_FOR_ROWS(OUTER_ENTRY)};
 
 void ISA(gemm_outer)(int rows, int vectors, int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, float *acc, int64_t ld_acc,
                      bool add) {

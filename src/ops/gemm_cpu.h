@@ -14,9 +14,11 @@
 
 #if VW == 16
 #define GEMM_MR 14 // 28 accumulators of 32 registers
+#define GEMM_FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
 #define GEMM_ROWS 56
 #else
 #define GEMM_MR 6 // 12 accumulators of 16 registers
+#define GEMM_FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)
 #define GEMM_ROWS 48
 #endif
 #define GEMM_NR (2 * VW)

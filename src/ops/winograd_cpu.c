@@ -69,15 +69,10 @@ typedef void (*product_fn)(int phases, int64_t C, const float *a, int64_t a_vect
                                          int64_t to_vector) {                                                                \
     product_body(rows, vectors, phases, C, a, a_vector, u, to, to_vector);                                                   \
   }
-#if GEMM_MR == 14
-#define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
-#else
-#define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)
-#endif
 #define BOTH(rows) PRODUCT(rows, 1) PRODUCT(rows, 2)
-FOR_ROWS(BOTH)
+GEMM_FOR_ROWS(BOTH)
 #define ENTRY(rows) {product_##rows##_1, product_##rows##_2},
-static const product_fn products[GEMM_MR][2] = {FOR_ROWS(ENTRY)};
+static const product_fn products[GEMM_MR][2] = {GEMM_FOR_ROWS(ENTRY)};
 
 // One panel of one point for nt tiles: v and m begin at the first tile.
 static void multiply(const state *s, int64_t nt, const float *v, int64_t v_ld, const float *u, int vectors, float *m, int64_t m_ld) {
@@ -391,14 +386,6 @@ static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k, i
   return ELBO_OK;
 }
 
-#define KERNEL(which, alpha, text)                                                         \
-  static bool supports_##which(const conv_problem *p) { return supports(p, alpha); }       \
-  static double cost_##which(const conv_problem *p) { return cost(p, alpha); }             \
-  static elbo_status prepare_##which(compile_env *env, const conv_problem *p, kernel *k) { \
-    k->name = "own:" text "." ISA_TEXT;                                                    \
-    return prepare(env, p, k, alpha);                                                      \
-  }                                                                                        \
-  const conv_kernel ISA(which) = {text, supports_##which, cost_##which, prepare_##which};
-KERNEL(winograd2, 4, "winograd2")
-KERNEL(winograd4, 6, "winograd4")
-KERNEL(winograd_strided, 5, "winograd_strided")
+WINOGRAD_KERNEL(winograd2, 4, "winograd2")
+WINOGRAD_KERNEL(winograd4, 6, "winograd4")
+WINOGRAD_KERNEL(winograd_strided, 5, "winograd_strided")

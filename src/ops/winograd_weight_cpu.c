@@ -1,8 +1,8 @@
 // Weight gradients of 3x3 convolutions by F(3x3, 2x2) and F(3x3, 4x4), and of those of stride 2 by F(2x2, 4x4): tiles of x are evaluated as
 // for the forward convolution, tiles of the other gradient as if they were the taps, and at each point the outer products over all tiles
-// are summed into P; the sums are interpolated to nine taps once, at the end. A block of tiles at a time: all threads evaluate it together,
-// then each multiplies the points that are its own (with many threads: its channels of a point), so that P exists once and its part stays
-// in a cache.
+// are summed into P; the sums are interpolated to taps once, at the end. Two ways to share the work. Small weights: a thread takes its
+// tiles, a block at a time, through a cache of its own into a P of its own, and the sums are added up. Large ones: all threads evaluate a
+// block together, then each multiplies the points that are its own (with many threads: its channels of a point), so that P exists once.
 //     V [point][phase][vector of C][tile][VW]   G [point][vector of K][tile][VW]   P [point][phase][vectors of C][whole vectors of K]
 #include "core/memory.h"
 #include "ops/kernel_util.h"
@@ -254,14 +254,6 @@ static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k, i
   return ELBO_OK;
 }
 
-#define KERNEL(which, alpha, text)                                                         \
-  static bool supports_##which(const conv_problem *p) { return supports(p, alpha); }       \
-  static double cost_##which(const conv_problem *p) { return cost(p, alpha); }             \
-  static elbo_status prepare_##which(compile_env *env, const conv_problem *p, kernel *k) { \
-    k->name = "own:" text "." ISA_TEXT;                                                    \
-    return prepare(env, p, k, alpha);                                                      \
-  }                                                                                        \
-  const conv_kernel ISA(which) = {text, supports_##which, cost_##which, prepare_##which};
-KERNEL(winograd2_weight, 4, "winograd2_weight")
-KERNEL(winograd4_weight, 6, "winograd4_weight")
-KERNEL(winograd_strided_weight, 5, "winograd_strided_weight")
+WINOGRAD_KERNEL(winograd2_weight, 4, "winograd2_weight")
+WINOGRAD_KERNEL(winograd4_weight, 6, "winograd4_weight")
+WINOGRAD_KERNEL(winograd_strided_weight, 5, "winograd_strided_weight")
