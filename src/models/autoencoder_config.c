@@ -20,6 +20,8 @@ static const config_field objective_fields[] = {
     CONFIG_FLOAT(autoencoder_objective, commitment, 0, 1e6, "0.25", "", "vq: weight beta of what pulls codes and table together"),
     CONFIG_BOOL(autoencoder_objective, legacy, "true",
                 "vq: as diffusers' VQModel has it, beta is on what pulls the table; false: on what pulls the encoder, as published"),
+    CONFIG_INT(autoencoder_objective, restart_steps, 0, 1e9, "100", "steps",
+               "vq: a code that no place of so many batches took becomes that of a random place of the last one; 0: never"),
 };
 static const config_table objective_table = CONFIG_TABLE("objective", autoencoder_objective, objective_fields, "what training lowers");
 

@@ -14,6 +14,7 @@ typedef struct autoencoder_objective {
   double kl;          // weight of the KL of the whole code beside the summed error of the whole picture
   double commitment;
   bool legacy;
+  int64_t restart_steps; // after which a code that no place took is put elsewhere; 0: never
 } autoencoder_objective;
 
 typedef struct autoencoder_recipe {

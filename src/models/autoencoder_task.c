@@ -9,6 +9,7 @@
 
 #include "models/autoencoder.h"
 #include "models/autoencoder_training.h"
+#include "models/code_restart.h"
 
 enum { VALID_LIMIT = 2000, PREVIEW_COLUMNS = 8, PREVIEW_COUNT = 32, PIXELS_AT_ONCE = 1 << 16 };
 
@@ -17,6 +18,7 @@ typedef struct autoencoder_task {
   autoencoder_spec spec;
   elbo_dataset *data;
   uint64_t seed;
+  code_restart restart; // of a VQModel
   autoencoder_training graph;
   train_phase phase;
   train_task task;
@@ -25,6 +27,16 @@ typedef struct autoencoder_task {
 static bool task_schedule(void *user, int64_t step, int64_t steps, const char *input, float *value) {
   (void)user, (void)step, (void)steps, (void)input, (void)value;
   return false; // nothing varies
+}
+
+static void task_observe(void *user, const train_rows *rows, const float *values) {
+  autoencoder_task *t = user;
+  code_restart_observe(&t->restart, rows, values);
+}
+
+static void task_after_step(void *user, int64_t step, elbo_store *weights, int n_averages, elbo_store *const *averages) {
+  autoencoder_task *t = user;
+  code_restart_step(&t->restart, step, weights, n_averages, averages);
 }
 
 // Pictures of one batch beside the training's own
@@ -115,6 +127,7 @@ static void destroy(void *self) {
   autoencoder_task *t = self;
   if (!t) return;
   elbo_graph_destroy(&t->graph.graph);
+  code_restart_free(&t->restart);
   free(t);
 }
 
@@ -122,16 +135,25 @@ static elbo_status make(autoencoder_task *t, const preset_request *request) {
   elbo_dataset_info info = request->info;
   TRY(autoencoder_spec_make(t->ctx, request->config, &info, request->file, &t->spec));
   TRY(autoencoder_training_build(t->ctx, &t->spec, request->micro_batch, &t->graph));
+  if (t->graph.observed) {
+    const akl_config *c = &t->spec.network.vq;
+    const int64_t dim = vq_code_channels(c), places = request->micro_batch * autoencoder_code_size(&t->spec) / dim;
+    TRY(code_restart_create(t->ctx, "quantize.embedding.weight", c->num_vq_embeddings, dim, t->spec.objective.restart_steps, places,
+                            t->seed, &t->restart));
+  }
   t->phase = (train_phase){.name = "autoencoder",
                            .graph = t->graph.graph,
                            .loss = t->graph.loss,
                            .prefix = "",
+                           .observed = t->graph.observed,
                            .n_metrics = t->graph.n_metrics,
                            .metrics = t->graph.metric};
   t->task = (train_task){.user = t,
                          .n_phases = 1,
                          .phases = &t->phase,
                          .schedule = task_schedule,
+                         .observe = t->graph.observed ? task_observe : NULL,
+                         .after_step = t->graph.observed ? task_after_step : NULL,
                          .validate = info.count[ELBO_SPLIT_VALID] > 0 ? task_validate : NULL,
                          .save = task_save,
                          .preview = task_preview};

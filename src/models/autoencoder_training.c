@@ -77,6 +77,20 @@ static elbo_tensor *table_term(terms *t) {
   const autoencoder_objective *o = &t->spec->objective;
   elbo_tensor *pull = quantization_loss(t->pass.mean, &t->pass.quantized, o->commitment, o->legacy);
   add_metric(t, "quantization", "", pull, true);
+  const int64_t codes = t->spec->network.vq.num_vq_embeddings, one = 1;
+  elbo_tensor *shares = code_shares(&t->pass.quantized, codes, elbo_reshape(t->weight, 3, (int64_t[]){t->batch, 1, 1}));
+  add_metric(t, "code_usage", "", elbo_mean(elbo_less(elbo_constant(t->g, 0), shares), ELBO_ALL_AXES, 0), false);
+  add_metric(t, "perplexity", "codes", code_perplexity(shares), false);
+  if (o->restart_steps > 0 && t->pass.quantized.index) {
+    elbo_parameter(t->g, CODE_AGE, 1, &codes, ELBO_PARAM_STATE, ELBO_INIT_ZEROS);
+    elbo_tensor *restarts = elbo_parameter(t->g, CODE_RESTARTS, 1, &one, ELBO_PARAM_STATE, ELBO_INIT_ZEROS);
+    add_metric(t, "restarted", "codes", elbo_sum(restarts, ELBO_ALL_AXES, 0), true);
+    int64_t dim[4];
+    for (int i = 0; i < 3; i++) dim[i] = elbo_tensor_dim(t->pass.mean, i);
+    dim[3] = 1;
+    elbo_tensor *index = elbo_reshape(elbo_cast(t->pass.quantized.index, ELBO_F32), 4, dim);
+    t->out->observed = elbo_stop_gradient(elbo_concat(2, (elbo_tensor *[]){t->pass.mean, index}, 3));
+  }
   return pull;
 }
 

@@ -25,9 +25,14 @@ typedef struct autoencoder_pass {
 // draw: z is drawn from q(z|x), from inputs "seed" and "sample_index"; otherwise its mean. Zeroed after an error, which the graph keeps.
 autoencoder_pass autoencoder_forward(const autoencoder_spec *spec, elbo_graph *g, int64_t batch, bool draw);
 
+// State parameters of a VQModel's training: (V) steps since each code was last taken; (1) how many were put elsewhere so far.
+#define CODE_AGE "objective.code_age"
+#define CODE_RESTARTS "objective.code_restarts"
+
 typedef struct autoencoder_training {
   elbo_graph *graph;
   elbo_tensor *loss;
+  elbo_tensor *observed; // of a VQModel whose dead codes are restarted: (B,h,w,c+1) each place before the table, and the code it takes
   int n_metrics;
   train_metric metric[AUTOENCODER_METRICS];
 } autoencoder_training;

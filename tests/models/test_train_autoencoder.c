@@ -2,6 +2,8 @@
 // refused.
 #include "models/autoencoder_cases.h"
 
+#include "models/code_restart.h"
+
 #define RECIPE(MODEL)                                    \
   "model: {preset: autoencoder, " MODEL "}\n" SMALL_DATA \
   "train: {steps: 8, batch_size: 8, ema: 0.9, learning_rate: 0.003, checkpoint_every: 4, log_every: 2, preview_every: 4}\n"
@@ -80,24 +82,114 @@ static void test_losses(void **state) {
   elbo_ctx_destroy(&ctx);
 }
 
+// --- codes that nothing takes ---
+
+enum { CODES = 5, DIM = 2, PLACES = 6 };
+
+static void set_store(elbo_ctx *ctx, elbo_store **store, float table) {
+  elbo_graph *g;
+  const int64_t codes = CODES, one = 1;
+  assert_ok(ctx, elbo_graph_create(ctx, "table", &g));
+  elbo_parameter(g, "quantize.embedding.weight", 2, (int64_t[]){CODES, DIM}, ELBO_PARAM_TRAINED,
+                 (elbo_init){ELBO_INIT_KIND_CONSTANT, table, 0});
+  elbo_parameter(g, CODE_AGE, 1, &codes, ELBO_PARAM_STATE, ELBO_INIT_ZEROS);
+  elbo_parameter(g, CODE_RESTARTS, 1, &one, ELBO_PARAM_STATE, ELBO_INIT_ZEROS);
+  assert_ok(ctx, elbo_store_create(ctx, 1, &g, 0, store));
+  elbo_graph_destroy(&g);
+}
+
+static float *floats(elbo_ctx *ctx, elbo_store *s, const char *name) {
+  elbo_param_info p;
+  assert_ok(ctx, elbo_store_find(s, name, &p));
+  return p.data;
+}
+
+// Codes 1 and 3 are taken in turn, 0 once, 2 and 4 never. After three steps without, a code is where a place of the last batch was.
+static void test_restart(void **state) {
+  (void)state;
+  elbo_ctx *ctx = test_ctx(1);
+  float kept[2][CODES * DIM];
+  for (int again = 0; again < 2; again++) {
+    code_restart r;
+    elbo_store *weights, *average;
+    set_store(ctx, &weights, 100), set_store(ctx, &average, -100);
+    assert_ok(ctx, code_restart_create(ctx, "quantize.embedding.weight", CODES, DIM, 3, PLACES, 11, &r));
+    float *table = floats(ctx, weights, "quantize.embedding.weight"), *mean = floats(ctx, average, "quantize.embedding.weight"),
+          *age = floats(ctx, weights, CODE_AGE), *count = floats(ctx, weights, CODE_RESTARTS);
+    for (int step = 0; step < 4; step++) {
+      float values[PLACES * (DIM + 1)], weight[2] = {1, step == 2 ? 0 : 1};
+      for (int i = 0; i < PLACES; i++) {
+        values[i * 3] = (float)(10 * step + i), values[i * 3 + 1] = (float)(-i);
+        values[i * 3 + 2] = step == 0 && i == 5 ? 0 : (float)(1 + 2 * (i % 2));
+        if (step == 2 && i >= 3) values[i * 3 + 2] = 2; // of an example that is padding
+      }
+      train_rows rows = {.step = step, .n = 2, .weight = weight, .weights = weights};
+      code_restart_observe(&r, &rows, values);
+      code_restart_step(&r, step, weights, 1, &average);
+      if (step < 2) assert_true(count[0] == 0 && age[4] == (float)step + 1 && age[0] == (float)step && age[1] == 0);
+      if (step == 2) assert_true(count[0] == 2 && age[2] == 0 && age[4] == 0 && age[0] == 2);
+      if (step == 3) assert_true(count[0] == 3 && age[0] == 0 && age[4] == 1);
+    }
+    for (int k = 0; k < CODES; k++)
+      for (int d = 0; d < DIM; d++) {
+        const float at = table[k * DIM + d];
+        const bool moved = k % 2 == 0;
+        assert_true((at != 100) == moved && (mean[k * DIM + d] != -100) == moved);
+        if (moved) assert_true(mean[k * DIM + d] == at);
+        if (moved && d == 0) assert_true(k == 0 ? at >= 30 && at < 36 : at >= 20 && at < 23); // of that step, padding left out
+        if (moved && d == 1) assert_true(at == -(float)((int)table[k * DIM] % 10));           // one place's numbers stay together
+      }
+    memcpy(kept[again], table, sizeof kept[again]);
+    code_restart_free(&r);
+    elbo_store_destroy(&weights), elbo_store_destroy(&average);
+  }
+  assert_memory_equal(kept[0], kept[1], sizeof kept[0]);
+  elbo_ctx_destroy(&ctx);
+}
+
+// Of a table of many codes most are never taken but for restarts.
+static void test_restarts_help(void **state) {
+  (void)state;
+  elbo_ctx *ctx = test_ctx(1);
+  static const char recipe[] = "model: {preset: autoencoder, network: vq, vq: {" SMALL_WIDTHS ", num_vq_embeddings: 256}}\n" SMALL_DATA
+                               "train: {steps: 60, batch_size: 16, ema: 0, learning_rate: 0.003, log_every: 20}\n";
+  double perplexity[2];
+  for (int i = 0; i < 2; i++) {
+    char name[32], path[4200], *text;
+    size_t size;
+    elbo_train_result result;
+    snprintf(name, sizeof name, "table-%d", i);
+    snprintf(path, sizeof path, "%s/metrics.jsonl", test_path(name));
+    assert_ok(ctx, run_job(ctx, (job){recipe, test_path(name), i ? "objective.restart_steps=5" : "objective.restart_steps=0", false, -1},
+                           &result));
+    assert_ok(ctx, file_read(ctx, path, 1 << 20, &text, &size));
+    for (const char *at = text; (at = strstr(at, "\"perplexity\": ")); at += 14) perplexity[i] = strtod(at + 14, NULL); // the last
+    assert_true((strstr(text, "\"restarted\"") != NULL) == (i == 1));
+    free(text);
+  }
+  if (!(perplexity[1] > 3 * perplexity[0])) fail_msg("perplexity %g with restarts, %g without", perplexity[1], perplexity[0]);
+  elbo_ctx_destroy(&ctx);
+}
+
 // --- runs ---
 
 static void test_resume(void **state) {
   (void)state;
-  static const char *const recipes[] = {RECIPE(SMALL_KL), RECIPE(SMALL_VQ), RECIPE(SMALL_TINY)};
+  static const char *const recipes[] = {RECIPE(SMALL_KL), RECIPE(SMALL_VQ), RECIPE(SMALL_TINY), RECIPE(SMALL_VQ)},
+                           *const more[] = {NULL, "objective.restart_steps=2", NULL, "train.accumulate=2"};
   elbo_ctx *ctx = test_ctx(1);
-  for (int i = 0; i < 3; i++) {
+  for (int i = 0; i < 4; i++) {
     char whole[4096], parts[4096], name[32];
     elbo_train_result result;
     snprintf(name, sizeof name, "whole-%d", i);
     snprintf(whole, sizeof whole, "%s", test_path(name));
     snprintf(name, sizeof name, "parts-%d", i);
     snprintf(parts, sizeof parts, "%s", test_path(name));
-    assert_ok(ctx, run_job(ctx, (job){recipes[i], whole, NULL, false, -1}, &result));
+    assert_ok(ctx, run_job(ctx, (job){recipes[i], whole, more[i], false, -1}, &result));
     assert_true(isfinite(result.loss));
-    assert_int_equal(run_job(ctx, (job){recipes[i], parts, NULL, false, 3}, &result), ELBO_ERROR_STOPPED);
-    assert_int_equal(run_job(ctx, (job){recipes[i], parts, NULL, true, 6}, &result), ELBO_ERROR_STOPPED);
-    assert_ok(ctx, run_job(ctx, (job){recipes[i], parts, NULL, true, -1}, &result));
+    assert_int_equal(run_job(ctx, (job){recipes[i], parts, more[i], false, 3}, &result), ELBO_ERROR_STOPPED);
+    assert_int_equal(run_job(ctx, (job){recipes[i], parts, more[i], true, 6}, &result), ELBO_ERROR_STOPPED);
+    assert_ok(ctx, run_job(ctx, (job){recipes[i], parts, more[i], true, -1}, &result));
     assert_same_file(ctx, whole, parts, "checkpoints/step-8/training/state.safetensors");
     assert_same_file(ctx, whole, parts, "checkpoints/step-8/diffusion_pytorch_model.safetensors");
     assert_same_file(ctx, whole, parts, "checkpoints/step-8/config.json");
@@ -276,6 +368,7 @@ static void test_refused(void **state) {
       {"model.kl.norm_num_groups=3", "norm_num_groups: 3 does not divide block_out_channels[0], 4"},
       {"objective.reconstruction=l3", "l3"},
       {"objective.kl=-1", "objective.kl"},
+      {"objective.restart_steps=-1", "objective.restart_steps"},
       {"objective.beta=1", "objective.beta"},
       {"model.kl.latent_channels=0", "latent_channels"},
       {"model.kl.up_block_types=[UpDecoderBlock2D]", "up_block_types"},
@@ -305,7 +398,8 @@ static void test_refused(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_losses), cmocka_unit_test(test_resume), cmocka_unit_test(test_learns),
-                                     cmocka_unit_test(test_model),  cmocka_unit_test(test_scores), cmocka_unit_test(test_refused)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_losses), cmocka_unit_test(test_restart), cmocka_unit_test(test_restarts_help),
+                                     cmocka_unit_test(test_resume), cmocka_unit_test(test_learns),  cmocka_unit_test(test_model),
+                                     cmocka_unit_test(test_scores), cmocka_unit_test(test_refused)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
