@@ -9,6 +9,7 @@ static const config_field model_fields[] = {
     {"kl", CONFIG_TYPE_SECTION, offsetof(struct autoencoder_model, network.kl), 0, 0, "{}", "", "", NULL, &kl_table, 0},
     {"vq", CONFIG_TYPE_SECTION, offsetof(struct autoencoder_model, network.vq), 0, 0, "{}", "", "", NULL, &vq_table, 0},
     {"tiny", CONFIG_TYPE_SECTION, offsetof(struct autoencoder_model, network.tiny), 0, 0, "{}", "", "", NULL, &tiny_table, 0},
+    CONFIG_SECTION(struct autoencoder_model, discriminator, &discriminator_table),
 };
 static const config_table model_table = CONFIG_TABLE("model", struct autoencoder_model, model_fields, "an autoencoder with a map of codes");
 
@@ -22,6 +23,14 @@ static const config_field objective_fields[] = {
                 "vq: as diffusers' VQModel has it, beta is on what pulls the table; false: on what pulls the encoder, as published"),
     CONFIG_INT(autoencoder_objective, restart_steps, 0, 1e9, "100", "steps",
                "vq: a code that no place of so many batches took becomes that of a random place of the last one; 0: never"),
+    CONFIG_FLOAT(autoencoder_objective, adversarial, 0, 1e6, "0", "",
+                 "weight of what deceives model.discriminator; 0: there is no adversary"),
+    CONFIG_INT(autoencoder_objective, adversarial_start, 0, 1e12, "0", "steps", "before which neither the adversary nor its term is there"),
+    CONFIG_BOOL(autoencoder_objective, adaptive, "true",
+                "that weight is times the ratio of the gradients of distance and adversarial term at the decoder's last weight"),
+    CONFIG_ENUM(autoencoder_objective, loss, "hinge", "non_saturating|minimax|hinge|least_squares",
+                "what the adversary is trained by, and what deceives it"),
+    CONFIG_FLOAT(autoencoder_objective, r1, 0, 1e6, "0", "", "weight of half the squared gradient of the adversary at what is real"),
 };
 static const config_table objective_table = CONFIG_TABLE("objective", autoencoder_objective, objective_fields, "what training lowers");
 
@@ -55,6 +64,7 @@ elbo_status autoencoder_spec_make(elbo_ctx *ctx, const autoencoder_recipe *recip
                                   autoencoder_spec *out) {
   char where[512];
   *out = (autoencoder_spec){.network = recipe->model.network,
+                            .discriminator = recipe->model.discriminator,
                             .objective = recipe->objective,
                             .shape = {info->height, info->width, info->channels},
                             .bits = info->bits,
@@ -62,6 +72,11 @@ elbo_status autoencoder_spec_make(elbo_ctx *ctx, const autoencoder_recipe *recip
   snprintf(where, sizeof where, "%s: model.%s", file, codec_key(&out->network));
   TRY(codec_check(ctx, &out->network, where));
   TRY(check_shapes(ctx, out, where));
+  if (out->objective.adversarial > 0) {
+    if (out->discriminator.type == DISCRIMINATOR_MLP)
+      return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.discriminator.type: an adversary of pictures, patch or conv, was expected", file);
+    TRY(discriminator_check(ctx, file, &out->discriminator, &out->shape));
+  }
   const config_ints size = {out->size[0] == out->size[1] ? 1 : 2, out->size};
   out->network.kl.sample_size = out->network.vq.sample_size = size;
   return ELBO_OK;

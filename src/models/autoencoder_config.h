@@ -6,6 +6,8 @@
 
 #include "nn/autoencoder.h"
 #include "nn/codec.h"
+#include "nn/discriminator.h"
+#include "nn/gan_loss.h"
 
 typedef enum autoencoder_error { ERROR_L1, ERROR_L2 } autoencoder_error;
 
@@ -15,12 +17,18 @@ typedef struct autoencoder_objective {
   double commitment;
   bool legacy;
   int64_t restart_steps; // after which a code that no place took is put elsewhere; 0: never
+  double adversarial;    // weight of the adversarial term; 0: there is no adversary
+  int64_t adversarial_start;
+  bool adaptive; // the term is brought to the size of the others at the decoder's last layer
+  int loss;      // gan_kind
+  double r1;
 } autoencoder_objective;
 
 typedef struct autoencoder_recipe {
   struct autoencoder_model {
     int preset;
     codec_config network;
+    discriminator_config discriminator;
   } model;
   autoencoder_objective objective;
 } autoencoder_recipe;
@@ -30,6 +38,7 @@ extern const config_table autoencoder_sections; // of autoencoder_recipe
 // was made.
 typedef struct autoencoder_spec {
   codec_config network;
+  discriminator_config discriminator; // where objective.adversarial is above 0
   autoencoder_objective objective;
   picture_shape shape;
   int bits;        // of a pixel of the training data: 8, 16; 0: float, taken as it is

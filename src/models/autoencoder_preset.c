@@ -30,8 +30,10 @@ static elbo_status forward(elbo_ctx *ctx, const preset_request *request, elbo_gr
   return ELBO_OK;
 }
 
+static const char *const defaults[] = {"model.discriminator.type=patch", "model.discriminator.channels=[32, 64, 128]", NULL};
 const preset_def preset_autoencoder = {.name = "autoencoder",
                                        .summary = "an autoencoder between pictures and maps of codes",
                                        .sections = &autoencoder_sections,
+                                       .defaults = defaults,
                                        .create = autoencoder_task_create,
                                        .forward = forward};

@@ -10,6 +10,7 @@
 #include "models/autoencoder.h"
 #include "models/autoencoder_training.h"
 #include "models/code_restart.h"
+#include "models/gan_watch.h"
 
 enum { VALID_LIMIT = 2000, PREVIEW_COLUMNS = 8, PREVIEW_COUNT = 32, PIXELS_AT_ONCE = 1 << 16 };
 
@@ -19,14 +20,28 @@ typedef struct autoencoder_task {
   elbo_dataset *data;
   uint64_t seed;
   code_restart restart; // of a VQModel
-  autoencoder_training graph;
-  train_phase phase;
+  gan_watch watch;
+  autoencoder_training graph[2]; // the autoencoder's; the adversary's, where there is one
+  train_phase phase[2];
   train_task task;
 } autoencoder_task;
 
 static bool task_schedule(void *user, int64_t step, int64_t steps, const char *input, float *value) {
-  (void)user, (void)step, (void)steps, (void)input, (void)value;
-  return false; // nothing varies
+  const autoencoder_objective *o = &((const autoencoder_task *)user)->spec.objective;
+  (void)steps;
+  if (strcmp(input, "adversarial") != 0) return false;
+  *value = step >= o->adversarial_start ? (float)o->adversarial : 0;
+  return true;
+}
+
+static void task_watch(void *user, elbo_ctx *ctx, int64_t step, int n, const char *const *names, const int *counts,
+                       const double *const *values) {
+  autoencoder_task *t = user;
+  const autoencoder_objective *o = &t->spec.objective;
+  const gan_watched about = {
+      .loss = o->loss, .start = o->adversarial_start, .r1 = o->r1, .spectral_norm = t->spec.discriminator.spectral_norm};
+  (void)counts;
+  gan_watch_interval(&t->watch, ctx, &about, step, n, names, values);
 }
 
 static void task_observe(void *user, const train_rows *rows, const float *values) {
@@ -126,35 +141,49 @@ fail:
 static void destroy(void *self) {
   autoencoder_task *t = self;
   if (!t) return;
-  elbo_graph_destroy(&t->graph.graph);
+  for (int i = 0; i < 2; i++) elbo_graph_destroy(&t->graph[i].graph);
   code_restart_free(&t->restart);
   free(t);
 }
 
+static train_phase phase_of(const char *name, const char *prefix, const autoencoder_training *g) {
+  return (train_phase){.name = name,
+                       .graph = g->graph,
+                       .loss = g->loss,
+                       .prefix = prefix,
+                       .enable = g->enable,
+                       .observed = g->observed,
+                       .n_metrics = g->n_metrics,
+                       .metrics = g->metric};
+}
+
+static elbo_status make_restart(autoencoder_task *t, int64_t batch) {
+  const akl_config *c = &t->spec.network.vq;
+  const int64_t dim = vq_code_channels(c), places = batch * autoencoder_code_size(&t->spec) / dim;
+  return code_restart_create(t->ctx, "quantize.embedding.weight", c->num_vq_embeddings, dim, t->spec.objective.restart_steps, places,
+                             t->seed, &t->restart);
+}
+
 static elbo_status make(autoencoder_task *t, const preset_request *request) {
-  elbo_dataset_info info = request->info;
-  TRY(autoencoder_spec_make(t->ctx, request->config, &info, request->file, &t->spec));
-  TRY(autoencoder_training_build(t->ctx, &t->spec, request->micro_batch, &t->graph));
-  if (t->graph.observed) {
-    const akl_config *c = &t->spec.network.vq;
-    const int64_t dim = vq_code_channels(c), places = request->micro_batch * autoencoder_code_size(&t->spec) / dim;
-    TRY(code_restart_create(t->ctx, "quantize.embedding.weight", c->num_vq_embeddings, dim, t->spec.objective.restart_steps, places,
-                            t->seed, &t->restart));
-  }
-  t->phase = (train_phase){.name = "autoencoder",
-                           .graph = t->graph.graph,
-                           .loss = t->graph.loss,
-                           .prefix = "",
-                           .observed = t->graph.observed,
-                           .n_metrics = t->graph.n_metrics,
-                           .metrics = t->graph.metric};
+  const elbo_dataset_info *info = &request->info;
+  const int64_t batch = request->micro_batch;
+  TRY(autoencoder_spec_make(t->ctx, request->config, info, request->file, &t->spec));
+  const bool adversary = t->spec.objective.adversarial > 0;
+  TRY(autoencoder_training_build(t->ctx, &t->spec, batch, &t->graph[0]));
+  if (adversary) TRY(autoencoder_adversary_build(t->ctx, &t->spec, batch, &t->graph[1]));
+  const bool restarts = t->graph[0].observed != NULL;
+  if (restarts) TRY(make_restart(t, batch));
+  t->phase[0] = phase_of("autoencoder", "", &t->graph[0]);
+  t->phase[1] = phase_of("discriminator", "discriminator.", &t->graph[1]);
   t->task = (train_task){.user = t,
-                         .n_phases = 1,
-                         .phases = &t->phase,
+                         .n_phases = adversary ? 2 : 1,
+                         .phases = t->phase,
+                         .training_only = "discriminator.",
                          .schedule = task_schedule,
-                         .observe = t->graph.observed ? task_observe : NULL,
-                         .after_step = t->graph.observed ? task_after_step : NULL,
-                         .validate = info.count[ELBO_SPLIT_VALID] > 0 ? task_validate : NULL,
+                         .observe = restarts ? task_observe : NULL,
+                         .after_step = restarts ? task_after_step : NULL,
+                         .watch = adversary ? task_watch : NULL,
+                         .validate = info->count[ELBO_SPLIT_VALID] > 0 ? task_validate : NULL,
                          .save = task_save,
                          .preview = task_preview};
   return ELBO_OK;

@@ -175,10 +175,11 @@ static void test_restarts_help(void **state) {
 
 static void test_resume(void **state) {
   (void)state;
-  static const char *const recipes[] = {RECIPE(SMALL_KL), RECIPE(SMALL_VQ), RECIPE(SMALL_TINY), RECIPE(SMALL_VQ)},
-                           *const more[] = {NULL, "objective.restart_steps=2", NULL, "train.accumulate=2"};
+  static const char *const recipes[] = {RECIPE(SMALL_KL), RECIPE(SMALL_VQ), RECIPE(SMALL_TINY), RECIPE(SMALL_VQ),
+                                        RECIPE(SMALL_KL ", discriminator: {channels: [4, 6]}")},
+                           *const more[] = {NULL, "objective.restart_steps=2", NULL, "train.accumulate=2", "objective.adversarial=0.5"};
   elbo_ctx *ctx = test_ctx(1);
-  for (int i = 0; i < 4; i++) {
+  for (int i = 0; i < 5; i++) {
     char whole[4096], parts[4096], name[32];
     elbo_train_result result;
     snprintf(name, sizeof name, "whole-%d", i);
