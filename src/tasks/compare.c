@@ -32,12 +32,14 @@ int compare_progress(void *user, const char *what, int64_t done, int64_t total, 
   comparison *c = user;
   char named[192];
   double now = compare_clock();
-  if (strncmp(what, "train", 5) != 0) c->training_other += now - c->heard; // a stage's preparation: latents brought to disk
+  bool step = strncmp(what, "train", 5) == 0;
+  if (!step) c->preparation += now - c->heard;
   c->heard = now;
-  if (!c->config.progress) return 1;
+  c->replan |= step && c->config.budget_seconds > 0 && c->preparation - c->planned_preparation > 0.01 * c->config.budget_seconds;
+  if (!c->config.progress) return !c->replan;
   snprintf(named, sizeof named, "%s: %s", c->now ? c->now->name : "compare", what);
   if (!c->config.progress(c->config.progress_user, named, done, total, text)) c->stopped = true;
-  return !c->stopped;
+  return !c->stopped && !c->replan;
 }
 
 // --- the models ---
@@ -165,7 +167,7 @@ static elbo_status open_model(comparison *c, compared *m) {
   json_object_set_new(m->row, "condition_dim", json_integer(m->info.condition_dim));
   if (m->can.draws && !m->drawn) {
     char name[128];
-    snprintf(name, sizeof name, "%s, pixels drawn", m->name);
+    snprintf(name, sizeof name, "%s, draws", m->name);
     m->drawn = new_row(m, name);
     json_object_set_new(m->drawn, "of", json_string(m->name));
     json_object_set_new(m->drawn, "kind", json_string(m->info.preset));
@@ -183,6 +185,7 @@ static elbo_status measure_model(comparison *c, compared *m) {
   elbo_status status = open_model(c, m);
   if (status == ELBO_OK) status = compare_facts(c, m);
   if (status == ELBO_OK) status = compare_measure(c, m);
+  if (status == ELBO_OK) status = compare_make_pictures(c, m);
   if (status != ELBO_OK && !compare_stopped(c, status)) {
     json_object_set_new(m->row, "error", json_string(elbo_ctx_message(c->ctx)));
     log_warning(c->ctx, "%s: %s", m->name, elbo_ctx_message(c->ctx));
@@ -266,10 +269,14 @@ static elbo_status make_json(const comparison *c, char **out) {
 static void destroy(comparison *c) {
   for (int i = 0; i < c->n; i++) {
     close_model(&c->model[i]);
+    elbo_array_destroy(&c->model[i].samples);
+    elbo_array_destroy(&c->model[i].reconstructions);
+    for (int k = 0; k < COMPARE_WALKS; k++) elbo_array_destroy(&c->model[i].walk[k]);
     json_decref(c->model[i].row);
     json_decref(c->model[i].drawn);
     json_decref(c->model[i].known);
   }
+  elbo_array_destroy(&c->inputs);
   free(c->model);
 }
 

@@ -31,14 +31,7 @@ static void add_number(text_buffer *command, const char *name, int64_t value) {
   if (value > 0) text_add(command, " %s %lld", name, (long long)value);
 }
 
-// How the samples of a group are drawn.
-typedef struct drawing {
-  sample_option option[OPTIONS];
-  int n;
-  bool draw; // pixels from p(x|z)
-} drawing;
-
-static drawing drawing_within(const compared *m, int64_t calls, bool own) {
+drawing compare_drawing(const compared *m, int64_t calls, bool own) {
   drawing d = {.n = 0};
   if (m->model->kind->sample_within) d.n = m->model->kind->sample_within(m->model, calls, own, d.option);
   return d;
@@ -313,13 +306,14 @@ static void add_point(json_t *curve, const json_t *quality, const json_t *timing
 }
 
 // Quality at fewer calls, of a model that can choose; the table's own point is the last.
-static elbo_status measure_curve(comparison *c, compared *m, json_t *row) {
+static elbo_status measure_curve(comparison *c, compared *m, bool draw, json_t *row) {
   json_t *curve = json_object_get(row, "curve"), *values = json_object_get(row, "values");
   int64_t own = (int64_t)json_number_value(json_object_get(json_object_get(values, "calls"), "value"));
   elbo_status status = ELBO_OK;
   for (int i = 0; status == ELBO_OK && i < c->config.n_curve && m->model->kind->sample_within; i++) {
     if (c->config.curve[i] >= own) continue;
-    drawing d = drawing_within(m, c->config.curve[i], false);
+    drawing d = compare_drawing(m, c->config.curve[i], false);
+    d.draw = draw;
     json_t *quality = json_object(), *timing = json_object();
     status = measure_quality(c, m, &d, 1, "fid", quality);
     if (status == ELBO_OK) status = measure_timing(c, m, &d, timing);
@@ -334,13 +328,13 @@ static elbo_status measure_curve(comparison *c, compared *m, json_t *row) {
 elbo_status compare_measure(comparison *c, compared *m) {
   static const char quality[] = "fid,kid,precision,recall";
   json_t *values = json_object_get(m->row, "values");
-  drawing usual = drawing_within(m, c->config.calls, true);
+  drawing usual = compare_drawing(m, c->config.calls, true);
   TRY(measure_quality(c, m, &usual, c->config.seeds, quality, values));
   TRY(measure_timing(c, m, &usual, values));
   TRY(measure_likelihood(c, m, values));
   TRY(measure_reconstruction(c, m, values));
   TRY(measure_control(c, m, &usual, values));
-  TRY(measure_curve(c, m, m->row));
+  TRY(measure_curve(c, m, false, m->row));
   if (!m->drawn) return ELBO_OK;
   drawing pixels = usual;
   pixels.draw = true;
@@ -348,5 +342,5 @@ elbo_status compare_measure(comparison *c, compared *m) {
   TRY(measure_quality(c, m, &pixels, c->config.seeds, quality, drawn));
   TRY(measure_timing(c, m, &pixels, drawn));
   TRY(measure_control(c, m, &pixels, drawn));
-  return measure_curve(c, m, m->drawn);
+  return measure_curve(c, m, true, m->drawn);
 }

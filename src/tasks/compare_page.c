@@ -20,6 +20,13 @@ static const char style[] =
     "table.compare small{display:block;color:var(--soft);font-size:.75rem;font-weight:400}table.compare b{font-weight:700}\n"
     "table.compare td.stages,table.compare td.failed{text-align:left;padding-left:.9rem}td.failed{white-space:normal;color:var(--soft)}\n"
     "table.values{font-size:.85rem;margin:.6rem 0 1.2rem}table.values tr.made{border-top:0}table.values td{padding:.2rem 1rem .2rem 0}\n"
+    ".plot{max-width:56rem}.curve{fill:none;stroke:currentColor;stroke-width:1.6}.plot circle{fill:currentColor}.plot .name{fill:"
+    "currentColor;font-weight:600}.real{stroke:var(--soft);stroke-dasharray:2 4}.plot .axis{fill:none}\n"
+    ".c0{color:#2f6fb3}.c1{color:#b4552d}.c2{color:#3c8a5b}.c3{color:#8a5aa8}.c4{color:#a8862a}.c5{color:#2b8c94}.c6{color:#b0436f}.c7{"
+    "color:#68707a}@media(prefers-color-scheme:dark){.c0{color:#6ea8e0}.c1{color:#e0905f}.c2{color:#74c296}.c3{color:#c096dd}.c4{color:"
+    "#d9bb62}.c5{color:#67c3cb}.c6{color:#e183a9}.c7{color:#98a1ab}}\n"
+    ".charts img{margin-top:.3rem}.strips{display:grid;grid-template-columns:minmax(5rem,max-content) minmax(0,56rem);gap:.3rem "
+    "1rem;align-items:center;font-size:.9rem;margin-bottom:1.2rem}\n"
     "code{font:12px/1.5 ui-monospace,monospace;color:var(--soft);overflow-wrap:anywhere}details{margin:.4rem 0}\n"
     "</style>\n";
 

@@ -182,8 +182,8 @@ static void add_row(const comparison *c, text_buffer *page, const json_t *row) {
   const char *of = json_string_value(json_object_get(row, "of")), *error = json_string_value(json_object_get(row, "error"));
   const char *kind = json_string_value(json_object_get(row, "kind"));
   text_add(page, of ? "<tr class=\"again\"><th scope=\"row\">" : "<tr><th scope=\"row\">");
-  html_add_text(page, of ? "pixels drawn from p(x|z)" : json_string_value(json_object_get(row, "name")));
-  if (kind && !of) text_add(page, "<small>%s</small>", kind);
+  html_add_text(page, of ? "its draws" : json_string_value(json_object_get(row, "name")));
+  if (kind) text_add(page, "<small>%s</small>", of ? "from p(x|z)" : kind);
   text_add(page, "</th>");
   if (error) {
     text_add(page, "<td class=\"failed\" colspan=\"%d\">not compared: ", COLUMNS + 1);
