@@ -22,17 +22,17 @@ typedef struct elbo_compare_config {
   double budget_seconds;        // one of these, of all training steps, stages and preparations of one model together; 0: as the recipes say
   int64_t budget_steps;         //
   double budget_flops;          //
-  const char *features;         // run of a classifier, or file of Inception-v3 weights; NULL: no FID, KID, precision, recall, perceptual
-  const char *judge;            // run of another classifier, which tells whether classes are obeyed; NULL: that is not measured
-  int64_t n;                    // samples of FID and its like; 0: 5,000, or half of the split
-  int seeds;                    // sets of them, 1 to 3; 0: 3
-  int force;                    // 1: n may be below ten times the number of features
-  int64_t limit;                // examples of likelihood and reconstruction; 0: 1,000
-  int64_t judged;               // samples that the judge sees; 0: 1,000
-  const char *likelihoods;      // of "one,k,ode"; NULL: "one"
-  int samples;                  // k of the K-sample bound; times drawn for each picture of a diffusion model's bound; 0: 100, 20
-  int64_t calls;                // of a network for one sample, at most; 0: 50
-  int n_curve;                  // at most ELBO_COMPARE_CURVE
+  const char *features;         // run of a classifier, its recipe (.yaml), or file of Inception-v3 weights; NULL: no FID and its like
+  const char *judge;       // run of another classifier, or its recipe, which tells whether classes are obeyed; NULL: that is not measured
+  int64_t n;               // samples of FID and its like; 0: 5,000, or half of the split
+  int seeds;               // sets of them, 1 to 3; 0: 3
+  int force;               // 1: n may be below ten times the number of features
+  int64_t limit;           // examples of likelihood and reconstruction; 0: 1,000
+  int64_t judged;          // samples that the judge sees; 0: 1,000
+  const char *likelihoods; // of "one,k,ode"; NULL: "one"
+  int samples;             // k of the K-sample bound; times drawn for each picture of a diffusion model's bound; 0: 100, 20
+  int64_t calls;           // of a network for one sample, at most; 0: 50
+  int n_curve;             // at most ELBO_COMPARE_CURVE
   int curve[ELBO_COMPARE_CURVE]; // fewer calls at which quality is measured too, for the plot
   uint64_t seed;
   elbo_progress_fn progress; // a false return stops (ELBO_ERROR_STOPPED); the next call goes on

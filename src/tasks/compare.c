@@ -206,12 +206,46 @@ static elbo_status train_model(comparison *c, compared *m) {
 
 // --- all of it ---
 
+// Features or judge given as a recipe of a classifier: trained once, as it says, to RUNS/NAME-network; *path is then that run.
+static elbo_status train_network(comparison *c, const char *name, char run[COMPARE_PATH], const char **path) {
+  size_t n = *path ? strlen(*path) : 0;
+  if (n < 6 || strcmp(*path + n - 5, ".yaml") != 0) return ELBO_OK;
+  compared m = {.source = *path, .plain = true};
+  elbo_recipe *recipe = NULL;
+  elbo_train_config train;
+  elbo_train_result result;
+  snprintf(m.name, sizeof m.name, "%s-network", name); // so that no model's run is called so
+  TRY(path_join(c->ctx, run, COMPARE_PATH, c->runs, m.name));
+  TRY(compare_load_recipe(c, &m, NULL, &recipe));
+  elbo_train_defaults(&train);
+  c->now = &m, c->heard = compare_clock();
+  train.out = run, train.resume = 1, train.progress = compare_progress, train.progress_user = c;
+  elbo_status status = recipe->preset && strcmp(recipe->preset->name, "classifier") == 0
+                           ? elbo_train(c->ctx, recipe, &train, &result)
+                           : fail(c->ctx, ELBO_ERROR_ARGUMENT, "%s: %s: a recipe of preset classifier was expected", name, *path);
+  elbo_recipe_destroy(&recipe);
+  c->now = NULL, *path = run;
+  return status;
+}
+
 static elbo_status name_network(comparison *c, const char *path, char *text, size_t size) {
   feature_net *net;
   if (!path) return ELBO_OK;
   TRY(feature_net_open(c->ctx, path, &net));
   snprintf(text, size, "%s of %lld numbers, sha256 %s", feature_net_name(net), (long long)feature_net_dim(net), feature_net_hash(net));
   feature_net_close(&net);
+  return ELBO_OK;
+}
+
+static elbo_status open_networks(comparison *c) {
+  elbo_compare_config *o = &c->config;
+  TRY(train_network(c, "features", c->features_run, &o->features));
+  TRY(train_network(c, "judge", c->judge_run, &o->judge));
+  TRY(name_network(c, o->features, c->features, sizeof c->features));
+  TRY(name_network(c, o->judge, c->judge, sizeof c->judge));
+  if (o->features && o->judge && !strcmp(c->features, c->judge))
+    return fail(c->ctx, ELBO_ERROR_ARGUMENT, "compare: the judge has the weights of the features; another classifier was expected: %s",
+                o->judge);
   return ELBO_OK;
 }
 
@@ -233,11 +267,6 @@ static elbo_status check(comparison *c) {
     snprintf(c->runs, sizeof c->runs, "%s", o->runs);
   else
     snprintf(c->runs, sizeof c->runs, "%s.runs", o->out);
-  TRY(name_network(c, o->features, c->features, sizeof c->features));
-  TRY(name_network(c, o->judge, c->judge, sizeof c->judge));
-  if (o->features && o->judge && !strcmp(c->features, c->judge))
-    return fail(c->ctx, ELBO_ERROR_ARGUMENT, "compare: the judge has the weights of the features; another classifier was expected: %s",
-                o->judge);
   return directory_make(c->ctx, c->runs);
 }
 
@@ -285,6 +314,7 @@ elbo_status elbo_compare(elbo_ctx *ctx, const elbo_compare_config *config, char 
   elbo_status status;
   if (json) *json = NULL;
   TRY_GOTO(check(&c));
+  TRY_GOTO(open_networks(&c));
   TRY_GOTO(list_models(&c));
   for (int i = 0; i < c.n; i++) { // all are trained before the first is measured, one after the other: they compete for the same cores
     c.now = &c.model[i];

@@ -26,6 +26,7 @@ typedef struct compared {
   const char *source;                                          // as it was given
   char run[COMPARE_PATH];                                      // or model directory
   bool taken;                                                  // not trained here
+  bool plain;                                                  // the keys that were given for all recipes are not for this one
   json_t *row;                                                 // owned, as are the next two
   json_t *drawn;                                               // the row of draws from p(x|z); NULL: there is none
   json_t *known;                                               // what RUNS/NAME.json holds
@@ -46,14 +47,15 @@ typedef struct comparison {
   int n;
   compared *model; // (n)
   elbo_split split;
-  elbo_array *inputs;             // examples of the split, in 0..1: what is reconstructed, and the ends of walks
-  char features[160], judge[160]; // "classifier 64, sha256 ..."; "" where there is none
-  const compared *now;            // for progress
-  double preparation;             // seconds that the training under way spent on other things than steps
-  double planned_preparation;     // of these, what its plan reckons with
-  double heard;                   // when progress was last heard of
-  bool replan;                    // the training under way was stopped for a new plan
-  bool stopped;                   // by the caller
+  elbo_array *inputs;                                       // examples of the split, in 0..1: what is reconstructed, and the ends of walks
+  char features[160], judge[160];                           // "classifier 64, sha256 ..."; "" where there is none
+  char features_run[COMPARE_PATH], judge_run[COMPARE_PATH]; // where they were trained here
+  const compared *now;                                      // for progress
+  double preparation;                                       // seconds that the training under way spent on other things than steps
+  double planned_preparation;                               // of these, what its plan reckons with
+  double heard;                                             // when progress was last heard of
+  bool replan;                                              // the training under way was stopped for a new plan
+  bool stopped;                                             // by the caller
 } comparison;
 
 double compare_clock(void); // seconds

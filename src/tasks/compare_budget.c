@@ -40,7 +40,7 @@ elbo_status compare_load_recipe(comparison *c, const compared *m, const stage_pl
   int n = 0, made = 0;
   if (status == ELBO_OK) {
     if (data) keys[n++] = data;
-    for (int i = 0; i < o->n_overrides; i++) keys[n++] = o->overrides[i];
+    for (int i = 0; i < o->n_overrides && !m->plain; i++) keys[n++] = o->overrides[i];
     for (int i = 0; plan && i < plan->n; i++) {
       if (plan->n > 1) snprintf(stage, sizeof stage, "stages.%d.", i);
       snprintf(steps[made], KEY, "%strain.steps=%lld", stage, (long long)plan->steps[i]);
