@@ -64,6 +64,7 @@ struct elbo_model {
 };
 
 extern const model_kind model_kind_vae, model_kind_classifier;
+void vae_abilities(const elbo_model *m, model_abilities *out);
 elbo_status vae_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out);
 elbo_status vae_apply(elbo_model *m, const char *component, int n_in, const elbo_named_array *in, int n_out, elbo_named_array *out);
 
