@@ -29,11 +29,13 @@ static bool same_shape(const elbo_param_info *a, const elbo_param_info *b) {
 
 enum { ABSENT, OTHER_SHAPE, SURPLUS, MISFIT_KINDS };
 
-static bool in_models(const elbo_param_info *p, const char *training_only) {
-  return p->kind != ELBO_PARAM_STATE && !(training_only && strncmp(p->name, training_only, strlen(training_only)) == 0);
+static bool in_models(const elbo_param_info *p, const char *const *training_only) {
+  for (; training_only && *training_only; training_only++)
+    if (strncmp(p->name, *training_only, strlen(*training_only)) == 0) return false;
+  return p->kind != ELBO_PARAM_STATE;
 }
 
-static elbo_status compare(const elbo_store *to, const elbo_store *from, const char *training_only, misfits found[MISFIT_KINDS]) {
+static elbo_status compare(const elbo_store *to, const elbo_store *from, const char *const *training_only, misfits found[MISFIT_KINDS]) {
   elbo_param_info want, have;
   char text[2][WEIGHTS_SHAPE_TEXT], detail[2 * WEIGHTS_SHAPE_TEXT + 40];
   for (int i = 0; i < elbo_store_count(to); i++) {
@@ -78,7 +80,7 @@ static elbo_status copy(elbo_store *to, const elbo_store *from) {
   return ELBO_OK;
 }
 
-elbo_status initial_weights_load(elbo_ctx *ctx, const char *path, const char *training_only, elbo_store *to) {
+elbo_status initial_weights_load(elbo_ctx *ctx, const char *path, const char *const *training_only, elbo_store *to) {
   misfits found[MISFIT_KINDS] = {
       [ABSENT] = {.title = "missing"}, [OTHER_SHAPE] = {.title = "of another shape"}, [SURPLUS] = {.title = "unused"}};
   elbo_model *m = NULL;

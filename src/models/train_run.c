@@ -20,7 +20,8 @@ void elbo_train_defaults(elbo_train_config *config) { *config = (elbo_train_conf
 
 typedef struct weights_origin {
   elbo_ctx *ctx;
-  const char *path, *training_only;
+  const char *path;
+  const char *const *training_only;
 } weights_origin;
 
 static elbo_status load_initial(void *user, elbo_store *weights) {
