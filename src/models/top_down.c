@@ -3,6 +3,8 @@
 //
 // The posterior is written relative to the prior [Vahdat20 sec. 3.2]: with prior N(m, s^2), q = N(m + s d, (s e^r)^2), so
 // KL = (d^2 + e^2r - 1) / 2 - r, which is 0 where the posterior's network gives 0.
+//
+// A diffusion prior is of the codes (z - m) / s: N(d, e^2r) under q, N(0, I) where the priors above say all there is to say.
 #include <stdio.h>
 
 #include "models/vae_graph.h"
@@ -50,8 +52,10 @@ static void add_group(pass *p, const picture_shape *shape, elbo_tensor *feature,
     s = elbo_clamp(s, -bound, bound);
   }
   elbo_scope_pop(r->graph);
-  group->prior_mean = m, group->prior_log_std = s;
-
+  // what a code of this model is: z itself, or (z - m) / s
+  const bool unit = r->spec->model.preset == MODEL_LSGM;
+  elbo_tensor *zero = elbo_constant(r->graph, 0), *code_mean = unit ? zero : m, *code_log_std = unit ? zero : s;
+  group->prior_mean = code_mean, group->prior_log_std = code_log_std;
   elbo_tensor *d = NULL, *e = NULL;
   if (feature) {
     snprintf(scope, sizeof scope, "encoder.groups.%d", index);
@@ -64,8 +68,8 @@ static void add_group(pass *p, const picture_shape *shape, elbo_tensor *feature,
     e = elbo_clamp(e, -bound, bound);
     elbo_scope_pop(r->graph);
     elbo_tensor *scale = elbo_exp(s);
-    group->mean = elbo_add(m, elbo_mul(scale, d));
-    group->log_std = elbo_add(s, e);
+    group->mean = unit ? d : elbo_add(m, elbo_mul(scale, d));
+    group->log_std = unit ? e : elbo_add(s, e);
     group->kl = elbo_sub(elbo_scale(elbo_add(elbo_square(d), elbo_exp(elbo_scale(e, 2, 0))), 0.5, -0.5), e);
     p->kl_sum = plus(p->kl_sum, elbo_sum_per_example(group->kl));
   }
@@ -77,14 +81,14 @@ static void add_group(pass *p, const picture_shape *shape, elbo_tensor *feature,
     noise = elbo_reshape(noise, 2, (int64_t[]){p->rows, count});
     group->z = elbo_add(group->mean, elbo_mul(noise, elbo_exp(group->log_std)));
     p->log_q_sum = plus(p->log_q_sum, elbo_sum_per_example(gaussian_log_density(group->z, group->mean, group->log_std)));
-    p->log_p_sum = plus(p->log_p_sum, elbo_sum_per_example(gaussian_log_density(group->z, m, s)));
+    p->log_p_sum = plus(p->log_p_sum, elbo_sum_per_example(gaussian_log_density(group->z, code_mean, code_log_std)));
     break;
   }
   case LATENT_MEAN: group->z = group->mean; break;
   case LATENT_PRIOR: {
     snprintf(noise_name, sizeof noise_name, "prior.%d", index);
     elbo_tensor *noise = elbo_random_normal(r->graph, noise_name, 2, (int64_t[]){r->batch, count});
-    group->z = elbo_add(m, elbo_mul(elbo_mul(noise, p->temperature), elbo_exp(s)));
+    group->z = elbo_add(code_mean, elbo_mul(elbo_mul(noise, p->temperature), elbo_exp(code_log_std)));
     break;
   }
   case LATENT_GIVEN: group->z = elbo_slice(p->codes, 1, p->used, p->used + count); break;
@@ -93,7 +97,8 @@ static void add_group(pass *p, const picture_shape *shape, elbo_tensor *feature,
 
   snprintf(scope, sizeof scope, "decoder.groups.%d", index);
   elbo_scope_push(r->graph, scope);
-  elbo_tensor *z = as_map(group->z, shape->height, shape->width, c);
+  elbo_tensor *placed = unit ? elbo_add(m, elbo_mul(group->z, elbo_exp(s))) : group->z;
+  elbo_tensor *z = as_map(placed, shape->height, shape->width, c);
   elbo_tensor *in = z ? conv_layer(z, "z_in", elbo_tensor_dim(p->h, 3), 1, 1, 0, 1) : NULL;
   p->h = residual_block(elbo_add(p->h, in), "merge", block);
   elbo_scope_pop(r->graph);
