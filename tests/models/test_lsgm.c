@@ -213,9 +213,9 @@ static void test_after_a_vae(void **state) {
   char init[4300], text[8192];
   snprintf(init, sizeof init, "%s", out);
   snprintf(text, sizeof text,
-           "model: {preset: lsgm, " NETWORKS ", prior: {mlp: {width: 16}}}\n" DATA "\ntrain: {steps: 1, batch_size: 8, init: '%s'}\n",
+           "model: {preset: lsgm, " NETWORKS ", prior: {mlp: {layers: 6}}}\n" DATA "\ntrain: {steps: 1, batch_size: 8, init: '%s'}\n",
            init);
-  assert_status(ctx, run(ctx, (job){text, test_path("wider"), NULL, false, -1}), ELBO_ERROR_ARGUMENT, "denoiser.");
+  assert_status(ctx, run(ctx, (job){text, test_path("deeper"), NULL, false, -1}), ELBO_ERROR_ARGUMENT, "missing: denoiser.blocks.4.");
   snprintf(text, sizeof text, "model: {" NETWORKS "}\n" DATA "\ntrain: {steps: 1, batch_size: 8, init: '%s'}\n", init);
   assert_status(ctx, run(ctx, (job){text, test_path("narrower"), NULL, false, -1}), ELBO_ERROR_ARGUMENT, "unused: denoiser.");
   elbo_ctx_destroy(&ctx);
@@ -325,9 +325,73 @@ static void test_another_prior(void **state) {
   elbo_ctx_destroy(&ctx);
 }
 
+// The penalty is the sum of the largest singular values, once the iteration has followed them for a while.
+static double largest_singular_value(const float *w, int64_t rows, int64_t columns) {
+  double *v = calloc((size_t)columns, sizeof *v), *u = calloc((size_t)rows, sizeof *u), length = 0;
+  for (int64_t j = 0; j < columns; j++) v[j] = 1 + 0.37 * (double)(j % 5);
+  for (int k = 0; k < 3000; k++) {
+    double norm = 0;
+    for (int64_t j = 0; j < columns; j++) norm += v[j] * v[j];
+    for (int64_t j = 0; j < columns; j++) v[j] /= sqrt(norm);
+    length = 0;
+    for (int64_t i = 0; i < rows; i++) {
+      u[i] = 0;
+      for (int64_t j = 0; j < columns; j++) u[i] += (double)w[i * columns + j] * v[j];
+      length += u[i] * u[i];
+    }
+    for (int64_t j = 0; j < columns; j++) {
+      v[j] = 0;
+      for (int64_t i = 0; i < rows; i++) v[j] += (double)w[i * columns + j] * u[i];
+    }
+  }
+  free(v), free(u);
+  return sqrt(length);
+}
+
+static void test_spectral(void **state) {
+  (void)state;
+  elbo_ctx *ctx = test_ctx(1);
+  arena *a = arena_create(1 << 14);
+  lsgm_recipe recipe = lsgm_recipe_of(ctx, a, LSGM_FLAT, "{spectral: 0.5}");
+  lsgm_spec s;
+  lsgm_training_graph t;
+  process *p;
+  elbo_store *store;
+  elbo_plan *plan;
+  assert_ok(ctx, lsgm_spec_try(ctx, a, &recipe, &s));
+  assert_ok(ctx, process_create(ctx, &s.prior.model.process, "process", &p));
+  assert_ok(ctx, lsgm_training_build(ctx, &s, &recipe.objective, p, 2, &t));
+  assert_ok(ctx, elbo_store_create(ctx, 1, &t.graph, test_seed(), &store));
+  lsgm_shake(ctx, store, 0.1);
+  elbo_tensor *value = NULL;
+  for (int i = 0; i < t.n_metrics; i++)
+    if (strcmp(t.metric[i].name, "spectral") == 0) value = t.metric[i].value;
+  assert_non_null(value);
+  assert_ok(ctx, elbo_plan_create(ctx, t.graph, 1, &value, NULL, &plan));
+  for (int k = 0; k < 3000; k++) assert_ok(ctx, elbo_plan_run(plan, store));
+  double want = 0;
+  int weights = 0;
+  for (int i = 0; i < elbo_store_count(store); i++) {
+    elbo_param_info w;
+    assert_ok(ctx, elbo_store_get(store, i, &w));
+    if (w.kind != ELBO_PARAM_TRAINED || w.rank < 2 || !strstr(w.name, ".weight")) continue;
+    want += largest_singular_value(w.data, w.dim[0], w.count / w.dim[0]);
+    weights++;
+  }
+  assert_true(weights > 10);
+  assert_near(((const float *)elbo_plan_output(plan, 0))[0] / want, 1, 1e-3);
+  elbo_plan_destroy(&plan);
+  elbo_store_destroy(&store);
+  elbo_graph_destroy(&t.graph);
+  process_destroy(&p);
+  arena_destroy(&a);
+  elbo_ctx_destroy(&ctx);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_refused),      cmocka_unit_test(test_resume),
                                      cmocka_unit_test(test_combinations), cmocka_unit_test(test_after_a_vae),
-                                     cmocka_unit_test(test_model),        cmocka_unit_test(test_another_prior)};
+                                     cmocka_unit_test(test_model),        cmocka_unit_test(test_another_prior),
+                                     cmocka_unit_test(test_spectral)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
