@@ -2,6 +2,7 @@
 # elbo beside PyTorch, and for calls of a network OpenVINO, on the workloads of recipes/bench: the same threads, data, batch, precision and architecture, alternately in one run.
 #   bench/run.sh [WORKLOAD ...]       default: all
 # PYTHON names an interpreter that has bench/requirements.txt installed (default: python3); without PyTorch there, elbo alone is measured.
+# AVX2=1 keeps both sides to AVX2 on a processor that has more (without OpenVINO, which cannot be kept).
 # THREADS (default: all cores), SECONDS_EACH (of timed steps a round and program, default 4) and ROUNDS (default 3) can be set.
 set -eu
 cd "$(dirname "$0")/.."
@@ -27,7 +28,7 @@ compare() { # SCRIPT MODULES WORKLOAD ...
   shift 2
   [ $# -gt 0 ] || return 0
   if "$python" -c "import $modules" 2>/dev/null; then
-    "$python" "bench/$script" --elbo "$elbo" --threads "$threads" --seconds "$seconds" --rounds "${ROUNDS:-3}" "$@"
+    "$python" "bench/$script" --elbo "$elbo" --threads "$threads" --seconds "$seconds" --rounds "${ROUNDS:-3}" ${AVX2:+--avx2} "$@"
   else
     echo "bench/run.sh: $python lacks one of $modules (bench/requirements.txt); measuring elbo alone" >&2
     alone="$alone $*"
