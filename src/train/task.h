@@ -43,6 +43,7 @@ typedef struct train_task {
   int n_phases;
   const train_phase *phases;
   const char *training_only; // parameters whose names begin so are in no model directory, only in checkpoints; NULL: none
+  const char *may_be_new;    // where train.init's model has no parameter whose name begins so, these begin as drawn; NULL: none
   // Sets initial weights that are not drawn (a frozen teacher, running statistics). Called once, before the first step of a new run. May be
   // NULL.
   elbo_status (*initialize)(void *user, elbo_store *weights);
