@@ -8,17 +8,19 @@ set -eu
 cd "$(dirname "$0")/.."
 elbo=${ELBO:-build/elbo}
 [ -x "$elbo" ] || { echo "bench/run.sh: $elbo is not built; run make" >&2; exit 1; }
-[ $# -gt 0 ] || set -- mlp-vae conv-vae-mnist conv-vae-cifar ddpm-small ddpm-cifar10 ddpm-cifar10-forward-b1 ddpm-cifar10-forward-b16 sd15-unet sd15-vae-decode
+[ $# -gt 0 ] || set -- mlp-vae conv-vae-mnist conv-vae-cifar ddpm-small ddpm-cifar10 ddpm-cifar10-forward-b1 ddpm-cifar10-forward-b16 akl-64 sd15-unet sd15-vae-decode
 threads=${THREADS:-$(nproc)}
 seconds=${SECONDS_EACH:-4}
 python=${PYTHON:-python3}
 vae=
 ddpm=
 sd=
+akl=
 for workload in "$@"; do
   case $workload in
     ddpm*) ddpm="$ddpm $workload" ;;
     sd*) sd="$sd $workload" ;;
+    akl*) akl="$akl $workload" ;;
     *) vae="$vae $workload" ;;
   esac
 done
@@ -38,6 +40,8 @@ compare() { # SCRIPT MODULES WORKLOAD ...
 compare torch_vae.py "torch, numpy" $vae
 # shellcheck disable=SC2086
 compare torch_ddpm.py "torch, numpy, diffusers" $ddpm
+# shellcheck disable=SC2086
+compare torch_akl.py "torch, numpy, diffusers" $akl
 # shellcheck disable=SC2086
 compare torch_sd.py "torch, numpy, diffusers" $sd
 for workload in $alone; do

@@ -152,7 +152,8 @@ def end_worker(worker):
 def measure(script, name, workload, args, data):
     """The runs of elbo, and each variant that works."""
     ours, workers = [], {}
-    for variant in [v for v in workload.variants if v != "openvino" or not args.avx2]:  # one after the other: the time to the first step is measured alone
+    wanted = args.variants.split(",") if args.variants else workload.variants
+    for variant in [v for v in workload.variants if v in wanted and (v != "openvino" or not args.avx2)]:  # one after the other: the time to the first step is measured alone
         if workload.apart:
             ours.append(run_elbo(name, workload, args))
         worker = start_worker(script, name, variant, args, data)
@@ -221,6 +222,7 @@ def main(script, description, workloads, step_of):
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seconds", type=float, default=4, help="of timed steps a round and program")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--variants", help="some of the peers alone, where the others are known to lose: compiled,openvino")
     parser.add_argument("--avx2", action="store_true", help="keep both sides to AVX2 (not OpenVINO, which is left out)")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", help=argparse.SUPPRESS)

@@ -59,8 +59,9 @@ typedef struct elbo_sample_config {
   int64_t *network_calls; // receives how often the network was asked for one batch; may be NULL
 } elbo_sample_config;
 ELBO_API void elbo_sample_defaults(elbo_sample_config *config);
-// All arrays below are float32 (n,H,W,C) in the model's value range; codes (n,latent_dim). Outputs are owned by the caller and NULL on
-// failure. Sample i is a function of (model, seed, i): not of n or of the batch size beyond rounding.
+// All arrays below are float32 (n,H,W,C) in the model's value range; codes (n,latent_dim), of an autoencoder of diffusers maps (n,h,w,c),
+// which for decoding may be of any size. Outputs are owned by the caller and NULL on failure. Sample i is a function of (model, seed, i):
+// not of n or of the batch size beyond rounding.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_sample(elbo_model *model, const elbo_sample_config *config, elbo_array **x);
 // x through the posterior and back: sample 0: its mean, 1: a draw. label: int32 (n), or float32 (n,condition_dim) for a model that is
 // conditioned on a vector, or NULL.
@@ -112,6 +113,8 @@ typedef struct elbo_eval_config {
   int draw;             // 1: draws from a pixel likelihood are judged, 0: its means
   int n_options;        // how a diffusion model draws them, as in elbo_sample_config
   const char *const *options;
+  int seeds;         // sets of samples that are drawn and judged, at most 3, which 0 means; of one set there is no error
+  const char *judge; // of condition_accuracy: run of a classifier that is not the one of `features`
 } elbo_eval_config;
 typedef struct elbo_eval_result elbo_eval_result;
 ELBO_API void elbo_eval_defaults(elbo_eval_config *config);

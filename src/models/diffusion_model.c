@@ -107,6 +107,16 @@ static void info(const elbo_model *m, elbo_model_info *out) {
                            .condition_tokens = sequence ? (int)s->model.condition.tokens : 0};
 }
 
+static void abilities(const elbo_model *m, model_abilities *out) {
+  const diffusion_model *d = m->diffusion;
+  if (d->spec.bits != 8 || !d->process) {
+    out->no_score = d->process ? "its data are not 8-bit pixels" : "this network comes without a process";
+    return;
+  }
+  if (d->spec.model.process.type != PROCESS_FLOW) out->score[SCORE_ONE_SAMPLE] = "bpd";
+  out->score[SCORE_ODE] = "ode_bpd";
+}
+
 static const char *const class_names[] = {
     "DDPMPipeline",  "DDIMPipeline", "PNDMPipeline",         "ScoreSdeVePipeline",    "KarrasVePipeline",        "DiTPipeline",
     "ElboDiffusion", "UNet2DModel",  "UNet2DConditionModel", "DiTTransformer2DModel", "StableDiffusionPipeline", NULL};
@@ -118,4 +128,6 @@ const model_kind model_kind_diffusion = {.preset = "diffusion",
                                          .info = info,
                                          .sample = diffusion_sample,
                                          .evaluate = diffusion_evaluate,
-                                         .apply = diffusion_apply};
+                                         .apply = diffusion_apply,
+                                         .abilities = abilities,
+                                         .sample_within = diffusion_sample_within};

@@ -77,6 +77,9 @@ elbo_status sampling_options(elbo_ctx *ctx, arena *a, const sampling_config *bas
 enum { QUICK_OPTIONS = 2 };
 int quick_sampling_options(const diffusion_spec *spec, const char *options[QUICK_OPTIONS]);
 
+// model_kind.sample_within
+int diffusion_sample_within(const elbo_model *m, int64_t calls, bool own, sample_option *options);
+
 elbo_status diffusion_sample(elbo_model *m, const elbo_sample_config *config, elbo_array **x);
 elbo_status diffusion_apply(elbo_model *m, const char *component, int n_in, const elbo_named_array *in, int n_out, elbo_named_array *out);
 elbo_status diffusion_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out);

@@ -4,10 +4,23 @@
 
 #include <elbo/model.h>
 
+#include <stdbool.h>
+
 #include "eval/gaussian_mixture.h"
 #include "models/vae_graph.h"
 
 enum { APPLY_OUTPUTS = 8 };
+
+// What sort of number a likelihood of 8-bit pixels is, in bits/dim; only equal ones are compared.
+typedef enum score_label { SCORE_EXACT, SCORE_ONE_SAMPLE, SCORE_K_SAMPLES, SCORE_ODE, SCORE_LABELS } score_label;
+// What comparisons must know of one model beside its calls.
+enum { SAMPLE_OPTIONS = 4 };
+typedef char sample_option[64]; // "steps=20"
+typedef struct model_abilities {
+  const char *score[SCORE_LABELS]; // the metric of elbo_evaluate, in bits/dim; NULL: it has no such number
+  const char *no_score;            // why it has none at all
+  bool draws;                      // its samples are means of a p(x|z), from which pixels can be drawn too
+} model_abilities;
 
 // What a kind of model can do: the calls of elbo/model.h, which check what is common to all kinds. NULL: it cannot, and `why_not` says why.
 typedef struct model_kind {
@@ -27,6 +40,10 @@ typedef struct model_kind {
   elbo_status (*evaluate)(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out);
   // `component`: the folder of the directory that was named ("unet"), NULL: the directory itself
   elbo_status (*apply)(elbo_model *m, const char *component, int n_in, const elbo_named_array *in, int n_out, elbo_named_array *out);
+  void (*abilities)(const elbo_model *m, model_abilities *out); // NULL: no likelihood of pixels, no draws
+  // Options that draw with at most `calls` calls of a network; returns how many, 0 also where the model's own way needs no more, unless
+  // `own` is false. NULL: it takes no steps.
+  int (*sample_within)(const elbo_model *m, int64_t calls, bool own, sample_option *options);
 } model_kind;
 
 struct elbo_model {

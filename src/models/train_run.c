@@ -46,7 +46,8 @@ static elbo_status train_stage(elbo_ctx *ctx, const elbo_recipe *recipe, const c
                          .initialize = *init ? load_initial : NULL,
                          .initialize_user = &origin,
                          .progress = config->progress,
-                         .progress_user = config->progress_user};
+                         .progress_user = config->progress_user,
+                         .stop_after = config->stop_after};
   status = run_training(ctx, &options, workload_task(w), out);
 fail:
   workload_destroy(&w);
@@ -119,6 +120,7 @@ static elbo_status train_stages(elbo_ctx *ctx, const elbo_recipe *recipe, const 
     elbo_train_config own = *config;
     elbo_train_result result;
     snprintf(progress.what, sizeof progress.what, "train %s", recipe->stages[i].stage_name);
+    own.stop_after = config->stop_after ? config->stop_after + i : NULL;
     own.out = run[i].path, own.progress = config->progress ? report_progress : NULL, own.progress_user = &progress;
     elbo_status status = train_stage(ctx, &recipe->stages[i], run[i].init, &own, &result);
     out->steps += result.steps, out->samples += result.samples, out->seconds += result.seconds, out->flops += result.flops;

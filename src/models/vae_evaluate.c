@@ -6,12 +6,12 @@
 
 #include "core/philox.h"
 #include "eval/codes.h"
-#include "eval/pictures.h"
 #include "eval/statistics.h"
 #include "models/diffusion_model.h"
 #include "models/estimate.h"
 #include "models/eval_result.h"
 #include "models/lsgm_model.h"
+#include "models/reconstruction.h"
 #include "models/sample_quality.h"
 
 enum { DEFAULT_SAMPLES = 100, PRIOR_TIMES = 20, CODES_LIMIT = 2000, GAP_LIMIT = 1000, BOUND_DRAWS = 2 };
@@ -28,9 +28,9 @@ typedef struct evaluation {
   elbo_eval_result *out;
 } evaluation;
 
-#define METRICS                                                                                                               \
-  "elbo, iwae, recon, kl, entropy, cross_entropy, nll, bits_per_dim, active_units, mutual_information, mismatch, psnr, mse, " \
-  "ssim, " QUALITY_METRICS
+#define METRICS                                                                                                             \
+  "elbo, iwae, recon, kl, entropy, cross_entropy, nll, bits_per_dim, iwae_bits_per_dim, active_units, mutual_information, " \
+  "mismatch, " RECONSTRUCTION_METRICS ", " QUALITY_METRICS
 
 static bool all_binary(const elbo_array *x) {
   const float *v = x->data;
@@ -88,6 +88,14 @@ static void report_prior(evaluation *e) {
   }
 }
 
+static double bits_of_nats(const evaluation *e) {
+  const picture_shape *s = &e->m->spec.shape;
+  return 1 / ((double)(s->height * s->width * s->channels) * log(2));
+}
+
+// Whether the likelihood is one of 8-bit pixels.
+static bool of_pixels(const evaluation *e) { return e->bits == 8 && vae_likelihood(&e->m->spec, false).kind != LIKELIHOOD_BERNOULLI; }
+
 static void report_bound(evaluation *e) {
   const bound_estimate *b = &e->bound;
   double mean, error, mc = b->draw_variance ? root_of_sum(b->draw_variance, b->n) : NAN;
@@ -101,9 +109,9 @@ static void report_bound(evaluation *e) {
     else
       metric_note(m, e->proper ? "one-sample bound, averaged over 2 draws" : e->why);
   }
-  double size = (double)(e->m->spec.shape.height * e->m->spec.shape.width * e->m->spec.shape.channels), scale = 1 / (size * log(2));
+  double scale = bits_of_nats(e);
   likelihood l = vae_likelihood(&e->m->spec, false);
-  bool pixels = e->bits == 8 && l.kind != LIKELIHOOD_BERNOULLI;
+  bool pixels = of_pixels(e);
   if (e->config->metrics && asked(e, "bits_per_dim") && !(e->proper && pixels))
     log_warning(e->m->ctx, "bits_per_dim is left out: %s", e->proper ? "it is of 8-bit pixels and a likelihood of theirs" : e->why);
   if (e->proper && pixels && (asked(e, "bits_per_dim") || !e->config->metrics)) {
@@ -142,6 +150,14 @@ static elbo_status report_iwae(evaluation *e) {
   log_p = NULL;
   m->mc_stderr = root_of_sum(variance, n), m->k = samples_of(e);
   if (!e->proper) metric_note(m, e->why);
+  if (asked(e, "iwae_bits_per_dim") && e->proper && of_pixels(e)) {
+    likelihood l = vae_likelihood(&e->m->spec, false);
+    double scale = bits_of_nats(e);
+    elbo_metric *bits =
+        eval_result_add(e->out, "iwae_bits_per_dim", "bits/dim", -mean * scale + (likelihood_discrete(&l) ? 0 : 8), error * scale, n, NULL);
+    bits->mc_stderr = m->mc_stderr * scale, bits->k = m->k;
+    metric_note(bits, "upper bound, from the k-sample bound");
+  }
   mean_and_error(effective, n, &mean, &error);
   m = eval_result_add(e->out, "iwae_effective_samples", "samples", mean, error, n, effective);
   effective = NULL;
@@ -242,34 +258,12 @@ fail:
 }
 
 static elbo_status report_pictures(evaluation *e) {
-  elbo_ctx *ctx = e->m->ctx;
-  const picture_shape *s = &e->m->spec.shape;
-  int64_t size = s->height * s->width * s->channels, n = e->n;
   elbo_array *y = NULL;
-  double *mse = NULL, *ssim = NULL, mean, error;
-  elbo_status status;
-  TRY_GOTO(elbo_reconstruct(e->m, e->x, e->label, 1, seed_of_part(e->config->seed, 104), &y));
-  TRY_GOTO(array_new(ctx, (size_t)n, sizeof(double), "scores", (void **)&mse));
-  const float *a = e->x->data, *b = y->data;
-  for (int64_t i = 0; i < n; i++) mse[i] = picture_mean_squared_error(a + i * size, b + i * size, size);
-  mean_and_error(mse, n, &mean, &error);
-  if (asked(e, "psnr")) {
-    elbo_metric *m = eval_result_add(e->out, "psnr", "dB", decibels(mean), 10 / log(10) * error / mean, n, NULL);
-    metric_note(m, "of the mean squared error over the set; reconstructions from a posterior sample");
-  }
-  if (asked(e, "ssim")) {
-    TRY_GOTO(array_new(ctx, (size_t)n, sizeof(double), "scores", (void **)&ssim));
-    for (int64_t i = 0; i < n; i++) ssim[i] = structural_similarity(a + i * size, b + i * size, s->height, s->width, s->channels);
-    double value, value_error;
-    mean_and_error(ssim, n, &value, &value_error);
-    eval_result_add(e->out, "ssim", "", value, value_error, n, ssim);
-    ssim = NULL;
-  }
-  if (asked(e, "mse")) eval_result_add(e->out, "mse", "", mean, error, n, mse), mse = NULL;
-fail:
+  reconstruction_wanted wanted = {asked(e, "psnr"), asked(e, "mse"), asked(e, "ssim"), asked(e, "perceptual")};
+  elbo_status status = elbo_reconstruct(e->m, e->x, e->label, 1, seed_of_part(e->config->seed, 104), &y);
+  if (status == ELBO_OK)
+    status = reconstruction_report(e->m->ctx, e->x, y, "reconstructions from a posterior sample", wanted, e->config, e->out);
   elbo_array_destroy(&y);
-  free(mse);
-  free(ssim);
   return status;
 }
 
@@ -297,13 +291,13 @@ static elbo_status read_examples(evaluation *e, elbo_dataset *data) {
 
 // What an adversary had a hand in has no likelihood: its decoder was not fitted to p(x|z).
 static elbo_status check_bound(const elbo_model *m, const char *metrics) {
-  static const char *const bounds[] = {"elbo", "iwae", "recon", "nll", "bits_per_dim"};
+  static const char *const bounds[] = {"elbo", "iwae", "recon", "nll", "bits_per_dim", "iwae_bits_per_dim"};
   for (size_t i = 0; !vae_has_bound(&m->spec) && i < sizeof bounds / sizeof *bounds; i++)
     if (metrics && metric_asked(metrics, "", bounds[i]))
       return fail(
           m->ctx, ELBO_ERROR_UNSUPPORTED,
           "evaluate: %s: an adversary, which is no part of the bound, trained this model (%s): it has no likelihood; kl, active_units, "
-          "mutual_information, mismatch, psnr, mse, ssim and the measures of samples were expected",
+          "mutual_information, mismatch, psnr, mse, ssim, perceptual and the measures of samples were expected",
           bounds[i], vae_preset_name(&m->spec));
   return ELBO_OK;
 }
@@ -343,10 +337,10 @@ elbo_status vae_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_conf
     TRY_GOTO(score_bound(&e));
     report_bound(&e);
   }
-  if (asked(&e, "iwae")) TRY_GOTO(report_iwae(&e));
+  if (asked(&e, "iwae") || asked(&e, "iwae_bits_per_dim")) TRY_GOTO(report_iwae(&e));
   if (nll) TRY_GOTO(report_nll(&e));
   if (asked(&e, "active_units") || asked(&e, "mutual_information") || asked(&e, "mismatch")) TRY_GOTO(report_codes(&e));
-  if (asked(&e, "psnr") || asked(&e, "mse") || asked(&e, "ssim")) TRY_GOTO(report_pictures(&e));
+  if (asked(&e, "psnr") || asked(&e, "mse") || asked(&e, "ssim") || asked(&e, "perceptual")) TRY_GOTO(report_pictures(&e));
   if (quality_asked(config->metrics)) TRY_GOTO(model_quality_report(m, true, data, config, e.out));
   TRY_GOTO(eval_result_finish(m, config, e.out));
   *out = e.out, e.out = NULL;

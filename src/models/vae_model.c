@@ -413,6 +413,17 @@ void vae_info(const elbo_model *m, elbo_model_info *out) {
                            .condition_dim = m->spec.model.condition.type == CONDITION_VECTOR ? (int)m->spec.model.condition.dim : 0};
 }
 
+static void vae_abilities(const elbo_model *m, model_abilities *out) {
+  likelihood l = vae_likelihood(&m->spec, false);
+  if (!vae_has_bound(&m->spec))
+    out->no_score = "an adversary, which is no part of the bound, trained it";
+  else if (m->spec.bits != 8 || l.kind == LIKELIHOOD_BERNOULLI || !(likelihood_discrete(&l) || m->spec.dequantize))
+    out->no_score = "its likelihood is not one of 256 levels";
+  else
+    out->score[SCORE_ONE_SAMPLE] = "bits_per_dim", out->score[SCORE_K_SAMPLES] = "iwae_bits_per_dim";
+  out->draws = !out->no_score; // of a Bernoulli's mean grey, or a density's width, they are no pictures
+}
+
 static const char *const class_names[] = {"ElboVAE", NULL};
 const model_kind model_kind_vae = {.preset = "vae",
                                    .class_names = class_names,
@@ -425,4 +436,5 @@ const model_kind model_kind_vae = {.preset = "vae",
                                    .decode = vae_decode,
                                    .interpolate = vae_interpolate,
                                    .evaluate = vae_evaluate,
-                                   .apply = vae_apply};
+                                   .apply = vae_apply,
+                                   .abilities = vae_abilities};
