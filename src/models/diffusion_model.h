@@ -20,6 +20,8 @@ elbo_status diffusion_view(elbo_ctx *ctx, const diffusion_spec *spec, elbo_store
 void diffusion_view_close(elbo_model *m);
 // The process of a spec; the learned one reads its values from `store` as they are now.
 elbo_status diffusion_process_create(elbo_ctx *ctx, const diffusion_spec *spec, elbo_store *store, const char *where, process **out);
+// A graph with the parameters of a spec.
+elbo_status diffusion_parameter_graph(elbo_ctx *ctx, const diffusion_spec *spec, elbo_graph **out);
 // A store with the parameters of a spec, and their initial values.
 elbo_status diffusion_store_create(elbo_ctx *ctx, const diffusion_spec *spec, uint64_t seed, elbo_store **out);
 

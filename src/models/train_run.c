@@ -20,12 +20,13 @@ void elbo_train_defaults(elbo_train_config *config) { *config = (elbo_train_conf
 
 typedef struct weights_origin {
   elbo_ctx *ctx;
-  const char *path, *training_only;
+  const char *path;
+  const train_task *task;
 } weights_origin;
 
 static elbo_status load_initial(void *user, elbo_store *weights) {
   const weights_origin *from = user;
-  return initial_weights_load(from->ctx, from->path, from->training_only, weights);
+  return initial_weights_load(from->ctx, from->path, from->task->training_only, from->task->may_be_new, weights);
 }
 
 // `init`: where train.init's weights lie; "": they are drawn.
@@ -36,7 +37,7 @@ static elbo_status train_stage(elbo_ctx *ctx, const elbo_recipe *recipe, const c
   elbo_status status;
   TRY_GOTO(elbo_recipe_text(recipe, &text));
   TRY_GOTO(workload_create(ctx, recipe, config->data, &w));
-  weights_origin origin = {ctx, init, workload_task(w)->training_only};
+  weights_origin origin = {ctx, init, workload_task(w)};
   run_options options = {.out = config->out,
                          .resume = config->resume != 0,
                          .recipe_text = text,
@@ -161,7 +162,7 @@ elbo_status elbo_train_dry_run(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_da
   trainer *t = NULL;
   TRY(workload_create(ctx, recipe, data, &w));
   elbo_status status = trainer_create(ctx, workload_train_config(w), workload_task(w), workload_source(w), NULL, &t);
-  weights_origin origin = {ctx, workload_train_config(w)->init, workload_task(w)->training_only};
+  weights_origin origin = {ctx, workload_train_config(w)->init, workload_task(w)};
   bool from_path = *origin.path && !recipe_earlier_stage(recipe, origin.path); // an earlier stage's weights are not there yet
   if (status == ELBO_OK && from_path) status = trainer_start_from(t, load_initial, &origin);
   if (status == ELBO_OK) trainer_get_cost(t, out);
