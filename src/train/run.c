@@ -106,7 +106,6 @@ static elbo_status check_frozen(const run *r) {
 static elbo_status restore(run *r) {
   const run_directory *d = &r->directory;
   TRY(checkpoint_read(r->ctx, d->checkpoint, r->t, &r->log));
-  TRY(check_frozen(r));
   if (!r->options->source.seek) return fail(r->ctx, ELBO_ERROR_UNSUPPORTED, "these data cannot be resumed");
   TRY(r->options->source.seek(r->options->source.user, r->t->step * r->config->batch_size));
   r->saved_step = r->resumed_from = r->t->step;
@@ -157,6 +156,8 @@ static elbo_status run_all(run *r, elbo_train_result *out) {
       return ELBO_OK;
     }
   }
+  if (r->has_directory && !r->directory.fresh) TRY(check_frozen(r));
+  if (r->task->prepare) TRY(r->task->prepare(r->task->user, o->out, o->progress, o->progress_user));
   TRY(start(r));
   return train(r);
 }
