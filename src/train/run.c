@@ -99,7 +99,7 @@ static elbo_status check_frozen(const run *r) {
       r->ctx, ELBO_ERROR_STATE,
       "%s: %s: another model than the one that this run was made from until step %lld (sha256 %.12s there, %.12s here); restore it, "
       "or train into another directory",
-      r->directory.path, r->options->frozen_key ? r->options->frozen_key : "the recipe", (long long)r->t->step,
+      r->directory.path, r->options->frozen_key ? r->options->frozen_key : "the recipe", (long long)r->directory.step,
       *r->record.frozen_sha256 ? r->record.frozen_sha256 : "none", *now ? now : "none");
 }
 
