@@ -1,34 +1,11 @@
 #include "models/autoencoder_preset.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "core/error.h"
-#include "nn/codec.h"
-
-typedef struct autoencoder_recipe {
-  struct autoencoder_model {
-    int preset;
-    codec_config network;
-  } model;
-} autoencoder_recipe;
-
-static const config_field model_fields[] = {
-    CONFIG_ENUM(struct autoencoder_model, preset, "autoencoder", "autoencoder", "kind of model; the other keys depend on it"),
-    {"network", CONFIG_TYPE_ENUM, offsetof(struct autoencoder_model, network.network), 0, 0, "kl", "", "which autoencoder", CODEC_NAMES,
-     NULL, 0},
-    {"kl", CONFIG_TYPE_SECTION, offsetof(struct autoencoder_model, network.kl), 0, 0, "{}", "", "", NULL, &kl_table, 0},
-    {"vq", CONFIG_TYPE_SECTION, offsetof(struct autoencoder_model, network.vq), 0, 0, "{}", "", "", NULL, &vq_table, 0},
-    {"tiny", CONFIG_TYPE_SECTION, offsetof(struct autoencoder_model, network.tiny), 0, 0, "{}", "", "", NULL, &tiny_table, 0},
-};
-static const config_table model_table = CONFIG_TABLE("model", struct autoencoder_model, model_fields, "an autoencoder with a map of codes");
-static const config_field section_fields[] = {CONFIG_SECTION(autoencoder_recipe, model, &model_table)};
-static const config_table sections = CONFIG_TABLE("autoencoder", autoencoder_recipe, section_fields, "an autoencoder with a map of codes");
-
-static elbo_status create(elbo_ctx *ctx, const preset_request *request, preset_task *out) {
-  *out = (preset_task){0};
-  return fail(ctx, ELBO_ERROR_UNSUPPORTED, "%s: model.preset: autoencoder: is not trained here; elbo bench with bench.forward calls it",
-              request->file);
-}
+#include "models/autoencoder.h"
+#include "models/autoencoder_task.h"
 
 // Pictures of the data's size go in; a decoder alone takes codes as large as theirs.
 static elbo_status forward(elbo_ctx *ctx, const preset_request *request, elbo_graph **graph, elbo_tensor **out) {
@@ -55,8 +32,37 @@ static elbo_status forward(elbo_ctx *ctx, const preset_request *request, elbo_gr
   return ELBO_OK;
 }
 
+static elbo_status make_untrained(elbo_model *m, const preset_request *request) {
+  elbo_graph *g = NULL;
+  autoencoder_spec *spec = arena_alloc(m->arena, sizeof *spec);
+  if (!spec) return fail_memory(m->ctx, sizeof *spec, "an autoencoder");
+  TRY(autoencoder_spec_make(m->ctx, request->config, &request->info, request->file, spec));
+  m->autoencoder = &spec->network;
+  TRY(autoencoder_graph(m->ctx, m->autoencoder, &g));
+  elbo_status status = elbo_store_create(m->ctx, 1, &g, (uint64_t)request->stage->train.seed, &m->store);
+  elbo_graph_destroy(&g);
+  return status;
+}
+
+static elbo_status untrained(elbo_ctx *ctx, const preset_request *request, elbo_model **out) {
+  elbo_model *m = calloc(1, sizeof *m);
+  *out = NULL;
+  if (!m) return fail_memory(ctx, sizeof *m, "an autoencoder");
+  *m = autoencoder_of_weights(ctx, NULL, NULL, 64);
+  m->arena = arena_create(1 << 12);
+  elbo_status status = m->arena ? make_untrained(m, request) : fail_memory(ctx, 1 << 12, "an autoencoder");
+  if (status == ELBO_OK)
+    *out = m;
+  else
+    elbo_model_destroy(&m);
+  return status;
+}
+
+static const char *const defaults[] = {"model.discriminator.type=patch", "model.discriminator.channels=[32, 64, 128]", NULL};
 const preset_def preset_autoencoder = {.name = "autoencoder",
                                        .summary = "an autoencoder between pictures and maps of codes",
-                                       .sections = &sections,
-                                       .create = create,
-                                       .forward = forward};
+                                       .sections = &autoencoder_sections,
+                                       .defaults = defaults,
+                                       .create = autoencoder_task_create,
+                                       .forward = forward,
+                                       .untrained = untrained};

@@ -142,12 +142,15 @@ fail:
 static elbo_status check_likelihoods(const elbo_model *m, const char *metrics) {
   static const char *const of_data[] = {"bpd", "bpd_parts", "ode_bpd", "ode_nll", "density_mass", "schedule_variance"};
   if (!m->diffusion->spec.latent) return ELBO_OK;
+  const bool bounded = m->diffusion->spec.latent->autoencoder->kind == &model_kind_vae;
   for (size_t i = 0; i < sizeof of_data / sizeof *of_data; i++)
     if (!metrics || metric_asked(metrics, "", of_data[i]))
-      return fail(m->ctx, ELBO_ERROR_UNSUPPORTED,
-                  "metrics: %s: a model of an autoencoder's codes: it has no likelihood of pictures, as what decodes them was trained to "
-                  "look right (perceptual and adversarial terms are no likelihood); its samples can be judged: " QUALITY_METRICS,
-                  metrics ? of_data[i] : "likelihoods");
+      return fail(
+          m->ctx, ELBO_ERROR_UNSUPPORTED,
+          "metrics: %s: a model of an autoencoder's codes has no likelihood of pictures%s; its samples can be judged: " QUALITY_METRICS,
+          metrics ? of_data[i] : "likelihoods",
+          bounded ? ": the bound of encoder, decoder and this prior together is not computed"
+                  : ", as what decodes them was trained to look right (perceptual and adversarial terms are no likelihood)");
   return ELBO_OK;
 }
 

@@ -240,6 +240,7 @@ static void test_directories(void **state) {
       {"kl", ", latent: {scale: channel, cache: mean}", "LDMPipeline", "vqvae"},
       {"vq", ", latent: {scale: model}", "LDMPipeline", "vqvae"},
       {"tiny", "", "LDMPipeline", "vqvae"},
+      {"vq", ", latent: {scale: channel}", "LDMPipeline", "vqvae"}, // whose config has no key for it
   };
   char data[512];
   snprintf(data, sizeof data, "%s", write_data("directories.npy"));
@@ -261,11 +262,15 @@ static void test_directories(void **state) {
     json_decref(json);
     assert_ok(ctx, elbo_model_load(ctx, j.out, NULL, &m));
     const latent_space *s = m->diffusion->spec.latent;
+    if (strstr(cases[i].rest, "channel")) assert_true(s->scale[0] != s->scale[1] && s->shift[0] != s->shift[1]);
+    if (!strcmp(cases[i].kind, "vq") && strstr(cases[i].rest, "channel")) {
+      elbo_model_destroy(&m);
+      continue;
+    }
     if (strstr(cases[i].rest, "channel")) {
       expect_key(path, "scaling_factor", 1, 0);
       expect_key(path, "latents_mean", (double)s->shift[0], 1e-6);
       expect_key(path, "latents_std", 1 / (double)s->scale[0], 1e-6 / (double)s->scale[0]);
-      assert_true(s->shift[0] != s->shift[1]);
     } else {
       expect_key(path, "scaling_factor", (double)s->scale[0], 1e-6 * (double)s->scale[0]);
     }
