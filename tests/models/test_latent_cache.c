@@ -162,7 +162,10 @@ static void test_channels(void **state) {
     assert_int_equal(((int32_t *)told->data)[i], ((int32_t *)told->data)[20 + i]);
   }
   assert_ok(ctx, latent_decode(f.request.space, mean, NULL, NULL, &again));
-  latent_unscale(f.request.space, 20, mean->data);
+  for (int64_t k = 0; k < elbo_array_count(mean); k++) {
+    float *z = (float *)mean->data + k;
+    *z = *z / f.request.space->scale[k % 2] + f.request.space->shift[k % 2];
+  }
   elbo_named_array in = {"z", mean}, out = {"sample", NULL};
   assert_ok(ctx, elbo_apply(ctx, test_path("channels-kl"), 1, &in, 1, &out));
   plain = out.array;
