@@ -113,6 +113,8 @@ typedef struct elbo_eval_config {
   int draw;             // 1: draws from a pixel likelihood are judged, 0: its means
   int n_options;        // how a diffusion model draws them, as in elbo_sample_config
   const char *const *options;
+  int seeds;         // sets of samples that are drawn and judged, at most 3, which 0 means; of one set there is no error
+  const char *judge; // of condition_accuracy: run of a classifier that is not the one of `features`
 } elbo_eval_config;
 typedef struct elbo_eval_result elbo_eval_result;
 ELBO_API void elbo_eval_defaults(elbo_eval_config *config);

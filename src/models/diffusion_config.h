@@ -51,6 +51,11 @@ typedef struct diffusion_latent_config {
 typedef enum latent_moments { LATENT_MOMENTS, LATENT_MEANS } latent_moments;
 #define LATENT_MOMENTS_NAMES "moments|mean"
 
+// A share of N(0, I) in the score, (1 - a) of its own and a of the network's, with a learned a [Vahdat21 eq. 10]. N(0, I) stays as it is
+// under a variance-preserving process, and its v is 0: mixed with it, v is a times what the network says.
+typedef enum score_mixing { MIXING_NONE, MIXING_CHANNEL, MIXING_DIMENSION } score_mixing;
+#define SCORE_MIXING_NAMES "none|channel|dimension"
+
 typedef struct diffusion_config {
   int preset;
   const char *autoencoder; // an earlier stage, a run or a model directory; "": the model is of the data themselves
@@ -61,6 +66,7 @@ typedef struct diffusion_config {
   int variance;      // reverse_variance
   double sigma_data; // of prediction edm and weighting edm
   int time_input;
+  int mixing; // score_mixing; of prediction v
   diffusion_condition_config condition;
 } diffusion_config;
 

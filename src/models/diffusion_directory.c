@@ -34,6 +34,7 @@ static const config_field index_fields[] = {
     {"variance", CONFIG_TYPE_ENUM, offsetof(diffusion_index, model.variance), 0, 0, "fixed_small", "", "", REVERSE_VARIANCE_NAMES, NULL, 0},
     {"sigma_data", CONFIG_TYPE_FLOAT, offsetof(diffusion_index, model.sigma_data), 1e-4, 1e4, "0.5", "", "", NULL, NULL, 0},
     {"time_input", CONFIG_TYPE_ENUM, offsetof(diffusion_index, model.time_input), 0, 0, "auto", "", "", TIME_INPUT_NAMES, NULL, 0},
+    {"mixing", CONFIG_TYPE_ENUM, offsetof(diffusion_index, model.mixing), 0, 0, "none", "", "", SCORE_MIXING_NAMES, NULL, 0},
     {"condition", CONFIG_TYPE_SECTION, offsetof(diffusion_index, model.condition), 0, 0, "{}", "", "", NULL, &diffusion_condition_table, 0},
     CONFIG_SECTION(diffusion_index, sample, &sampling_table),
 };
@@ -69,6 +70,7 @@ static const char *pipeline_class(const diffusion_spec *spec, bool has_scheduler
   const diffusion_config *m = &spec->model;
   bool diffusers = true, unet = m->denoiser.network == DENOISER_UNET && has_scheduler;
   *autoencoder = "vae";
+  if (m->mixing) return OWN_PIPELINE; // which theirs know nothing of
   if (!spec->latent) return unet ? "DDPMPipeline" : OWN_PIPELINE;
   const char *class_name = latent_space_class(spec->latent, &diffusers);
   if (unet && diffusers && m->denoiser.unet.class == UNET_2D) {

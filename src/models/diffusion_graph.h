@@ -29,6 +29,9 @@ diffusion_condition diffusion_training_condition(const diffusion_spec *spec, elb
 elbo_tensor *diffusion_network(const diffusion_spec *spec, elbo_graph *g, elbo_tensor *state, elbo_tensor *time,
                                const diffusion_condition *condition, bool training);
 
+// The same after mixing with N(0, I), where the model has that.
+elbo_tensor *diffusion_mixed(const diffusion_spec *spec, elbo_tensor *output);
+
 // (B) input `name` as (B,1,1,1)
 elbo_tensor *row_input(elbo_graph *g, const char *name, int64_t batch);
 

@@ -13,11 +13,11 @@ static void declare_network(const diffusion_spec *spec, elbo_graph *g) {
       .batch = 1, .height = spec->height, .width = spec->width, .tokens = 1, .time_ids = 1, .timestep_cond = needs.timestep_cond_dim > 0};
   elbo_scope_push(g, DENOISER_SCOPE);
   denoiser_inputs in = denoiser_declare(g, &needs, &call);
-  denoiser_network(&spec->model.denoiser, &in);
+  diffusion_mixed(spec, denoiser_network(&spec->model.denoiser, &in));
   elbo_scope_pop(g);
 }
 
-static elbo_status model_graph(elbo_ctx *ctx, const diffusion_spec *spec, elbo_graph **out) {
+elbo_status diffusion_parameter_graph(elbo_ctx *ctx, const diffusion_spec *spec, elbo_graph **out) {
   elbo_graph *g = NULL;
   TRY(elbo_graph_create(ctx, "model", &g));
   declare_network(spec, g);
@@ -33,7 +33,7 @@ static elbo_status model_graph(elbo_ctx *ctx, const diffusion_spec *spec, elbo_g
 elbo_status diffusion_store_create(elbo_ctx *ctx, const diffusion_spec *spec, uint64_t seed, elbo_store **out) {
   elbo_graph *g;
   *out = NULL;
-  TRY(model_graph(ctx, spec, &g));
+  TRY(diffusion_parameter_graph(ctx, spec, &g));
   elbo_status status = elbo_store_create(ctx, 1, &g, seed, out);
   elbo_graph_destroy(&g);
   return status;
@@ -42,7 +42,7 @@ elbo_status diffusion_store_create(elbo_ctx *ctx, const diffusion_spec *spec, ui
 // Its weights stay where the file has them.
 static elbo_status map_weights(elbo_model *m, const char *directory) {
   elbo_graph *g;
-  TRY(model_graph(m->ctx, &m->diffusion->spec, &g));
+  TRY(diffusion_parameter_graph(m->ctx, &m->diffusion->spec, &g));
   elbo_status status = store_create_unfilled(m->ctx, 1, &g, &m->store);
   elbo_graph_destroy(&g);
   return status == ELBO_OK ? diffusion_directory_weights(m->ctx, directory, m->diffusion, m->store) : status;
@@ -111,6 +111,20 @@ static void info(const elbo_model *m, elbo_model_info *out) {
                            .condition_tokens = sequence ? (int)s->model.condition.tokens : 0};
 }
 
+static void abilities(const elbo_model *m, model_abilities *out) {
+  const diffusion_model *d = m->diffusion;
+  if (d->spec.latent) {
+    out->no_score = "its pictures are decoded codes, by what was trained to look right";
+    return;
+  }
+  if (d->spec.bits != 8 || !d->process) {
+    out->no_score = d->process ? "its data are not 8-bit pixels" : "this network comes without a process";
+    return;
+  }
+  if (d->spec.model.process.type != PROCESS_FLOW) out->score[SCORE_ONE_SAMPLE] = "bpd";
+  out->score[SCORE_ODE] = "ode_bpd";
+}
+
 static const char *const class_names[] = {"DDPMPipeline",
                                           "DDIMPipeline",
                                           "PNDMPipeline",
@@ -135,4 +149,6 @@ const model_kind model_kind_diffusion = {.preset = "diffusion",
                                          .encode = diffusion_encode,
                                          .decode = diffusion_decode,
                                          .evaluate = diffusion_evaluate,
-                                         .apply = diffusion_apply};
+                                         .apply = diffusion_apply,
+                                         .abilities = abilities,
+                                         .sample_within = diffusion_sample_within};

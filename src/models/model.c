@@ -12,6 +12,7 @@
 #include "graph/store.h"
 #include "models/autoencoder.h"
 #include "models/diffusion_model.h"
+#include "models/lsgm_model.h"
 #include "train/run.h"
 
 void elbo_model_defaults(elbo_model_config *config) { *config = (elbo_model_config){.size = sizeof *config, .step = -1, .batch_size = 64}; }
@@ -25,7 +26,8 @@ static void count_params(elbo_model *m) {
 
 // --- kinds ---
 
-static const model_kind *const kinds[] = {&model_kind_vae, &model_kind_diffusion, &model_kind_classifier, &model_kind_autoencoder};
+static const model_kind *const kinds[] = {&model_kind_vae, &model_kind_diffusion, &model_kind_classifier, &model_kind_autoencoder,
+                                          &model_kind_lsgm};
 
 const model_kind *model_kind_of_class(const char *class_name) {
   for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)

@@ -80,9 +80,12 @@ static elbo_status train(run *r) {
     TRY(trainer_step(r->t));
     run_log_add(&r->log, now_seconds() - begin);
     TRY(after_step(r));
-    if (!o->progress) continue;
-    run_log_progress_text(&r->log, text, sizeof text);
-    if (o->progress(o->progress_user, "train", r->t->step, r->config->steps, text)) continue;
+    bool stop = o->stop_after && r->log.seconds >= *o->stop_after;
+    if (o->progress) {
+      run_log_progress_text(&r->log, text, sizeof text);
+      stop |= !o->progress(o->progress_user, "train", r->t->step, r->config->steps, text);
+    }
+    if (!stop) continue;
     if (r->t->step >= r->config->steps) break;
     TRY(save(r, false, NAN));
     return fail(r->ctx, ELBO_ERROR_STOPPED, "stopped after step %lld of %lld%s", (long long)r->t->step, (long long)r->config->steps,
@@ -157,8 +160,11 @@ static elbo_status run_all(run *r, elbo_train_result *out) {
     }
   }
   if (r->has_directory && !r->directory.fresh) TRY(check_frozen(r));
+  const double begin = now_seconds();
   if (r->task->prepare) TRY(r->task->prepare(r->task->user, o->out, o->progress, o->progress_user));
+  const double prepared = now_seconds() - begin;
   TRY(start(r));
+  if (r->task->prepare) r->log.seconds += prepared; // part of what training takes
   return train(r);
 }
 
