@@ -136,7 +136,7 @@ static int check_recipe(void *user, const char *name, const char *path, const ch
   int64_t side = points ? 1 : strstr(name, "cifar") ? 32 : strstr(name, "shapes") ? 64 : 28;
   elbo_dataset *data = data_of(l->ctx, side, side, points ? 2 : colour ? 3 : 1);
   for (int i = 0; i < elbo_recipe_stage_count(r); i++) {
-    assert_ok(l->ctx, workload_create(l->ctx, elbo_recipe_stage(r, i), data, &w));
+    assert_ok(l->ctx, workload_create(l->ctx, elbo_recipe_stage(r, i), data, NULL, &w));
     workload_destroy(&w);
   }
   elbo_dataset_destroy(&data);
