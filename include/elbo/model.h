@@ -71,6 +71,18 @@ ELBO_API ELBO_MUST_CHECK elbo_status elbo_reconstruct(elbo_model *model, const e
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_encode(elbo_model *model, const elbo_array *x, const elbo_array *label, elbo_array **mean,
                                                  elbo_array **stddev);
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_decode(elbo_model *model, const elbo_array *codes, const elbo_array *label, elbo_array **x);
+// The same of codes that are too large for memory: an AutoencoderKL is decoded in bands of rows, without seams.
+typedef struct elbo_decode_config {
+  size_t size;          // sizeof, set by elbo_decode_defaults
+  int64_t tile;         // rows of the code under a band, at least 2; 0: as memory_limit has it
+  int64_t memory_limit; // bytes that maps, plans and pictures may take, beside the weights: bands as large as that allows; 0: no limit
+  elbo_progress_fn progress;
+  void *progress_user;
+  int64_t *planned_bytes; // receives what it was reckoned to take; may be NULL
+} elbo_decode_config;
+ELBO_API void elbo_decode_defaults(elbo_decode_config *config);
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_decode_tiled(elbo_model *model, const elbo_array *codes, const elbo_decode_config *config,
+                                                       elbo_array **x);
 // a, b (H,W,C) or (1,H,W,C); steps >= 2 points on the straight line between the posterior means, ends included. label: the class under
 // which a class-conditional model encodes and decodes them all; -1 for other models.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_interpolate(elbo_model *model, const elbo_array *a, const elbo_array *b, int label, int steps,

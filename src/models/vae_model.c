@@ -413,7 +413,7 @@ void vae_info(const elbo_model *m, elbo_model_info *out) {
                            .condition_dim = m->spec.model.condition.type == CONDITION_VECTOR ? (int)m->spec.model.condition.dim : 0};
 }
 
-static void vae_abilities(const elbo_model *m, model_abilities *out) {
+void vae_abilities(const elbo_model *m, model_abilities *out) {
   likelihood l = vae_likelihood(&m->spec, false);
   if (!vae_has_bound(&m->spec))
     out->no_score = "an adversary, which is no part of the bound, trained it";

@@ -292,6 +292,45 @@ static void test_model(void **state) {
   elbo_ctx_destroy(&ctx);
 }
 
+// A likelihood of 256 levels has bits a dimension: the bound's, and the same image by image whatever weighting trained the prior.
+static void test_levels(void **state) {
+  (void)state;
+  elbo_ctx *ctx = test_ctx(1);
+  const char *out = test_path("levels");
+  static const char *const recipe =
+      "model: {preset: lsgm, latent: {dim: 3}, encoder: {channels: [4]}, decoder: {channels: [4], likelihood: "
+      "discretized_logistic}, prior: {mlp: {width: 8, layers: 1, time_width: 8}}}\n"
+      "objective: {weighting: unweighted}\n" DATA "\ntrain: {steps: 2, batch_size: 8, ema: 0}\n";
+  elbo_model *m;
+  elbo_dataset *data;
+  elbo_eval_config config;
+  elbo_eval_result *score;
+  int64_t n;
+  assert_ok(ctx, run(ctx, (job){recipe, out, NULL, false, -1}));
+  assert_ok(ctx, elbo_model_load(ctx, out, NULL, &m));
+  assert_ok(ctx, elbo_dataset_open(ctx, "digits", 0, NULL, &data));
+  elbo_eval_defaults(&config);
+  config.limit = 30, config.metrics = "elbo,bits_per_dim,recon,kl";
+  assert_ok(ctx, elbo_evaluate(m, data, &config, &score));
+  assert_int_equal(elbo_eval_count(score), 4);
+  const double *elbo = elbo_eval_per_image(score, "elbo", &n), *recon = elbo_eval_per_image(score, "recon", &n),
+               *kl = elbo_eval_per_image(score, "kl", &n);
+  double mean = 0;
+  for (int i = 0; i < 30; i++) {
+    assert_near(elbo[i], recon[i] - kl[i], 1e-9 * fabs(elbo[i]));
+    mean += elbo[i] / 30;
+  }
+  const elbo_metric *bits = elbo_eval_metric(score, 1);
+  assert_string_equal(bits->name, "bits_per_dim");
+  assert_near(bits->value, -mean / (784 * log(2)), 1e-9);
+  assert_true(bits->mc_stderr > 0);
+  assert_non_null(strstr(elbo_eval_metric(score, 0)->note, "likelihood weighting"));
+  elbo_eval_destroy(&score);
+  elbo_dataset_destroy(&data);
+  elbo_model_destroy(&m);
+  elbo_ctx_destroy(&ctx);
+}
+
 // A prior of other codes than the VAE's, put into its directory by hand.
 static void test_another_prior(void **state) {
   (void)state;
@@ -392,6 +431,6 @@ int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_refused),      cmocka_unit_test(test_resume),
                                      cmocka_unit_test(test_combinations), cmocka_unit_test(test_after_a_vae),
                                      cmocka_unit_test(test_model),        cmocka_unit_test(test_another_prior),
-                                     cmocka_unit_test(test_spectral)};
+                                     cmocka_unit_test(test_spectral),     cmocka_unit_test(test_levels)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
