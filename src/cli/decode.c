@@ -15,8 +15,7 @@ static int run(const command *self, int argc, char **argv) {
   text_list positional;
   const option options[] = {
       {"codes", 0, OPTION_TEXT, &codes_path, 0, 0, "codes.npy",
-       "codes (n, numbers in a code), or maps (n, h, w, channels) of models that have them, of an autoencoder of any size; any numeric "
-       "type"},
+       "codes (n, numbers in a code), or maps (n, h, w, channels) of models that have them; any numeric type"},
       TOLD_OPTIONS(told),
       {"out", 'o', OPTION_TEXT, &out, 0, 0, "PATH", "x.npy, grid.png, or a directory of pictures"},
       {"tile", 0, OPTION_INT, &parts.tile, 2, 65536, "ROWS",
