@@ -43,7 +43,7 @@ typedef enum reverse_variance { REVERSE_FIXED_SMALL, REVERSE_FIXED_LARGE, REVERS
 
 #define REVERSE_VARIANCE_NAMES "fixed_small|fixed_large|learned_range"
 
-// A share of N(0, I) in the score, (1 - a) of its own and a of the network's, with a learned a [Vahdat21 eq. 10]. N(0, I) stays as it is
+// A share of N(0, I) in the score, (1 - a) of its own and a of the network's, with a learned a [Vahdat21 sec. 3.2]. N(0, I) stays as it is
 // under a variance-preserving process, and its v is 0: mixed with it, v is a times what the network says.
 typedef enum score_mixing { MIXING_NONE, MIXING_CHANNEL, MIXING_DIMENSION } score_mixing;
 #define SCORE_MIXING_NAMES "none|channel|dimension"
