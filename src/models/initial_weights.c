@@ -29,8 +29,10 @@ static bool same_shape(const elbo_param_info *a, const elbo_param_info *b) {
 
 enum { ABSENT, OTHER_SHAPE, SURPLUS, MISFIT_KINDS };
 
-static bool in_models(const elbo_param_info *p, const char *training_only) {
-  return p->kind != ELBO_PARAM_STATE && !(training_only && strncmp(p->name, training_only, strlen(training_only)) == 0);
+static bool in_models(const elbo_param_info *p, const char *const *training_only) {
+  for (; training_only && *training_only; training_only++)
+    if (strncmp(p->name, *training_only, strlen(*training_only)) == 0) return false;
+  return p->kind != ELBO_PARAM_STATE;
 }
 
 static bool has_any(const elbo_store *s, const char *prefix) {
@@ -40,9 +42,9 @@ static bool has_any(const elbo_store *s, const char *prefix) {
   return false;
 }
 
-static elbo_status compare(const elbo_store *to, const elbo_store *from, const char *training_only, const char *may_be_new,
+static elbo_status compare(const elbo_store *to, const elbo_store *from, const char *const *training_only, const char *may_be_new,
                            misfits found[MISFIT_KINDS]) {
-  const char *fresh = may_be_new && !has_any(from, may_be_new) ? may_be_new : NULL;
+  const char *const fresh[] = {may_be_new && !has_any(from, may_be_new) ? may_be_new : NULL, NULL};
   elbo_param_info want, have;
   char text[2][WEIGHTS_SHAPE_TEXT], detail[2 * WEIGHTS_SHAPE_TEXT + 40];
   for (int i = 0; i < elbo_store_count(to); i++) {
@@ -87,7 +89,8 @@ static elbo_status copy(elbo_store *to, const elbo_store *from) {
   return ELBO_OK;
 }
 
-elbo_status initial_weights_load(elbo_ctx *ctx, const char *path, const char *training_only, const char *may_be_new, elbo_store *to) {
+elbo_status initial_weights_load(elbo_ctx *ctx, const char *path, const char *const *training_only, const char *may_be_new,
+                                 elbo_store *to) {
   misfits found[MISFIT_KINDS] = {
       [ABSENT] = {.title = "missing"}, [OTHER_SHAPE] = {.title = "of another shape"}, [SURPLUS] = {.title = "unused"}};
   elbo_model *m = NULL;

@@ -172,6 +172,14 @@ elbo_status elbo_decode(elbo_model *m, const elbo_array *codes, const elbo_array
   return m->kind->decode ? m->kind->decode(m, codes, label, x) : cannot(m, "decode");
 }
 
+void elbo_decode_defaults(elbo_decode_config *config) { *config = (elbo_decode_config){.size = sizeof *config}; }
+
+elbo_status elbo_decode_tiled(elbo_model *m, const elbo_array *codes, const elbo_decode_config *config, elbo_array **x) {
+  *x = NULL;
+  if (m->kind->decode_tiled) return m->kind->decode_tiled(m, codes, config, x);
+  return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "decode: this model (%s) is decoded whole", m->kind->preset);
+}
+
 elbo_status elbo_interpolate(elbo_model *m, const elbo_array *a, const elbo_array *b, int label, int steps, elbo_array **x) {
   *x = NULL;
   return m->kind->interpolate ? m->kind->interpolate(m, a, b, label, steps, x) : cannot(m, "interpolate");

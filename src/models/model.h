@@ -36,6 +36,7 @@ typedef struct model_kind {
   elbo_status (*reconstruct)(elbo_model *m, const elbo_array *x, const elbo_array *label, int sample, uint64_t seed, elbo_array **out);
   elbo_status (*encode)(elbo_model *m, const elbo_array *x, const elbo_array *label, elbo_array **mean, elbo_array **stddev);
   elbo_status (*decode)(elbo_model *m, const elbo_array *codes, const elbo_array *label, elbo_array **x);
+  elbo_status (*decode_tiled)(elbo_model *m, const elbo_array *codes, const elbo_decode_config *config, elbo_array **x);
   elbo_status (*interpolate)(elbo_model *m, const elbo_array *a, const elbo_array *b, int label, int steps, elbo_array **x);
   elbo_status (*evaluate)(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out);
   // `component`: the folder of the directory that was named ("unet"), NULL: the directory itself
@@ -74,6 +75,7 @@ elbo_status vae_decode(elbo_model *m, const elbo_array *codes, const elbo_array 
 elbo_status vae_interpolate(elbo_model *m, const elbo_array *a, const elbo_array *b, int label, int steps, elbo_array **x);
 // Pictures of codes float32 (n,D), as config->draw says: of a model without conditions.
 elbo_status vae_draw_pictures(elbo_model *m, const elbo_array *codes, const elbo_sample_config *config, elbo_array **x);
+void vae_abilities(const elbo_model *m, model_abilities *out);
 elbo_status vae_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out);
 elbo_status vae_apply(elbo_model *m, const char *component, int n_in, const elbo_named_array *in, int n_out, elbo_named_array *out);
 
