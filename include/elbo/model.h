@@ -71,6 +71,18 @@ ELBO_API ELBO_MUST_CHECK elbo_status elbo_reconstruct(elbo_model *model, const e
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_encode(elbo_model *model, const elbo_array *x, const elbo_array *label, elbo_array **mean,
                                                  elbo_array **stddev);
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_decode(elbo_model *model, const elbo_array *codes, const elbo_array *label, elbo_array **x);
+// The same of codes that are too large for memory: an AutoencoderKL is decoded in bands of rows, without seams.
+typedef struct elbo_decode_config {
+  size_t size;          // sizeof, set by elbo_decode_defaults
+  int64_t tile;         // rows of the code under a band, at least 2; 0: as memory_limit has it
+  int64_t memory_limit; // bytes that maps, plans and pictures may take, beside the weights: bands as large as that allows; 0: no limit
+  elbo_progress_fn progress;
+  void *progress_user;
+  int64_t *planned_bytes; // receives what it was reckoned to take; may be NULL
+} elbo_decode_config;
+ELBO_API void elbo_decode_defaults(elbo_decode_config *config);
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_decode_tiled(elbo_model *model, const elbo_array *codes, const elbo_decode_config *config,
+                                                       elbo_array **x);
 // a, b (H,W,C) or (1,H,W,C); steps >= 2 points on the straight line between the posterior means, ends included. label: the class under
 // which a class-conditional model encodes and decodes them all; -1 for other models.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_interpolate(elbo_model *model, const elbo_array *a, const elbo_array *b, int label, int steps,
@@ -93,7 +105,7 @@ typedef struct elbo_metric {
   char unit[32];
   int64_t n;      // images
   int k;          // importance samples; 0: not one
-  char note[160]; // what must be known to read the number; "" when nothing
+  char note[192]; // what must be known to read the number; "" when nothing
 } elbo_metric;
 typedef struct elbo_eval_config {
   size_t size;         // sizeof, set by elbo_eval_defaults
@@ -113,6 +125,8 @@ typedef struct elbo_eval_config {
   int draw;             // 1: draws from a pixel likelihood are judged, 0: its means
   int n_options;        // how a diffusion model draws them, as in elbo_sample_config
   const char *const *options;
+  int seeds;         // sets of samples that are drawn and judged, at most 3, which 0 means; the error of one alone is over parts of it
+  const char *judge; // of condition_accuracy: run of a classifier that is not the one of `features`
 } elbo_eval_config;
 typedef struct elbo_eval_result elbo_eval_result;
 ELBO_API void elbo_eval_defaults(elbo_eval_config *config);

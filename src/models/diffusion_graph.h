@@ -21,11 +21,16 @@ typedef struct diffusion_condition {
 
 // Pictures 0..1 as the model has them, -1..1; float data as they are.
 elbo_tensor *diffusion_centred(const diffusion_spec *spec, elbo_tensor *x);
+// What is modelled of a batch's input "x": pictures as above, or codes, in training drawn from their posteriors.
+elbo_tensor *diffusion_input(const diffusion_spec *spec, elbo_graph *g, int64_t batch, bool training);
 // From the batch's own inputs ("label", "condition", or x itself), dropped at random where the recipe says so.
 diffusion_condition diffusion_training_condition(const diffusion_spec *spec, elbo_graph *g, int64_t batch, elbo_tensor *x, bool drop);
 // Raw output (B,H,W,C or 2 C) of the network under scope DENOISER_SCOPE.
 elbo_tensor *diffusion_network(const diffusion_spec *spec, elbo_graph *g, elbo_tensor *state, elbo_tensor *time,
                                const diffusion_condition *condition, bool training);
+
+// The same after mixing with N(0, I), where the model has that.
+elbo_tensor *diffusion_mixed(const diffusion_spec *spec, elbo_tensor *output);
 
 // (B) input `name` as (B,1,1,1)
 elbo_tensor *row_input(elbo_graph *g, const char *name, int64_t batch);

@@ -13,11 +13,11 @@ static void declare_network(const diffusion_spec *spec, elbo_graph *g) {
       .batch = 1, .height = spec->height, .width = spec->width, .tokens = 1, .time_ids = 1, .timestep_cond = needs.timestep_cond_dim > 0};
   elbo_scope_push(g, DENOISER_SCOPE);
   denoiser_inputs in = denoiser_declare(g, &needs, &call);
-  denoiser_network(&spec->model.denoiser, &in);
+  diffusion_mixed(spec, denoiser_network(&spec->model.denoiser, &in));
   elbo_scope_pop(g);
 }
 
-static elbo_status model_graph(elbo_ctx *ctx, const diffusion_spec *spec, elbo_graph **out) {
+elbo_status diffusion_parameter_graph(elbo_ctx *ctx, const diffusion_spec *spec, elbo_graph **out) {
   elbo_graph *g = NULL;
   TRY(elbo_graph_create(ctx, "model", &g));
   declare_network(spec, g);
@@ -33,7 +33,7 @@ static elbo_status model_graph(elbo_ctx *ctx, const diffusion_spec *spec, elbo_g
 elbo_status diffusion_store_create(elbo_ctx *ctx, const diffusion_spec *spec, uint64_t seed, elbo_store **out) {
   elbo_graph *g;
   *out = NULL;
-  TRY(model_graph(ctx, spec, &g));
+  TRY(diffusion_parameter_graph(ctx, spec, &g));
   elbo_status status = elbo_store_create(ctx, 1, &g, seed, out);
   elbo_graph_destroy(&g);
   return status;
@@ -42,7 +42,7 @@ elbo_status diffusion_store_create(elbo_ctx *ctx, const diffusion_spec *spec, ui
 // Its weights stay where the file has them.
 static elbo_status map_weights(elbo_model *m, const char *directory) {
   elbo_graph *g;
-  TRY(model_graph(m->ctx, &m->diffusion->spec, &g));
+  TRY(diffusion_parameter_graph(m->ctx, &m->diffusion->spec, &g));
   elbo_status status = store_create_unfilled(m->ctx, 1, &g, &m->store);
   elbo_graph_destroy(&g);
   return status == ELBO_OK ? diffusion_directory_weights(m->ctx, directory, m->diffusion, m->store) : status;
@@ -68,6 +68,7 @@ elbo_status diffusion_view(elbo_ctx *ctx, const diffusion_spec *spec, elbo_store
 void diffusion_view_close(elbo_model *m) {
   if (!m->diffusion) return;
   process_destroy(&m->diffusion->process);
+  latent_space_close(m->diffusion->spec.latent);
   free(m->diffusion);
   m->diffusion = NULL;
 }
@@ -88,18 +89,21 @@ static elbo_status open_diffusion(elbo_model *m, const char *directory) {
 
 static void info(const elbo_model *m, elbo_model_info *out) {
   const diffusion_spec *s = &m->diffusion->spec;
+  const latent_space *codes = s->latent;
   const bool vector = s->model.condition.type == DIFFUSION_VECTOR, sequence = s->model.condition.type == DIFFUSION_CONTEXT;
   *out = (elbo_model_info){.preset = s->model.preset ? "vdm" : "ddpm",
                            .weights = m->weights,
                            .likelihood = s->bits == 8 ? "discretized_gaussian" : "none",
-                           .height = (int)s->height,
-                           .width = (int)s->width,
-                           .channels = (int)s->channels,
-                           .low = s->bits ? -1 : 0,
-                           .high = 1,
-                           .bits = s->bits,
-                           .latent_dim = 0,
-                           .latent_groups = 0,
+                           .height = (int)(codes ? codes->picture.height : s->height),
+                           .width = (int)(codes ? codes->picture.width : s->width),
+                           .channels = (int)(codes ? codes->picture.channels : s->channels),
+                           .low = codes     ? codes->low
+                                  : s->bits ? -1
+                                            : 0,
+                           .high = codes ? codes->high : 1,
+                           .bits = codes ? codes->bits : s->bits,
+                           .latent_dim = codes ? (int)latent_code_numbers(codes) : 0,
+                           .latent_groups = codes != NULL,
                            .classes = s->model.condition.type == DIFFUSION_CLASS ? (int)s->classes : 0,
                            .params = m->params,
                            .step = m->step,
@@ -107,9 +111,33 @@ static void info(const elbo_model *m, elbo_model_info *out) {
                            .condition_tokens = sequence ? (int)s->model.condition.tokens : 0};
 }
 
-static const char *const class_names[] = {
-    "DDPMPipeline",  "DDIMPipeline", "PNDMPipeline",         "ScoreSdeVePipeline",    "KarrasVePipeline",        "DiTPipeline",
-    "ElboDiffusion", "UNet2DModel",  "UNet2DConditionModel", "DiTTransformer2DModel", "StableDiffusionPipeline", NULL};
+static void abilities(const elbo_model *m, model_abilities *out) {
+  const diffusion_model *d = m->diffusion;
+  if (d->spec.latent) {
+    out->no_score = "its pictures are decoded codes, by what was trained to look right";
+    return;
+  }
+  if (d->spec.bits != 8 || !d->process) {
+    out->no_score = d->process ? "its data are not 8-bit pixels" : "this network comes without a process";
+    return;
+  }
+  if (d->spec.model.process.type != PROCESS_FLOW) out->score[SCORE_ONE_SAMPLE] = "bpd";
+  out->score[SCORE_ODE] = "ode_bpd";
+}
+
+static const char *const class_names[] = {"DDPMPipeline",
+                                          "DDIMPipeline",
+                                          "PNDMPipeline",
+                                          "ScoreSdeVePipeline",
+                                          "KarrasVePipeline",
+                                          "DiTPipeline",
+                                          "LDMPipeline",
+                                          "ElboDiffusion",
+                                          "UNet2DModel",
+                                          "UNet2DConditionModel",
+                                          "DiTTransformer2DModel",
+                                          "StableDiffusionPipeline",
+                                          NULL};
 const model_kind model_kind_diffusion = {.preset = "diffusion",
                                          .class_names = class_names,
                                          .why_not = "has no encoder: it draws samples and scores data",
@@ -117,5 +145,11 @@ const model_kind model_kind_diffusion = {.preset = "diffusion",
                                          .close = diffusion_view_close,
                                          .info = info,
                                          .sample = diffusion_sample,
+                                         .reconstruct = diffusion_reconstruct,
+                                         .encode = diffusion_encode,
+                                         .decode = diffusion_decode,
+                                         .decode_tiled = diffusion_decode_tiled,
                                          .evaluate = diffusion_evaluate,
-                                         .apply = diffusion_apply};
+                                         .apply = diffusion_apply,
+                                         .abilities = abilities,
+                                         .sample_within = diffusion_sample_within};

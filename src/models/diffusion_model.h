@@ -3,7 +3,7 @@
 #define MODELS_DIFFUSION_MODEL_H
 
 #include "models/diffusion_graph.h"
-#include "models/model.h"
+#include "models/latent_space.h"
 
 typedef struct diffusion_model {
   diffusion_spec spec;
@@ -20,6 +20,8 @@ elbo_status diffusion_view(elbo_ctx *ctx, const diffusion_spec *spec, elbo_store
 void diffusion_view_close(elbo_model *m);
 // The process of a spec; the learned one reads its values from `store` as they are now.
 elbo_status diffusion_process_create(elbo_ctx *ctx, const diffusion_spec *spec, elbo_store *store, const char *where, process **out);
+// A graph with the parameters of a spec.
+elbo_status diffusion_parameter_graph(elbo_ctx *ctx, const diffusion_spec *spec, elbo_graph **out);
 // A store with the parameters of a spec, and their initial values.
 elbo_status diffusion_store_create(elbo_ctx *ctx, const diffusion_spec *spec, uint64_t seed, elbo_store **out);
 
@@ -74,6 +76,15 @@ elbo_status sampling_options(elbo_ctx *ctx, arena *a, const sampling_config *bas
 // a quick one. Returns how many there are.
 enum { QUICK_OPTIONS = 2 };
 int quick_sampling_options(const diffusion_spec *spec, const char *options[QUICK_OPTIONS]);
+
+// model_kind.sample_within
+int diffusion_sample_within(const elbo_model *m, int64_t calls, bool own, sample_option *options);
+
+// The calls that go through the autoencoder of a model of codes; codes are its states (n,h,w,c). Other models refuse.
+elbo_status diffusion_encode(elbo_model *m, const elbo_array *x, const elbo_array *label, elbo_array **mean, elbo_array **stddev);
+elbo_status diffusion_decode(elbo_model *m, const elbo_array *codes, const elbo_array *label, elbo_array **x);
+elbo_status diffusion_decode_tiled(elbo_model *m, const elbo_array *codes, const elbo_decode_config *config, elbo_array **x);
+elbo_status diffusion_reconstruct(elbo_model *m, const elbo_array *x, const elbo_array *label, int sample, uint64_t seed, elbo_array **out);
 
 elbo_status diffusion_sample(elbo_model *m, const elbo_sample_config *config, elbo_array **x);
 elbo_status diffusion_apply(elbo_model *m, const char *component, int n_in, const elbo_named_array *in, int n_out, elbo_named_array *out);

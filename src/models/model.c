@@ -12,6 +12,7 @@
 #include "graph/store.h"
 #include "models/autoencoder.h"
 #include "models/diffusion_model.h"
+#include "models/lsgm_model.h"
 #include "train/run.h"
 
 void elbo_model_defaults(elbo_model_config *config) { *config = (elbo_model_config){.size = sizeof *config, .step = -1, .batch_size = 64}; }
@@ -25,7 +26,8 @@ static void count_params(elbo_model *m) {
 
 // --- kinds ---
 
-static const model_kind *const kinds[] = {&model_kind_vae, &model_kind_diffusion, &model_kind_classifier, &model_kind_autoencoder};
+static const model_kind *const kinds[] = {&model_kind_vae, &model_kind_diffusion, &model_kind_classifier, &model_kind_autoencoder,
+                                          &model_kind_lsgm};
 
 const model_kind *model_kind_of_class(const char *class_name) {
   for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
@@ -168,6 +170,14 @@ elbo_status elbo_encode(elbo_model *m, const elbo_array *x, const elbo_array *la
 elbo_status elbo_decode(elbo_model *m, const elbo_array *codes, const elbo_array *label, elbo_array **x) {
   *x = NULL;
   return m->kind->decode ? m->kind->decode(m, codes, label, x) : cannot(m, "decode");
+}
+
+void elbo_decode_defaults(elbo_decode_config *config) { *config = (elbo_decode_config){.size = sizeof *config}; }
+
+elbo_status elbo_decode_tiled(elbo_model *m, const elbo_array *codes, const elbo_decode_config *config, elbo_array **x) {
+  *x = NULL;
+  if (m->kind->decode_tiled) return m->kind->decode_tiled(m, codes, config, x);
+  return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "decode: this model (%s) is decoded whole", m->kind->preset);
 }
 
 elbo_status elbo_interpolate(elbo_model *m, const elbo_array *a, const elbo_array *b, int label, int steps, elbo_array **x) {

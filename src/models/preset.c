@@ -5,11 +5,12 @@
 #include "models/autoencoder_preset.h"
 #include "models/classifier_task.h"
 #include "models/diffusion_task.h"
+#include "models/lsgm_task.h"
 #include "models/vae_gan_task.h"
 #include "models/vae_task.h"
 
-static const preset_def *const presets[] = {&preset_vae, &preset_vae_gan,    &preset_ddpm,
-                                            &preset_vdm, &preset_classifier, &preset_autoencoder};
+static const preset_def *const presets[] = {&preset_vae,  &preset_vae_gan,    &preset_ddpm,       &preset_vdm,
+                                            &preset_lsgm, &preset_classifier, &preset_autoencoder};
 enum { N_PRESETS = sizeof presets / sizeof *presets };
 
 const preset_def *preset_find(const char *name) {

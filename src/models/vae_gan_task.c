@@ -62,6 +62,8 @@ static elbo_status task_preview(void *user, elbo_store *weights, int64_t step, c
   return vae_preview(t->ctx, &t->spec.vae, t->data, t->seed, weights, step, directory);
 }
 
+static const char *const training_only[] = {"discriminator.", NULL};
+
 // Where the decoder may stand still it is a phase of its own; otherwise it shares one with the encoder, at half the cost.
 static elbo_status make_phases(vae_gan_task *t, int64_t batch) {
   static const struct {
@@ -87,7 +89,7 @@ static elbo_status make_phases(vae_gan_task *t, int64_t batch) {
   t->task = (train_task){.user = t,
                          .n_phases = n,
                          .phases = t->phase,
-                         .training_only = "discriminator.",
+                         .training_only = training_only,
                          .schedule = task_schedule,
                          .watch = task_watch,
                          .save = task_save,
@@ -146,6 +148,12 @@ static elbo_status create_from_recipe(elbo_ctx *ctx, const preset_request *reque
   return ELBO_OK;
 }
 
+static elbo_status untrained_of_recipe(elbo_ctx *ctx, const preset_request *request, elbo_model **out) {
+  vae_gan_spec spec;
+  TRY(spec_from_recipe(ctx, request, &spec));
+  return vae_untrained(ctx, &spec.vae, (uint64_t)request->stage->train.seed, out);
+}
+
 // Through the posterior's mean and back.
 static elbo_status forward(elbo_ctx *ctx, const preset_request *request, elbo_graph **graph, elbo_tensor **out) {
   vae_gan_spec spec;
@@ -161,4 +169,5 @@ const preset_def preset_vae_gan = {.name = "vae-gan",
                                    .summary = "a VAE with an adversary",
                                    .sections = &vae_gan_sections,
                                    .create = create_from_recipe,
-                                   .forward = forward};
+                                   .forward = forward,
+                                   .untrained = untrained_of_recipe};

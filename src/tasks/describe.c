@@ -231,6 +231,7 @@ static elbo_status describe_model(elbo_ctx *ctx, const char *path, json_t *out) 
   if (model->diffusion) {
     describe_diffusion(model->diffusion, out);
   } else {
+    if (model->prior) describe_diffusion(model->prior->diffusion, out);
     set(out, "latent_dim", json_integer(info.latent_dim));
     set(out, "latent_groups", json_integer(info.latent_groups));
   }
