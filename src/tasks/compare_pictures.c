@@ -143,8 +143,8 @@ static elbo_status add_reconstructions(comparison *c, text_buffer *page) {
   for (int i = 0; i < c->n; i++) any = any || c->model[i].reconstructions;
   if (!any || !c->inputs) return ELBO_OK;
   elbo_array originals = part_of(c->inputs, 0, c->inputs->dim[0] < RECONSTRUCTED ? c->inputs->dim[0] : RECONSTRUCTED);
-  text_add(page, "<h2>Reconstructions</h2><p class=\"soft\">Pictures that none was trained on, encoded and decoded.</p>"
-                 "<div class=\"strips\">\n");
+  text_add(page, "<h2>Reconstructions</h2><p class=\"soft\">%s, encoded and decoded.</p><div class=\"strips\">\n",
+           c->split == ELBO_SPLIT_TRAIN ? "Pictures of the training set" : "Pictures that none was trained on");
   TRY(add_strip(c, page, &originals, "pictures", "originals"));
   for (int i = 0; i < c->n; i++)
     if (c->model[i].reconstructions) TRY(add_strip(c, page, c->model[i].reconstructions, "reconstructions", c->model[i].name));
