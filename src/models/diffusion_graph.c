@@ -9,6 +9,14 @@ elbo_tensor *row_input(elbo_graph *g, const char *name, int64_t batch) {
 
 elbo_tensor *diffusion_centred(const diffusion_spec *spec, elbo_tensor *x) { return spec->bits ? elbo_scale(x, 2, -1) : x; }
 
+elbo_tensor *diffusion_input(const diffusion_spec *spec, elbo_graph *g, int64_t batch, bool training) {
+  const bool draws = training && diffusion_draws_codes(spec);
+  int64_t dim[4] = {batch, spec->height, spec->width, spec->channels}, c = spec->channels;
+  elbo_tensor *x = elbo_input(g, "x", ELBO_F32, 4, (int64_t[]){batch, spec->height, spec->width, draws ? 2 * c : c});
+  if (!draws) return diffusion_centred(spec, x);
+  return elbo_add(elbo_slice(x, 3, 0, c), elbo_mul(elbo_slice(x, 3, c, 2 * c), elbo_random_normal(g, "posterior", 4, dim)));
+}
+
 // --- conditions ---
 
 // 1 where an example keeps its condition, else 0: (B)
@@ -202,7 +210,7 @@ static void build_loss(diffusion_build *t, const process *p) {
   elbo_graph *g = t->g;
   const diffusion_spec *s = t->spec;
   int64_t b = t->batch, dim[4] = {b, s->height, s->width, s->channels};
-  elbo_tensor *x0 = diffusion_centred(s, elbo_input(g, "x", ELBO_F32, 4, dim));
+  elbo_tensor *x0 = diffusion_input(s, g, b, t->training);
   elbo_tensor *epsilon = elbo_random_normal(g, "epsilon", 4, dim), *alpha = row_input(g, "alpha", b), *sigma = row_input(g, "sigma", b);
   elbo_tensor *state = elbo_add(elbo_mul(alpha, x0), elbo_mul(sigma, epsilon));
   elbo_tensor *time = elbo_input(g, "time", ELBO_F32, 1, &b);

@@ -94,6 +94,18 @@ static elbo_status train(run *r) {
   return ELBO_OK;
 }
 
+// A model that was built on another is of no use on a third.
+static elbo_status check_frozen(const run *r) {
+  const char *now = r->options->frozen_sha256 ? r->options->frozen_sha256 : "";
+  if (strcmp(r->record.frozen_sha256, now) == 0) return ELBO_OK;
+  return fail(
+      r->ctx, ELBO_ERROR_STATE,
+      "%s: %s: another model than the one that this run was made from until step %lld (sha256 %.12s there, %.12s here); restore it, "
+      "or train into another directory",
+      r->directory.path, r->options->frozen_key ? r->options->frozen_key : "the recipe", (long long)r->directory.step,
+      *r->record.frozen_sha256 ? r->record.frozen_sha256 : "none", *now ? now : "none");
+}
+
 static elbo_status restore(run *r) {
   const run_directory *d = &r->directory;
   TRY(checkpoint_read(r->ctx, d->checkpoint, r->t, &r->log));
@@ -112,6 +124,7 @@ static elbo_status start(run *r) {
   TRY(run_log_open(&r->log, r->ctx, r->t, r->has_directory ? o->out : NULL, resumed ? rec->metrics_length : 0,
                    resumed && rec->events_name[0] ? rec->events_name : NULL, resumed ? rec->events_length : 0));
   if (resumed) return restore(r);
+  snprintf(r->record.frozen_sha256, sizeof r->record.frozen_sha256, "%s", o->frozen_sha256 ? o->frozen_sha256 : "");
   return o->initialize ? trainer_start_from(r->t, o->initialize, o->initialize_user) : ELBO_OK;
 }
 
@@ -146,7 +159,12 @@ static elbo_status run_all(run *r, elbo_train_result *out) {
       return ELBO_OK;
     }
   }
+  if (r->has_directory && !r->directory.fresh) TRY(check_frozen(r));
+  const double begin = now_seconds();
+  if (r->task->prepare) TRY(r->task->prepare(r->task->user, o->out, o->progress, o->progress_user));
+  const double prepared = now_seconds() - begin;
   TRY(start(r));
+  if (r->task->prepare) r->log.seconds += prepared; // part of what training takes
   return train(r);
 }
 

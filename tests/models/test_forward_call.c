@@ -84,7 +84,8 @@ static void test_refusals(void **state) {
       "model: {preset: ddpm, network: unet, unet: {class: UNet2DConditionModel, block_out_channels: [32], down_block_types: "
       "[CrossAttnDownBlock2D], up_block_types: [CrossAttnUpBlock2D], cross_attention_dim: 6}, condition: {type: context, tokens: 5, dim: "
       "6}}\ndata: {path: \"shapes:size=16\"}\ntrain: {steps: 1}\n");
-  assert_status(ctx, workload_create(ctx, r, NULL, &w), ELBO_ERROR_ARGUMENT, "model.condition.type: context, but the data carry none");
+  assert_status(ctx, workload_create(ctx, r, NULL, NULL, &w), ELBO_ERROR_ARGUMENT,
+                "model.condition.type: context, but the data carry none");
   elbo_recipe_destroy(&r);
 }
 

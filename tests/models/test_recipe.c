@@ -136,7 +136,7 @@ static int check_recipe(void *user, const char *name, const char *path, const ch
   int64_t side = points ? 1 : strstr(name, "cifar") ? 32 : strstr(name, "shapes") ? 64 : 28;
   elbo_dataset *data = data_of(l->ctx, side, side, points ? 2 : colour ? 3 : 1);
   for (int i = 0; i < elbo_recipe_stage_count(r); i++) {
-    assert_ok(l->ctx, workload_create(l->ctx, elbo_recipe_stage(r, i), data, &w));
+    assert_ok(l->ctx, workload_create(l->ctx, elbo_recipe_stage(r, i), data, NULL, &w));
     workload_destroy(&w);
   }
   elbo_dataset_destroy(&data);
@@ -157,8 +157,11 @@ static void test_counts(void **state) {
   static const struct {
     const char *name;
     int64_t side, channels, params;
-  } known[] = {
-      {"vae-mnist-mlp", 28, 1, 652824}, {"mlp-vae", 28, 1, 652824}, {"conv-vae-mnist", 28, 1, 274537}, {"conv-vae-cifar", 32, 3, 2960387}};
+  } known[] = {{"vae-mnist-mlp", 28, 1, 652824},
+               {"mlp-vae", 28, 1, 652824},
+               {"conv-vae-mnist", 28, 1, 274537},
+               {"conv-vae-cifar", 32, 3, 2960387},
+               {"akl-64", 64, 3, 3789095}};
   elbo_ctx *ctx = test_ctx(1);
   for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
     elbo_recipe *r;
