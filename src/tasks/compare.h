@@ -91,6 +91,7 @@ typedef struct drawing {
   int n;
   bool draw; // pixels from p(x|z)
 } drawing;
+bool compare_encodes(const compared *m); // an open model that has codes, and so reconstructions and walks
 drawing compare_drawing(const compared *m, int64_t calls, bool own);
 // Draws what is shown of an open model.
 elbo_status compare_make_pictures(comparison *c, compared *m);
