@@ -9,7 +9,6 @@
 #include "core/config_json.h"
 #include "core/file.h"
 #include "core/json.h"
-#include "graph/store_memory.h"
 #include "models/diffusion_model.h"
 #include "models/pipeline_index.h"
 #include "models/weights.h"
@@ -33,7 +32,8 @@ static const config_field index_fields[] = {
     {"variance", CONFIG_TYPE_ENUM, offsetof(diffusion_index, model.variance), 0, 0, "fixed_small", "", "", REVERSE_VARIANCE_NAMES, NULL, 0},
     {"sigma_data", CONFIG_TYPE_FLOAT, offsetof(diffusion_index, model.sigma_data), 1e-4, 1e4, "0.5", "", "", NULL, NULL, 0},
     {"time_input", CONFIG_TYPE_ENUM, offsetof(diffusion_index, model.time_input), 0, 0, "auto", "", "", TIME_INPUT_NAMES, NULL, 0},
-    {"condition", CONFIG_TYPE_SECTION, offsetof(diffusion_index, model.condition), 0, 0, "{}", "", "", NULL, &diffusion_condition_table, 0},
+    {"condition", CONFIG_TYPE_SECTION, offsetof(diffusion_index, model.condition), 0, 0, "{}", "", "", NULL,
+     &diffusion_condition_file_table, 0},
     CONFIG_SECTION(diffusion_index, sample, &sampling_table),
 };
 static const config_table index_table = CONFIG_TABLE("_elbo", diffusion_index, index_fields, "what the model is of");
@@ -50,6 +50,14 @@ static bool scheduler_for_diffusers(elbo_ctx *ctx, arena *a, const diffusion_spe
   return scheduler_of_process(ctx, a, &m->process, m->prediction, m->sigma_data, out) == ELBO_OK;
 }
 
+// Weights that belong to no class of diffusers'.
+static elbo_status write_part(elbo_ctx *ctx, const char *directory, const char *scope, elbo_store *store) {
+  char folder[PATH_MAX];
+  TRY(path_join(ctx, folder, sizeof folder, directory, scope));
+  TRY(directory_make(ctx, folder));
+  return weights_write(ctx, folder, scope, store);
+}
+
 static elbo_status write_network(elbo_ctx *ctx, const char *directory, const diffusion_spec *spec, elbo_store *store) {
   char folder[PATH_MAX], path[PATH_MAX];
   TRY(path_join(ctx, folder, sizeof folder, directory, denoiser_folder(&spec->model.denoiser)));
@@ -57,10 +65,13 @@ static elbo_status write_network(elbo_ctx *ctx, const char *directory, const dif
   TRY(path_join(ctx, path, sizeof path, folder, "config.json"));
   TRY(denoiser_write(ctx, path, &spec->model.denoiser));
   TRY(weights_write(ctx, folder, DENOISER_SCOPE, store));
-  if (spec->model.process.type != PROCESS_LEARNED) return ELBO_OK;
-  TRY(path_join(ctx, folder, sizeof folder, directory, PROCESS_SCOPE));
-  TRY(directory_make(ctx, folder));
-  return weights_write(ctx, folder, PROCESS_SCOPE, store);
+  if (spec->model.process.type == PROCESS_LEARNED) TRY(write_part(ctx, directory, PROCESS_SCOPE, store));
+  return spec->model.condition.type == DIFFUSION_CODE ? write_part(ctx, directory, CODE_SCOPE, store) : ELBO_OK;
+}
+
+// Whether the network is told what no pipeline of diffusers' tells it.
+static bool of_ours(const diffusion_spec *spec) {
+  return spec->model.condition.type == DIFFUSION_CODE || spec->model.condition.type == DIFFUSION_RECONSTRUCTION;
 }
 
 elbo_status diffusion_directory_write(elbo_ctx *ctx, const char *directory, const diffusion_spec *spec, elbo_store *store, int64_t step) {
@@ -83,7 +94,7 @@ elbo_status diffusion_directory_write(elbo_ctx *ctx, const char *directory, cons
   bool has_scheduler = scheduler_for_diffusers(ctx, a, spec, &scheduler);
   json_t *index = json_object();
   json_object_set_new(index, "_class_name",
-                      json_string(m->denoiser.network == DENOISER_UNET && has_scheduler ? "DDPMPipeline" : OWN_PIPELINE));
+                      json_string(m->denoiser.network == DENOISER_UNET && has_scheduler && !of_ours(spec) ? "DDPMPipeline" : OWN_PIPELINE));
   json_object_set_new(index, "_elbo_version", json_string(elbo_version()));
   json_object_set_new(index, "_elbo", config_json(&index_table, &of));
   json_object_set_new(index, denoiser_folder(&m->denoiser),
@@ -117,6 +128,8 @@ static elbo_status check_network(elbo_ctx *ctx, const yaml_node *of, const diffu
   if (spec->model.condition.type == DIFFUSION_CLASS && (needs.class_labels != CLASS_INPUT_INDEX || needs.classes < spec->classes))
     return yaml_fail(ctx, of, "_elbo", "says %lld classes; the network's config has %lld", (long long)spec->classes,
                      (long long)needs.classes);
+  if (spec->model.condition.type == DIFFUSION_CODE && needs.class_labels != CLASS_INPUT_VECTOR)
+    return yaml_fail(ctx, of, "_elbo", "says that the network is told of a code; its config takes no vector");
   const int64_t context = spec->model.condition.type == DIFFUSION_CONTEXT ? spec->model.condition.dim : 0;
   if (needs.context_dim != context)
     return yaml_fail(ctx, of, "_elbo", "says a context of width %lld; the network's config has %lld", (long long)context,
@@ -234,9 +247,12 @@ elbo_status diffusion_directory_weights(elbo_ctx *ctx, const char *directory, co
   else
     snprintf(folder, sizeof folder, "%s", directory);
   TRY(load_component(ctx, folder, DENOISER_SCOPE, store));
-  if (model->spec.model.process.type == PROCESS_LEARNED) {
-    TRY(path_join(ctx, folder, sizeof folder, directory, PROCESS_SCOPE));
-    TRY(load_component(ctx, folder, PROCESS_SCOPE, store));
+  const bool part[] = {model->spec.model.process.type == PROCESS_LEARNED, model->spec.model.condition.type == DIFFUSION_CODE};
+  static const char *const scope[] = {PROCESS_SCOPE, CODE_SCOPE};
+  for (int i = 0; i < 2; i++) {
+    if (!part[i]) continue;
+    TRY(path_join(ctx, folder, sizeof folder, directory, scope[i]));
+    TRY(load_component(ctx, folder, scope[i], store));
   }
-  return store_check_filled(store);
+  return ELBO_OK;
 }
