@@ -3,6 +3,7 @@
 #define MODELS_PRESET_H
 
 #include <elbo/dataset.h>
+#include <elbo/model.h>
 
 #include "data/data_config.h"
 #include "train/task.h"
@@ -41,7 +42,14 @@ typedef struct preset_request {
   elbo_dataset *data;     // borrowed for the task's life; NULL when a network is called without data
   elbo_dataset_info info; // of the data, or of what the network is called with
   int64_t micro_batch;    // examples of one run of its graphs
+  elbo_model *frozen;     // what the preset's frozen key names; borrowed for the task's life; NULL: nothing
 } preset_request;
+
+// A key of a preset's `model` section that names a model which it builds on and leaves as it is.
+typedef struct frozen_key {
+  const char *name; // "model.autoencoder"; NULL: the preset has none
+  size_t offset;    // in the config, of its text: an earlier stage's name, a run or a model directory; "": none
+} frozen_key;
 
 typedef struct preset_def {
   const char *name;
@@ -52,6 +60,10 @@ typedef struct preset_def {
   // One call of the network on micro_batch examples, without dropout: the graph (the caller's) and what it makes. On failure *graph is
   // NULL.
   elbo_status (*forward)(elbo_ctx *ctx, const preset_request *request, elbo_graph **graph, elbo_tensor **out);
+  frozen_key frozen;
+  // A model such as training makes, with drawn weights: what a later stage that names this one is fitted to before there is one to read.
+  // It may borrow from the config. NULL: nothing is built on such models.
+  elbo_status (*untrained)(elbo_ctx *ctx, const preset_request *request, elbo_model **out);
 } preset_def;
 
 // NULL when there is none.

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "models/frozen_model.h"
 #include "models/initial_weights.h"
-#include "models/recipe.h"
 #include "models/workload.h"
 #include "train/run.h"
 #include "train/run_directory.h"
@@ -28,19 +28,22 @@ static elbo_status load_initial(void *user, elbo_store *weights) {
   return initial_weights_load(from->ctx, from->path, from->training_only, weights);
 }
 
-// `init`: where train.init's weights lie; "": they are drawn.
-static elbo_status train_stage(elbo_ctx *ctx, const elbo_recipe *recipe, const char *init, const elbo_train_config *config,
-                               elbo_train_result *out) {
+// `init`: where train.init's weights lie; "": they are drawn. `frozen`: where the earlier stage lies that this one builds on; NULL: none.
+static elbo_status train_stage(elbo_ctx *ctx, const elbo_recipe *recipe, const char *init, const char *frozen,
+                               const elbo_train_config *config, elbo_train_result *out) {
   workload *w = NULL;
-  char *text = NULL;
+  char *text = NULL, hash[65] = "";
   elbo_status status;
   TRY_GOTO(elbo_recipe_text(recipe, &text));
-  TRY_GOTO(workload_create(ctx, recipe, config->data, &w));
+  TRY_GOTO(workload_create(ctx, recipe, config->data, frozen, &w));
+  if (workload_frozen(w)) TRY_GOTO(frozen_model_hash(workload_frozen(w), hash));
   weights_origin origin = {ctx, init, workload_task(w)->training_only};
   run_options options = {.out = config->out,
                          .resume = config->resume != 0,
                          .recipe_text = text,
                          .train = workload_train_config(w),
+                         .frozen_key = recipe->preset->frozen.name,
+                         .frozen_sha256 = hash,
                          .source = *workload_source(w),
                          .initialize = *init ? load_initial : NULL,
                          .initialize_user = &origin,
@@ -58,7 +61,8 @@ fail:
 typedef struct stage_run {
   char path[PATH_SIZE]; // "" where nothing is written
   char init[PATH_SIZE];
-  int64_t step, steps; // done before this call; asked for. step -1: nothing of it is there
+  const struct stage_run *frozen; // the one that it builds on; NULL: none
+  int64_t step, steps;            // done before this call; asked for. step -1: nothing of it is there
   bool finished;
 } stage_run;
 
@@ -73,6 +77,8 @@ static elbo_status look_at_stages(elbo_ctx *ctx, const elbo_recipe *recipe, cons
     run[i].steps = train->steps, run[i].finished = run[i].step >= train->steps;
     const elbo_recipe *from = recipe_earlier_stage(stage, train->init);
     snprintf(run[i].init, sizeof run[i].init, "%s", from ? run[from - recipe->stages].path : train->init);
+    const elbo_recipe *base = frozen_model_stage(stage);
+    run[i].frozen = base ? &run[base - recipe->stages] : NULL;
   }
   // What a stage was made from must still be what it was: an earlier stage neither goes on nor begins anew behind its back.
   for (int i = 1; i < recipe->n_stages; i++)
@@ -90,7 +96,8 @@ static elbo_status check_stages(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_d
   for (int i = 0; i < recipe->n_stages; i++) {
     workload *w = NULL;
     if (run[i].finished) continue;
-    elbo_status status = workload_create(ctx, &recipe->stages[i], data, &w);
+    const stage_run *base = run[i].frozen;
+    elbo_status status = workload_create(ctx, &recipe->stages[i], data, base && base->finished ? base->path : NULL, &w);
     workload_destroy(&w);
     if (status != ELBO_OK) return fail_within(ctx, status, "stage %s", recipe->stages[i].stage_name);
   }
@@ -119,7 +126,8 @@ static elbo_status train_stages(elbo_ctx *ctx, const elbo_recipe *recipe, const 
     elbo_train_result result;
     snprintf(progress.what, sizeof progress.what, "train %s", recipe->stages[i].stage_name);
     own.out = run[i].path, own.progress = config->progress ? report_progress : NULL, own.progress_user = &progress;
-    elbo_status status = train_stage(ctx, &recipe->stages[i], run[i].init, &own, &result);
+    const char *frozen = run[i].frozen ? run[i].frozen->path : NULL;
+    elbo_status status = train_stage(ctx, &recipe->stages[i], run[i].init, frozen, &own, &result);
     out->steps += result.steps, out->samples += result.samples, out->seconds += result.seconds, out->flops += result.flops;
     out->loss = result.loss, out->resumed_from += result.resumed_from;
     out->already_finished = out->already_finished && result.already_finished;
@@ -150,14 +158,14 @@ fail:
 elbo_status elbo_train(elbo_ctx *ctx, const elbo_recipe *recipe, const elbo_train_config *config, elbo_train_result *out) {
   *out = (elbo_train_result){0};
   if (recipe->n_stages) return train_several(ctx, recipe, config, out);
-  return train_stage(ctx, recipe, recipe->stage->train.init, config, out);
+  return train_stage(ctx, recipe, recipe->stage->train.init, NULL, config, out);
 }
 
 elbo_status elbo_train_dry_run(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_dataset *data, elbo_train_cost *out) {
   *out = (elbo_train_cost){0};
   workload *w = NULL;
   trainer *t = NULL;
-  TRY(workload_create(ctx, recipe, data, &w));
+  TRY(workload_create(ctx, recipe, data, NULL, &w));
   elbo_status status = trainer_create(ctx, workload_train_config(w), workload_task(w), workload_source(w), NULL, &t);
   weights_origin origin = {ctx, workload_train_config(w)->init, workload_task(w)->training_only};
   bool from_path = *origin.path && !recipe_earlier_stage(recipe, origin.path); // an earlier stage's weights are not there yet

@@ -137,6 +137,12 @@ static elbo_status create_from_recipe(elbo_ctx *ctx, const preset_request *reque
   return ELBO_OK;
 }
 
+static elbo_status untrained_of_recipe(elbo_ctx *ctx, const preset_request *request, elbo_model **out) {
+  vae_gan_spec spec;
+  TRY(spec_from_recipe(ctx, request, &spec));
+  return vae_untrained(ctx, &spec.vae, (uint64_t)request->stage->train.seed, out);
+}
+
 // Through the posterior's mean and back.
 static elbo_status forward(elbo_ctx *ctx, const preset_request *request, elbo_graph **graph, elbo_tensor **out) {
   vae_gan_spec spec;
@@ -152,4 +158,5 @@ const preset_def preset_vae_gan = {.name = "vae-gan",
                                    .summary = "a VAE with an adversary",
                                    .sections = &vae_gan_sections,
                                    .create = create_from_recipe,
-                                   .forward = forward};
+                                   .forward = forward,
+                                   .untrained = untrained_of_recipe};

@@ -266,6 +266,25 @@ static elbo_status create_from_recipe(elbo_ctx *ctx, const preset_request *reque
   return ELBO_OK;
 }
 
+elbo_status vae_untrained(elbo_ctx *ctx, const vae_spec *spec, uint64_t seed, elbo_model **out) {
+  elbo_model *m = calloc(1, sizeof *m);
+  *out = NULL;
+  if (!m) return fail_memory(ctx, sizeof *m, "a model");
+  *m = model_of_weights(ctx, spec, NULL);
+  elbo_status status = model_store_create(ctx, spec, seed, &m->store);
+  if (status == ELBO_OK)
+    *out = m;
+  else
+    elbo_model_destroy(&m);
+  return status;
+}
+
+static elbo_status untrained_of_recipe(elbo_ctx *ctx, const preset_request *request, elbo_model **out) {
+  vae_spec spec;
+  TRY(spec_from_recipe(ctx, request, &spec));
+  return vae_untrained(ctx, &spec, (uint64_t)request->stage->train.seed, out);
+}
+
 // Through the posterior's mean and back.
 static elbo_status forward(elbo_ctx *ctx, const preset_request *request, elbo_graph **graph, elbo_tensor **out) {
   vae_spec spec;
@@ -277,5 +296,9 @@ static elbo_status forward(elbo_ctx *ctx, const preset_request *request, elbo_gr
   return ELBO_OK;
 }
 
-const preset_def preset_vae = {
-    .name = "vae", .summary = "a variational autoencoder", .sections = &vae_sections, .create = create_from_recipe, .forward = forward};
+const preset_def preset_vae = {.name = "vae",
+                               .summary = "a variational autoencoder",
+                               .sections = &vae_sections,
+                               .create = create_from_recipe,
+                               .forward = forward,
+                               .untrained = untrained_of_recipe};

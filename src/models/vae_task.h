@@ -16,6 +16,8 @@ void vae_task_destroy(vae_task **t);
 elbo_status vae_preview(elbo_ctx *ctx, const vae_spec *spec, elbo_dataset *data, uint64_t seed, elbo_store *weights, int64_t step,
                         const char *directory);
 const train_task *vae_task_of(const vae_task *t);
+// A model of a spec (whose lists are borrowed) with drawn weights; elbo_model_destroy it.
+elbo_status vae_untrained(elbo_ctx *ctx, const vae_spec *spec, uint64_t seed, elbo_model **out);
 
 extern const preset_def preset_vae;
 

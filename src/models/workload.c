@@ -4,18 +4,19 @@
 #include <stdlib.h>
 
 #include "data/dataset.h"
-#include "models/recipe.h"
+#include "models/frozen_model.h"
 
 struct workload {
   elbo_dataset *data;
   bool owns_data;
+  elbo_model *frozen;
   train_config train;
   preset_task task;
   loader *loader;
   train_source source;
 };
 
-elbo_status workload_create(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_dataset *data, workload **out) {
+elbo_status workload_create(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_dataset *data, const char *frozen, workload **out) {
   *out = NULL;
   TRY(recipe_check_single(recipe, "training's graph"));
   elbo_status status;
@@ -37,8 +38,14 @@ elbo_status workload_create(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_datas
   loader_config lc = {.split = ELBO_SPLIT_TRAIN, .batch_size = micro, .shuffle = true, .seed = (uint64_t)w->train.seed, .augment = true};
   TRY_GOTO(loader_create(ctx, w->data, &lc, &w->loader));
   w->source = train_source_of_loader(w->loader);
-  preset_request request = {
-      .file = recipe->name, .stage = recipe->stage, .config = recipe->config, .data = w->data, .info = info, .micro_batch = micro};
+  TRY_GOTO(frozen_model_open(ctx, recipe, frozen, data, &w->frozen));
+  preset_request request = {.file = recipe->name,
+                            .stage = recipe->stage,
+                            .config = recipe->config,
+                            .data = w->data,
+                            .info = info,
+                            .micro_batch = micro,
+                            .frozen = w->frozen};
   TRY_GOTO(recipe->preset->create(ctx, &request, &w->task));
   *out = w;
   return ELBO_OK;
@@ -53,6 +60,7 @@ void workload_destroy(workload **workload_) {
   if (w->task.destroy) w->task.destroy(w->task.self);
   if (w->loader) loader_destroy(&w->loader);
   if (w->owns_data) elbo_dataset_destroy(&w->data);
+  elbo_model_destroy(&w->frozen);
   free(w);
   *workload_ = NULL;
 }
@@ -60,3 +68,4 @@ void workload_destroy(workload **workload_) {
 const train_task *workload_task(const workload *w) { return w->task.task; }
 const train_config *workload_train_config(const workload *w) { return &w->train; }
 const train_source *workload_source(const workload *w) { return &w->source; }
+const elbo_model *workload_frozen(const workload *w) { return w->frozen; }

@@ -3,7 +3,7 @@
 #ifndef MODELS_WORKLOAD_H
 #define MODELS_WORKLOAD_H
 
-#include <elbo/dataset.h>
+#include <elbo/model.h>
 #include <elbo/recipe.h>
 
 #include "train/loop.h"
@@ -11,13 +11,15 @@
 typedef struct workload workload;
 
 // Fits the preset to the data, builds the graphs of a training step and a loader. data NULL: opened from the recipe's data.path and owned
-// by the workload; otherwise borrowed for its life. On failure *out is NULL.
-elbo_status workload_create(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_dataset *data, workload **out);
+// by the workload; otherwise borrowed for its life. `frozen`: where the earlier stage lies that the preset's frozen key names; NULL: it is
+// not trained yet, or the key names none. On failure *out is NULL.
+elbo_status workload_create(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_dataset *data, const char *frozen, workload **out);
 void workload_destroy(workload **w);
 
-// All three belong to the workload. A task is for one trainer (trainer_create builds gradients into its graphs).
+// All belong to the workload. A task is for one trainer (trainer_create builds gradients into its graphs).
 const train_task *workload_task(const workload *w);
 const train_config *workload_train_config(const workload *w);
 const train_source *workload_source(const workload *w);
+const elbo_model *workload_frozen(const workload *w); // NULL: it builds on no other model
 
 #endif

@@ -113,7 +113,7 @@ static elbo_status open_subject(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_d
     forward_call_get_cost(s->call, cost);
     return ELBO_OK;
   }
-  TRY(workload_create(ctx, recipe, data, &s->workload));
+  TRY(workload_create(ctx, recipe, data, NULL, &s->workload));
   TRY(trainer_create(ctx, workload_train_config(s->workload), workload_task(s->workload), workload_source(s->workload), NULL, &s->trainer));
   trainer_get_cost(s->trainer, cost);
   return ELBO_OK;

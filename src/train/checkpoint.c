@@ -196,11 +196,12 @@ static json_t *state_json(const trainer *t, const run_log *log, const run_record
   json_t *best = json_null();
   if (record->best_step >= 0)
     best = json_pack("{s:I, s:o}", "step", (json_int_t)record->best_step, "score", json_number(record->best_score));
-  return json_pack("{s:i, s:s, s:I, s:I, s:I, s:s, s:s, s:o, s:I, s:o, s:o, s:o, s:o}", "format", FORMAT, "elbo", elbo_version(), "step",
-                   (json_int_t)t->step, "samples", (json_int_t)(t->step * t->config->batch_size), "seed", (json_int_t)t->config->seed,
-                   "recipe_sha256", record->recipe_sha256, "weights", t->n_averages ? "ema" : "raw", "ema", averages_json(t), "skipped",
-                   (json_int_t)t->skipped, "best", best, "phases", phases, "interval_loss", json_number(log->last_loss), "flops",
-                   json_number(record->flops));
+  const char *frozen = *record->frozen_sha256 ? record->frozen_sha256 : NULL;
+  return json_pack("{s:i, s:s, s:I, s:I, s:I, s:s, s:s*, s:s, s:o, s:I, s:o, s:o, s:o, s:o}", "format", FORMAT, "elbo", elbo_version(),
+                   "step", (json_int_t)t->step, "samples", (json_int_t)(t->step * t->config->batch_size), "seed",
+                   (json_int_t)t->config->seed, "recipe_sha256", record->recipe_sha256, "frozen_sha256", frozen, "weights",
+                   t->n_averages ? "ema" : "raw", "ema", averages_json(t), "skipped", (json_int_t)t->skipped, "best", best, "phases",
+                   phases, "interval_loss", json_number(log->last_loss), "flops", json_number(record->flops));
 }
 
 // Which kernel runs every operation: what bit-exact resumption depends on beside the numbers.
@@ -311,6 +312,8 @@ static elbo_status parse_record(elbo_ctx *ctx, const char *directory, const json
   TRY(get_integer(ctx, directory, state, "step", 0, step));
   const char *hash = json_string_value(json_object_get(state, "recipe_sha256"));
   snprintf(record->recipe_sha256, sizeof record->recipe_sha256, "%s", hash ? hash : "");
+  const char *frozen = json_string_value(json_object_get(state, "frozen_sha256"));
+  snprintf(record->frozen_sha256, sizeof record->frozen_sha256, "%s", frozen ? frozen : "");
   const json_t *best = json_object_get(state, "best");
   record->best_step = -1, record->best_score = NAN;
   if (json_is_object(best)) {

@@ -7,7 +7,8 @@
 // What a run knows beside the trainer's state.
 typedef struct run_record {
   char recipe_sha256[65];
-  int64_t best_step; // -1: no checkpoint was scored
+  char frozen_sha256[65]; // of the model that the run builds on; "": none
+  int64_t best_step;      // -1: no checkpoint was scored
   double best_score;
   double flops;                          // of training so far
   double seconds, last_loss;             // as read back

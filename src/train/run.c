@@ -91,9 +91,22 @@ static elbo_status train(run *r) {
   return ELBO_OK;
 }
 
+// A model that was built on another is of no use on a third.
+static elbo_status check_frozen(const run *r) {
+  const char *now = r->options->frozen_sha256 ? r->options->frozen_sha256 : "";
+  if (strcmp(r->record.frozen_sha256, now) == 0) return ELBO_OK;
+  return fail(
+      r->ctx, ELBO_ERROR_STATE,
+      "%s: %s: another model than the one that this run was made from until step %lld (sha256 %.12s there, %.12s here); restore it, "
+      "or train into another directory",
+      r->directory.path, r->options->frozen_key ? r->options->frozen_key : "the recipe", (long long)r->t->step,
+      *r->record.frozen_sha256 ? r->record.frozen_sha256 : "none", *now ? now : "none");
+}
+
 static elbo_status restore(run *r) {
   const run_directory *d = &r->directory;
   TRY(checkpoint_read(r->ctx, d->checkpoint, r->t, &r->log));
+  TRY(check_frozen(r));
   if (!r->options->source.seek) return fail(r->ctx, ELBO_ERROR_UNSUPPORTED, "these data cannot be resumed");
   TRY(r->options->source.seek(r->options->source.user, r->t->step * r->config->batch_size));
   r->saved_step = r->resumed_from = r->t->step;
@@ -109,6 +122,7 @@ static elbo_status start(run *r) {
   TRY(run_log_open(&r->log, r->ctx, r->t, r->has_directory ? o->out : NULL, resumed ? rec->metrics_length : 0,
                    resumed && rec->events_name[0] ? rec->events_name : NULL, resumed ? rec->events_length : 0));
   if (resumed) return restore(r);
+  snprintf(r->record.frozen_sha256, sizeof r->record.frozen_sha256, "%s", o->frozen_sha256 ? o->frozen_sha256 : "");
   return o->initialize ? trainer_start_from(r->t, o->initialize, o->initialize_user) : ELBO_OK;
 }
 

@@ -22,6 +22,9 @@ typedef struct run_options {
   bool resume;
   const char *recipe_text; // the resolved recipe (elbo_recipe_text); borrowed
   const train_config *train;
+  // Of the model that the task builds on: the recipe's key for it ("model.autoencoder"), and what tells it from others. A run goes on only
+  // with the one that it began with. NULL and "": it builds on none.
+  const char *frozen_key, *frozen_sha256;
   train_source source;
   elbo_store *weights;                                        // initial weights, borrowed and changed; NULL: drawn from the seed
   elbo_status (*initialize)(void *user, elbo_store *weights); // sets the weights of a new run, never of a resumed one; may be NULL

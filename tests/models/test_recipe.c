@@ -135,7 +135,7 @@ static int check_recipe(void *user, const char *name, const char *path, const ch
   bool points = strstr(name, "2d") != NULL, colour = strstr(name, "cifar") || strstr(name, "shapes");
   int64_t side = points ? 1 : strstr(name, "cifar") ? 32 : strstr(name, "shapes") ? 64 : 28;
   elbo_dataset *data = data_of(l->ctx, side, side, points ? 2 : colour ? 3 : 1);
-  assert_ok(l->ctx, workload_create(l->ctx, r, data, &w));
+  assert_ok(l->ctx, workload_create(l->ctx, r, data, NULL, &w));
   workload_destroy(&w);
   elbo_dataset_destroy(&data);
   elbo_recipe_destroy(&r);
