@@ -58,8 +58,7 @@ static elbo_status run_back(sampling *s) {
   }
   combine(s, s->x, 1, (const double[]){1 / s->plan.first_scale}, (const double *const[]){s->x});
   for (int64_t i = 0; i < s->n; i++)
-    if (!isfinite(s->x[i]))
-      return fail(s->ctx, ELBO_ERROR_NUMERIC, "the noise of example %lld is not finite", (long long)(i / r->size));
+    if (!isfinite(s->x[i])) return fail(s->ctx, ELBO_ERROR_NUMERIC, "the noise of example %lld is not finite", (long long)(i / r->size));
   return ELBO_OK;
 }
 

@@ -23,10 +23,10 @@ typedef enum time_input {
 
 typedef enum diffusion_condition_type {
   DIFFUSION_UNCONDITIONAL,
-  DIFFUSION_CLASS,  // the example's class
-  DIFFUSION_VECTOR, // input "condition" (B,dim)
-  DIFFUSION_LOWRES, // the picture reduced and enlarged again, concatenated: super-resolution [Ho22a]
-  DIFFUSION_MASKED, // the picture with a box cut out, and the box, concatenated: inpainting
+  DIFFUSION_CLASS,   // the example's class
+  DIFFUSION_VECTOR,  // input "condition" (B,dim)
+  DIFFUSION_LOWRES,  // the picture reduced and enlarged again, concatenated: super-resolution [Ho22a]
+  DIFFUSION_MASKED,  // the picture with a box cut out, and the box, concatenated: inpainting
   DIFFUSION_CONTEXT, // a sequence of embeddings, input "condition" (B,tokens,dim)
   // Of presets that make the condition themselves (decoder_config.h):
   DIFFUSION_CODE,          // an encoder's code, input "condition" (B,dim), through linear layers of the model's own [Preechakul22]
@@ -83,24 +83,51 @@ extern const config_table diffusion_condition_table;
 extern const config_table diffusion_condition_file_table; // with what recipes cannot say, for a model's index
 
 // The keys of `model` that every preset with a diffusion has; of struct S, whose diffusion_config is AT ("", or "diffusion.").
-#define DIFFUSION_NETWORK_FIELDS(S, AT)                                                                                              \
-  {"network", CONFIG_TYPE_ENUM, offsetof(S, AT denoiser.network), 0, 0, "unet", "", "kind of network", DENOISER_NAMES, NULL, 0},     \
-      {"unet", CONFIG_TYPE_SECTION, offsetof(S, AT denoiser.unet), 0, 0, "{}", "", "", NULL, &unet_table, 0},                        \
-      {"dit", CONFIG_TYPE_SECTION, offsetof(S, AT denoiser.dit), 0, 0, "{}", "", "", NULL, &dit_table, 0},                           \
-      {"edm", CONFIG_TYPE_SECTION, offsetof(S, AT denoiser.edm), 0, 0, "{}", "", "", NULL, &edm_table, 0},                           \
-      {"vdm", CONFIG_TYPE_SECTION, offsetof(S, AT denoiser.vdm), 0, 0, "{}", "", "", NULL, &vdm_table, 0},                           \
-      {"mlp", CONFIG_TYPE_SECTION, offsetof(S, AT denoiser.mlp), 0, 0, "{}", "", "", NULL, &mlp_table, 0},                           \
-      {"process", CONFIG_TYPE_SECTION, offsetof(S, AT process), 0, 0, "{}", "", "", NULL, &process_table, 0},                        \
-      {"prediction", CONFIG_TYPE_ENUM, offsetof(S, AT prediction), 0, 0, "epsilon", "",                                              \
-       "what the network predicts; process edm and ve: edm, epsilon or x0; score: of a network that divides by sigma itself",        \
-       PREDICTION_NAMES, NULL, 0},                                                                                                   \
-      {"variance", CONFIG_TYPE_ENUM, offsetof(S, AT variance), 0, 0, "fixed_small", "",                                              \
-       "of the reverse steps of a discrete process; learned_range: a second output between the two, trained by L_hybrid",            \
-       REVERSE_VARIANCE_NAMES, NULL, 0},                                                                                             \
-      {"sigma_data", CONFIG_TYPE_FLOAT, offsetof(S, AT sigma_data), 1e-4, 1e4, "0.5", "",                                            \
-       "standard deviation of the data, of prediction and weighting edm", NULL, NULL, 0},                                            \
-      {"time_input", CONFIG_TYPE_ENUM, offsetof(S, AT time_input), 0, 0, "auto", "", "what the network is told of the time",         \
-       TIME_INPUT_NAMES, NULL, 0}
+#define DIFFUSION_NETWORK_FIELDS(S, AT)                                                                                          \
+  {"network", CONFIG_TYPE_ENUM, offsetof(S, AT denoiser.network), 0, 0, "unet", "", "kind of network", DENOISER_NAMES, NULL, 0}, \
+      {"unet", CONFIG_TYPE_SECTION, offsetof(S, AT denoiser.unet), 0, 0, "{}", "", "", NULL, &unet_table, 0},                    \
+      {"dit", CONFIG_TYPE_SECTION, offsetof(S, AT denoiser.dit), 0, 0, "{}", "", "", NULL, &dit_table, 0},                       \
+      {"edm", CONFIG_TYPE_SECTION, offsetof(S, AT denoiser.edm), 0, 0, "{}", "", "", NULL, &edm_table, 0},                       \
+      {"vdm", CONFIG_TYPE_SECTION, offsetof(S, AT denoiser.vdm), 0, 0, "{}", "", "", NULL, &vdm_table, 0},                       \
+      {"mlp", CONFIG_TYPE_SECTION, offsetof(S, AT denoiser.mlp), 0, 0, "{}", "", "", NULL, &mlp_table, 0},                       \
+      {"process", CONFIG_TYPE_SECTION, offsetof(S, AT process), 0, 0, "{}", "", "", NULL, &process_table, 0},                    \
+      {"prediction",                                                                                                             \
+       CONFIG_TYPE_ENUM,                                                                                                         \
+       offsetof(S, AT prediction),                                                                                               \
+       0,                                                                                                                        \
+       0,                                                                                                                        \
+       "epsilon",                                                                                                                \
+       "",                                                                                                                       \
+       "what the network predicts; process edm and ve: edm, epsilon or x0; score: of a network that divides by sigma itself",    \
+       PREDICTION_NAMES,                                                                                                         \
+       NULL,                                                                                                                     \
+       0},                                                                                                                       \
+      {"variance",                                                                                                               \
+       CONFIG_TYPE_ENUM,                                                                                                         \
+       offsetof(S, AT variance),                                                                                                 \
+       0,                                                                                                                        \
+       0,                                                                                                                        \
+       "fixed_small",                                                                                                            \
+       "",                                                                                                                       \
+       "of the reverse steps of a discrete process; learned_range: a second output between the two, trained by L_hybrid",        \
+       REVERSE_VARIANCE_NAMES,                                                                                                   \
+       NULL,                                                                                                                     \
+       0},                                                                                                                       \
+      {"sigma_data",                                                                                                             \
+       CONFIG_TYPE_FLOAT,                                                                                                        \
+       offsetof(S, AT sigma_data),                                                                                               \
+       1e-4,                                                                                                                     \
+       1e4,                                                                                                                      \
+       "0.5",                                                                                                                    \
+       "",                                                                                                                       \
+       "standard deviation of the data, of prediction and weighting edm",                                                        \
+       NULL,                                                                                                                     \
+       NULL,                                                                                                                     \
+       0},                                                                                                                       \
+  {                                                                                                                              \
+    "time_input", CONFIG_TYPE_ENUM, offsetof(S, AT time_input), 0, 0, "auto", "", "what the network is told of the time",        \
+        TIME_INPUT_NAMES, NULL, 0                                                                                                \
+  }
 
 // A model on data of a certain shape: all that its graphs depend on.
 typedef struct diffusion_spec {

@@ -72,9 +72,6 @@ typedef struct decoder_model {
   elbo_model *vae;     // of TOLD_RECONSTRUCTION
   elbo_model *prior;   // a diffusion over codes (n,1,1,dim); NULL: none
   float *mean, *scale; // (dim) of the codes that the prior is of: z = mean + scale u
-  bool borrowed;       // a view of training: nothing is owned
-  const char *const *options; // how pictures are decoded, over the model's own `sample`; borrowed
-  int n_options;
 } decoder_model;
 
 extern const model_kind model_kind_decoder;
@@ -103,18 +100,25 @@ void code_prior_batch(const void *user, diffusion_build *t, diffusion_batch *out
 #define CODE_SCALE "code.scale"
 
 // --- diffusion_decoder_directory.c ---
-// DIRECTORY/model_index.json; `decoder`, a diffusion model's directory; `encoder`, or `vae`, a VAE's; and what decoder_directory_add_* put
-// beside them.
-elbo_status decoder_directory_write(elbo_ctx *ctx, const char *directory, const decoder_spec *spec, elbo_store *store, const elbo_model *vae,
-                                    int64_t step);
+// DIRECTORY/model_index.json; `decoder`, a diffusion model's directory; `encoder`, or `vae`, a VAE's.
+elbo_status decoder_directory_write(elbo_ctx *ctx, const char *directory, const decoder_spec *spec, elbo_store *store,
+                                    const elbo_model *vae, int64_t step);
+// Beside them, in `prior`: the mixture; a diffusion over codes, store's parameters those of its network, mean and scale (dim) of the codes.
+elbo_status decoder_directory_write_mixture(elbo_ctx *ctx, const char *directory, const gaussian_mixture *mixture);
+elbo_status decoder_directory_write_prior(elbo_ctx *ctx, const char *directory, const diffusion_spec *spec, elbo_store *store,
+                                          const float *mean, const float *scale, int64_t step);
 elbo_status decoder_directory_open(elbo_model *m, const char *directory);
 void decoder_close(elbo_model *m);
 // A store with every parameter of a spec, for weights of a file or drawn.
 elbo_status decoder_store_create(elbo_ctx *ctx, const decoder_spec *spec, uint64_t seed, elbo_store **out);
 
 // --- diffusion_decoder_model.c ---
-// A model around a spec and weights (borrowed): what training evaluates and previews with. decoder_view_close it.
+// A model around a spec and weights, and for TOLD_RECONSTRUCTION a VAE (all borrowed): what training evaluates and previews with.
+// decoder_view_close it.
 elbo_status decoder_view(elbo_ctx *ctx, const decoder_spec *spec, elbo_store *store, elbo_model *vae, elbo_model *out);
 void decoder_view_close(elbo_model *m);
+
+// --- diffusion_decoder_evaluate.c ---
+elbo_status decoder_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out);
 
 #endif

@@ -5,8 +5,9 @@
 
 static const config_field code_fields[] = {
     CONFIG_INT(code_config, dim, 1, 65536, "64", "", "numbers of the code z"),
-    CONFIG_FLOAT(code_config, kl, 0, 1e6, "0", "",
-                 "weight of KL(q(z|x) || N(0, I)), in the units of the loss: a number of the picture counts 1 there; 0: z is a function of x"),
+    CONFIG_FLOAT(
+        code_config, kl, 0, 1e6, "0", "",
+        "weight of KL(q(z|x) || N(0, I)), in the units of the loss: a number of the picture counts 1 there; 0: z is a function of x"),
     CONFIG_INT(code_config, maps, 0, 1024, "0", "channels",
                "that a linear layer makes of z, beside the state; 0: z joins the embedding of the time alone"),
     CONFIG_FLOAT(code_config, dropout, 0, 0.999, "0", "", "probability that a training example goes without its code: guidance needs it"),
@@ -33,7 +34,8 @@ const config_table diffae_sections = CONFIG_TABLE("diffae", diffae_recipe, diffa
 static const config_field refiner_model_fields[] = {
     {"preset", CONFIG_TYPE_ENUM, offsetof(struct refiner_model, diffusion.preset), 0, 0, "diffusion-decoder", "", "kind of model",
      "diffusion-decoder", NULL, 0},
-    CONFIG_STRING(struct refiner_model, vae, NULL, "the VAE whose reconstructions are refined: an earlier stage, a run or a model directory"),
+    CONFIG_STRING(struct refiner_model, vae, NULL,
+                  "the VAE whose reconstructions are refined: an earlier stage, a run or a model directory"),
     CONFIG_ENUM(struct refiner_model, formulation, "1", "1|2",
                 "how the reconstruction comes in: 1: beside the state; 2: beside it, and the process runs around it, from N(x_hat, I)"),
     CONFIG_INT(struct refiner_model, fitted, 0, 1024, "0", "",
@@ -73,7 +75,8 @@ int64_t decoder_code_size(const elbo_model *m) {
 
 static elbo_status check_process(elbo_ctx *ctx, const diffusion_config *m, const char *file) {
   if (m->process.type != PROCESS_LEARNED) return ELBO_OK;
-  return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.process.type: learned is of preset vdm, whose bound trains it; another was expected", file);
+  return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.process.type: learned is of preset vdm, whose bound trains it; another was expected",
+              file);
 }
 
 elbo_status decoder_spec_check(elbo_ctx *ctx, const decoder_spec *s, const char *file) {
@@ -92,12 +95,8 @@ elbo_status diffae_spec_make(elbo_ctx *ctx, arena *a, const diffae_recipe *recip
   diffusion_recipe pixels = {.model = recipe->model.diffusion, .objective = recipe->objective, .sample = recipe->sample};
   *out = (decoder_spec){.told = TOLD_CODE, .encoder = recipe->model.encoder, .code = recipe->model.code};
   pixels.model.preset = 0;
-  pixels.model.condition = (diffusion_condition_config){.type = DIFFUSION_CODE,
-                                                        .dim = out->code.dim,
-                                                        .tokens = 1,
-                                                        .factor = 2,
-                                                        .dropout = out->code.dropout,
-                                                        .maps = out->code.maps};
+  pixels.model.condition = (diffusion_condition_config){
+      .type = DIFFUSION_CODE, .dim = out->code.dim, .tokens = 1, .factor = 2, .dropout = out->code.dropout, .maps = out->code.maps};
   TRY(diffusion_spec_make(ctx, a, &pixels, info, file, &out->pixels));
   return decoder_spec_check(ctx, out, file);
 }

@@ -90,8 +90,7 @@ static diffusion_condition of_code(const diffusion_spec *spec, elbo_graph *g, el
   const int64_t maps = spec->model.condition.maps;
   elbo_scope_push(g, CODE_SCOPE);
   out.label = linear_layer(code, "embedding", denoiser_config_needs(&spec->model.denoiser).class_dim, 1);
-  if (maps)
-    out.picture = as_map(linear_layer(code, "maps", spec->height * spec->width * maps, 1), spec->height, spec->width, maps);
+  if (maps) out.picture = as_map(linear_layer(code, "maps", spec->height * spec->width * maps, 1), spec->height, spec->width, maps);
   elbo_scope_pop(g);
   return out;
 }

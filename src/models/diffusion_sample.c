@@ -156,7 +156,8 @@ static elbo_status check_conditions(sampling *s) {
   if (!wants && config->condition) return fail(ctx, ELBO_ERROR_ARGUMENT, "sample: a condition was given, but this model takes none");
   if (wants && config->condition) {
     int64_t n = config->n;
-    if (c->type == DIFFUSION_VECTOR || c->type == DIFFUSION_CODE) return check_rows(s, "condition", config->condition, 2, (int64_t[]){n, c->dim});
+    if (c->type == DIFFUSION_VECTOR || c->type == DIFFUSION_CODE)
+      return check_rows(s, "condition", config->condition, 2, (int64_t[]){n, c->dim});
     if (c->type == DIFFUSION_CONTEXT && config->condition->rank == 3 && config->condition->dim[1] > 0)
       s->m->diffusion->spec.model.condition.tokens = config->condition->dim[1]; // any length: no weight depends on it
     if (c->type == DIFFUSION_CONTEXT) return check_rows(s, "condition", config->condition, 3, (int64_t[]){n, c->tokens, c->dim});
