@@ -118,6 +118,7 @@ static int run(const command *self, int argc, char **argv) {
   if (status != ARGS_GO) return status;
   status = one_and_keys(self, &positional, "a RUN or MODEL directory", &keys);
   if (status != ARGS_GO) return status;
+  take_sampler_keys(&keys, &which);
   if (!config.attribute) return usage_error(self, "--attribute is missing: what should be edited?");
   if (!config.from != !config.to) return usage_error(self, "--from and --to go together");
   if (out && !config.from) return usage_error(self, "--out needs --from and --to: pictures of one pair of values");

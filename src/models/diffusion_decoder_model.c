@@ -147,47 +147,59 @@ static elbo_status told_of_codes(elbo_model *m, const elbo_array *codes, elbo_ar
 typedef struct draw_options {
   const char *at[MOST_OPTIONS];
   int n;
+  char steps[32], batch[32];
 } draw_options;
 
 static void add_options(draw_options *o, int n, const char *const *options) {
   for (int i = 0; i < n && o->n < MOST_OPTIONS; i++) o->at[o->n++] = options[i];
 }
 
+// Of n pictures, which need no larger batch than they are.
+static void begin_options(const elbo_model *m, int64_t n, draw_options *o) {
+  o->n = 0;
+  if (n >= m->diffusion->spec.sample.batch_size) return;
+  snprintf(o->batch, sizeof o->batch, "batch_size=%lld", (long long)n);
+  o->at[o->n++] = o->batch;
+}
+
 // How a picture and its own noise lead to each other: DDIM without fresh noise, clipping or guidance, so that each step has a way back.
-static draw_options noise_options(const elbo_model *m, char steps[32]) {
+static void noise_options(const elbo_model *m, int64_t n, draw_options *o) {
   static const char *const fixed[] = {"sampler=ddim", "eta=0", "clip=none", "spacing=auto", "table=[]", "final=auto", "guidance.scale=1"};
-  const int64_t most = m->diffusion->spec.model.process.type == PROCESS_DISCRETE ? m->diffusion->spec.model.process.steps : NOISE_STEPS;
-  draw_options o = {0};
-  snprintf(steps, 32, "steps=%lld", (long long)(most < NOISE_STEPS ? most : NOISE_STEPS));
-  o.at[o.n++] = steps;
-  add_options(&o, m->n_options, m->options);
-  add_options(&o, (int)(sizeof fixed / sizeof *fixed), fixed);
-  return o;
+  const process_config *p = &m->diffusion->spec.model.process;
+  const int64_t most = p->type == PROCESS_DISCRETE ? p->steps : NOISE_STEPS;
+  begin_options(m, n, o);
+  snprintf(o->steps, sizeof o->steps, "steps=%lld", (long long)(most < NOISE_STEPS ? most : NOISE_STEPS));
+  o->at[o->n++] = o->steps;
+  add_options(o, m->n_options, m->options);
+  add_options(o, (int)(sizeof fixed / sizeof *fixed), fixed);
 }
 
 static elbo_status encode_noise_of(elbo_model *m, const elbo_array *x, const elbo_array *told, elbo_array **noise) {
-  char steps[32];
-  draw_options o = noise_options(m, steps);
+  draw_options o;
   elbo_sample_config config;
   elbo_sample_defaults(&config);
+  noise_options(m, x->dim[0], &o);
   config.n = x->dim[0], config.condition = told, config.n_options = o.n, config.options = o.at;
   return diffusion_reverse(m, &config, x, noise);
 }
 
 static elbo_status decode_noise_of(elbo_model *m, const elbo_array *told, const elbo_array *noise, elbo_array **x) {
-  char steps[32];
-  draw_options o = noise_options(m, steps);
+  draw_options o;
   elbo_sample_config config;
   elbo_sample_defaults(&config);
+  noise_options(m, noise->dim[0], &o);
   config.n = noise->dim[0], config.condition = told, config.noise = noise, config.n_options = o.n, config.options = o.at;
   return diffusion_sample(m, &config, x);
 }
 
 static elbo_status decode_drawn(elbo_model *m, const elbo_array *told, uint64_t seed, elbo_array **x) {
+  draw_options o;
   elbo_sample_config config;
   elbo_sample_defaults(&config);
+  begin_options(m, told->dim[0], &o);
+  add_options(&o, m->n_options, m->options);
   config.n = told->dim[0], config.condition = told, config.seed = seed;
-  config.n_options = m->n_options, config.options = m->options;
+  config.n_options = o.n, config.options = o.at;
   return diffusion_sample(m, &config, x);
 }
 
@@ -384,10 +396,11 @@ static elbo_status told_of_samples(elbo_model *m, const elbo_sample_config *conf
 
 static elbo_status decoder_sample(elbo_model *m, const elbo_sample_config *config, elbo_array **x) {
   elbo_array *told = NULL;
-  draw_options o = {0};
+  draw_options o;
   if (config->label >= 0) return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample: a class was given, but this model is not conditioned on one");
   TRY(told_of_samples(m, config, &told));
   elbo_sample_config c = *config;
+  o.n = 0;
   add_options(&o, m->n_options, m->options);
   add_options(&o, config->n_options, config->options);
   c.condition = told, c.temperature = 1, c.n_options = o.n, c.options = o.at; // the temperature is of the codes
