@@ -11,8 +11,10 @@
 #include <unistd.h>
 
 #include "core/file.h"
+#include "eval/linear_direction.h"
 #include "models/diffusion_decoder.h"
 #include "models/recipe.h"
+#include "tasks/edit_attributes.h"
 
 static elbo_ctx *ctx;
 
@@ -27,9 +29,11 @@ static elbo_ctx *ctx;
 static char diffae_text[2048], prior_text[4096], refiner_text[4096];
 
 static void make_texts(void) {
-  snprintf(diffae_text, sizeof diffae_text, DIFFAE "\nsample: {sampler: ddim, steps: 4, batch_size: 8}\n" DATA "\ntrain: " TRAIN "\n", ", fitted: 2");
+  snprintf(diffae_text, sizeof diffae_text, DIFFAE "\nsample: {sampler: ddim, steps: 4, batch_size: 8}\n" DATA "\ntrain: " TRAIN "\n",
+           ", fitted: 2");
   snprintf(prior_text, sizeof prior_text,
-           "stages:\n  - name: autoencoder\n    " DIFFAE "\n    sample: {sampler: ddim, steps: 4, batch_size: 8}\n    " DATA "\n    train: " TRAIN
+           "stages:\n  - name: autoencoder\n    " DIFFAE "\n    sample: {sampler: ddim, steps: 4, batch_size: 8}\n    " DATA
+           "\n    train: " TRAIN
            "\n  - name: prior\n    model: {preset: code-prior, autoencoder: autoencoder, mlp: {width: 8, layers: 1, time_width: 8}, "
            "process: {steps: 50}}\n    sample: {steps: 4, batch_size: 8}\n    " DATA "\n    train: " TRAIN "\n",
            ", fitted: 0, kl: 0.01, maps: 2");
@@ -293,6 +297,84 @@ static void test_diffusion_decoder(void **state) {
   elbo_model_destroy(&m);
 }
 
+// --- editing ---
+
+typedef struct seen {
+  elbo_model *m;
+  int pairs;
+  double step;
+} seen;
+
+#define STEP 0.7
+// The picture after an edit is what comes of the moved code and of the noise that the picture had: worked out here from the classifier.
+static int check_edit(void *user, const elbo_edit_measure *measure, const elbo_array *before, const elbo_array *after) {
+  seen *s = user;
+  elbo_dataset *data;
+  elbo_array *x, *z, *noise, *codes, *want;
+  attribute_set set;
+  linear_direction l;
+  s->pairs++, s->step = measure->step;
+  assert_ok(ctx, elbo_dataset_open(ctx, "shapes:size=16,train=24,valid=4,test=8", 0, NULL, &data));
+  assert_ok(ctx, attributes_of_data(ctx, data, &set));
+  int which = attribute_find(ctx, &set, measure->attribute), from = attribute_value(ctx, &set, which, measure->from),
+      to = attribute_value(ctx, &set, which, measure->to);
+  assert_ok(ctx, elbo_dataset_read(data, ELBO_SPLIT_TRAIN, 0, 24, 1, 0, &x, NULL));
+  int16_t values[24 * ELBO_EDIT_ATTRIBUTES];
+  int8_t side[24];
+  assert_ok(ctx, attributes_read(ctx, &set, x, NULL, values));
+  for (int i = 0; i < 24; i++) side[i] = values[i * set.n + which] == to ? 1 : values[i * set.n + which] == from ? 0 : -1;
+  for (int64_t i = 0; i < elbo_array_count(x); i++) ((float *)x->data)[i] = 2 * ((float *)x->data)[i] - 1;
+  assert_ok(ctx, elbo_encode(s->m, x, NULL, &z, NULL));
+  assert_ok(ctx, linear_direction_fit(ctx, z->data, 24, z->dim[1], side, 0.1, &l));
+  assert_ok(ctx, elbo_encode(s->m, before, NULL, &codes, NULL));
+  assert_ok(ctx, elbo_encode_noise(s->m, before, codes, &noise));
+  for (int64_t i = 0; i < codes->dim[0]; i++) linear_direction_move(&l, measure->step, (float *)codes->data + i * codes->dim[1]);
+  assert_ok(ctx, elbo_decode_noise(s->m, codes, noise, &want));
+  assert_close(after->data, want->data, elbo_array_count(after), 1e-4);
+  assert_false(same(before, after, 1));
+  assert_int_equal(measure->n, before->dim[0]);
+  assert_int_equal(measure->others, 4);
+  linear_direction_free(&l);
+  elbo_dataset_destroy(&data);
+  elbo_array *all[] = {x, z, noise, codes, want};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) elbo_array_destroy(&all[i]);
+  return s->pairs < 2;
+}
+
+static void test_edit(void **state) {
+  (void)state;
+  char run[4096];
+  elbo_dataset *data, *other;
+  elbo_edit_config config;
+  snprintf(run, sizeof run, "%s/diffae", test_directory());
+  seen s = {.m = load(run, 0)};
+  assert_ok(ctx, elbo_dataset_open(ctx, "shapes:size=16,train=24,valid=4,test=8", 0, NULL, &data));
+  elbo_edit_defaults(&config);
+  config.attribute = "size", config.training = 24, config.n = 8, config.step = STEP;
+  assert_ok(ctx, elbo_edit(s.m, data, &config, check_edit, &s)); // every pair, until it is told to stop
+  assert_int_equal(s.pairs, 2);
+  assert_near(s.step, STEP, 0);
+  config.step = 0, config.from = "small", config.to = "large", s.pairs = 1;
+  assert_ok(ctx, elbo_edit(s.m, data, &config, check_edit, &s));
+  assert_int_equal(s.pairs, 2);
+  assert_true(s.step >= 0.5 && s.step <= 2.5);
+  static const struct {
+    const char *attribute, *from, *to, *want;
+  } bad[] = {{"weight", NULL, NULL, "the data have figure, colour, ground, size, position"},
+             {"size", "small", "huge", "one of small, medium, large was expected"},
+             {"size", "small", NULL, "both values of size"},
+             {"size", "small", "0", "to itself"}};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    config.attribute = bad[i].attribute, config.from = bad[i].from, config.to = bad[i].to;
+    assert_status(ctx, elbo_edit(s.m, data, &config, check_edit, &s), ELBO_ERROR_ARGUMENT, bad[i].want);
+  }
+  assert_ok(ctx, elbo_dataset_open(ctx, "shapes:size=32,train=8,valid=4,test=8", 0, NULL, &other));
+  assert_status(ctx, elbo_edit(s.m, other, &config, check_edit, &s), ELBO_ERROR_ARGUMENT, "the model's are 16 x 16 x 3");
+  elbo_dataset_destroy(&other);
+  elbo_dataset_destroy(&data);
+  elbo_model_destroy(&s.m);
+}
+
 // --- what is refused ---
 
 static void swap(char *text, const char *from, const char *to) {
@@ -382,9 +464,9 @@ static void test_broken_directory(void **state) {
 int main(void) {
   ctx = test_ctx(1);
   make_texts();
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_diffae), cmocka_unit_test(test_code_prior),
-                                     cmocka_unit_test(test_diffusion_decoder), cmocka_unit_test(test_refused),
-                                     cmocka_unit_test(test_broken_directory)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_diffae), cmocka_unit_test(test_code_prior), cmocka_unit_test(test_diffusion_decoder),
+      cmocka_unit_test(test_edit),   cmocka_unit_test(test_refused),    cmocka_unit_test(test_broken_directory)};
   int failed = cmocka_run_group_tests(tests, NULL, NULL);
   elbo_ctx_destroy(&ctx);
   return failed;
