@@ -34,6 +34,10 @@ class Workload:
     elbo_params: int = 0  # where elbo has only what is called; 0: params
 
 
+# What keeps PyTorch and its libraries to AVX2 on a processor that has more; inductor is told in prepare().
+AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "DNNL_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+
+
 def process_age():
     """Seconds since this process began."""
     with open("/proc/self/stat") as file:
@@ -58,6 +62,9 @@ def prepare(model, variant, params=None):
         check_params(model, params)
     if variant.endswith("-last"):
         model = model.to(memory_format=torch.channels_last)
+    if os.environ.get("ATEN_CPU_CAPABILITY") == "avx2":
+        import torch._inductor.config
+        torch._inductor.config.cpp.simdlen = 256
     if variant.startswith("frozen"):
         import torch._inductor.config
         torch._inductor.config.freezing = True
@@ -114,7 +121,8 @@ def serve(step, min_steps):
 def start_worker(script, name, variant, args, data):
     """None when it fails."""
     command = [sys.executable, script, "--worker", variant, "--data", data, "--threads", str(args.threads), name]
-    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    limits = {**os.environ, **AVX2} if args.avx2 else None
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=limits)
     line = worker.stdout.readline()
     if line:
         return {"process": worker, "ms": [], **json.loads(line)}
@@ -124,7 +132,7 @@ def start_worker(script, name, variant, args, data):
 
 def run_elbo(name, workload, args):
     out = subprocess.run([args.elbo, "bench", name, "--json", "--threads", str(args.threads), "--seconds", str(args.seconds),
-                          "--steps", str(workload.min_steps)], check=True, stdout=subprocess.PIPE, text=True).stdout
+                          "--steps", str(workload.min_steps), *(["--isa", "v3"] if args.avx2 else [])], check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(out)
 
 
@@ -144,7 +152,8 @@ def end_worker(worker):
 def measure(script, name, workload, args, data):
     """The runs of elbo, and each variant that works."""
     ours, workers = [], {}
-    for variant in workload.variants:  # one after the other: the time to the first step is measured alone
+    wanted = args.variants.split(",") if args.variants else workload.variants
+    for variant in [v for v in workload.variants if v in wanted and (v != "openvino" or not args.avx2)]:  # one after the other: the time to the first step is measured alone
         if workload.apart:
             ours.append(run_elbo(name, workload, args))
         worker = start_worker(script, name, variant, args, data)
@@ -213,6 +222,8 @@ def main(script, description, workloads, step_of):
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seconds", type=float, default=4, help="of timed steps a round and program")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--variants", help="some of the peers alone, where the others are known to lose: compiled,openvino")
+    parser.add_argument("--avx2", action="store_true", help="keep both sides to AVX2 (not OpenVINO, which is left out)")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--data", help=argparse.SUPPRESS)

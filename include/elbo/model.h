@@ -65,8 +65,9 @@ typedef struct elbo_sample_config {
   int64_t *network_calls; // receives how often the network was asked for one batch; may be NULL
 } elbo_sample_config;
 ELBO_API void elbo_sample_defaults(elbo_sample_config *config);
-// All arrays below are float32 (n,H,W,C) in the model's value range; codes (n,latent_dim). Outputs are owned by the caller and NULL on
-// failure. Sample i is a function of (model, seed, i): not of n or of the batch size beyond rounding.
+// All arrays below are float32 (n,H,W,C) in the model's value range; codes (n,latent_dim), of an autoencoder of diffusers maps (n,h,w,c),
+// which for decoding may be of any size. Outputs are owned by the caller and NULL on failure. Sample i is a function of (model, seed, i):
+// not of n or of the batch size beyond rounding.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_sample(elbo_model *model, const elbo_sample_config *config, elbo_array **x);
 // x through the posterior and back: sample 0: its mean, 1: a draw. label: int32 (n), or float32 (n,condition_dim) for a model that is
 // conditioned on a vector, or NULL.

@@ -18,7 +18,8 @@ static int run(const command *self, int argc, char **argv) {
   const char *codes_path = NULL, *noise_path = NULL, *out = NULL;
   told_options told = {.label = -1};
   text_list positional, keys;
-  const option options[] = {{"codes", 0, OPTION_TEXT, &codes_path, 0, 0, "codes.npy", "codes (n, numbers in a code), any numeric type"},
+  const option options[] = {{"codes", 0, OPTION_TEXT, &codes_path, 0, 0, "codes.npy",
+                             "codes (n, numbers in a code), of an autoencoder maps (n, h, w, channels) of any size; any numeric type"},
                             {"noise", 0, OPTION_TEXT, &noise_path, 0, 0, "noise.npy",
                              "of a diffusion decoder: what `elbo encode --noise` wrote (default: drawn)"},
                             TOLD_OPTIONS(told),
@@ -44,7 +45,8 @@ static int run(const command *self, int argc, char **argv) {
   if (status != ARGS_GO) return status;
   elbo_array *raw = NULL, *codes = NULL, *label = NULL, *x = NULL, *noise = NULL;
   elbo_status made = elbo_npy_read(ctx, codes_path, &raw);
-  if (made == ELBO_OK && (raw->rank != 2 || raw->dim[1] != info.latent_dim || raw->dim[0] < 1)) {
+  const bool map = made == ELBO_OK && raw->rank == 4 && !strcmp(info.preset, "autoencoder"); // of any size
+  if (made == ELBO_OK && !map && (raw->rank != 2 || raw->dim[1] != info.latent_dim || raw->dim[0] < 1)) {
     say("%s: expected an array (codes, %d) for this model", codes_path, info.latent_dim);
     made = ELBO_ERROR_STOPPED;
   }

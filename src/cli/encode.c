@@ -5,9 +5,10 @@
 
 #include "cli/cli.h"
 
-// Per dimension of the codes: mean and standard deviation of the posterior means over the examples, average posterior deviation.
+// Per dimension of the codes (of maps: per channel): mean and standard deviation of the posterior means over the examples, average
+// posterior deviation.
 static void print_statistics(const elbo_array *mean, const elbo_array *deviation, bool json) {
-  int64_t n = mean->dim[0], dims = mean->dim[1];
+  int64_t dims = mean->dim[mean->rank - 1], n = elbo_array_count(mean) / dims;
   const float *m = mean->data, *s = deviation->data;
   if (!json) printf("%5s %12s %12s %18s\n", "code", "mean", "deviation", "posterior deviation");
   for (int64_t d = 0; d < dims; d++) {
@@ -44,7 +45,8 @@ static int run(const command *self, int argc, char **argv) {
       {"number", 'n', OPTION_INT, &in.n, 1, 1e9, "N", "only the first N (default: all)"},
       {"noise", 0, OPTION_TEXT, &noise_path, 0, 0, "noise.npy", "of a diffusion decoder: also the noise that leads to each example"},
       {"stats", 0, OPTION_FLAG, &statistics, 0, 0, NULL, "write the standard deviations too (codes.std.npy) and print a table"},
-      {"out", 'o', OPTION_TEXT, &out, 0, 0, "codes.npy", "posterior means, float32 (n, numbers in a code)"},
+      {"out", 'o', OPTION_TEXT, &out, 0, 0, "codes.npy",
+       "posterior means, float32 (n, numbers in a code), of an autoencoder maps (n, h, w, channels)"},
       LAYOUT_OPTION(arrays.layout),
       TOLD_OPTIONS(in.told),
       MODEL_OPTIONS(which),
@@ -82,7 +84,7 @@ static int run(const command *self, int argc, char **argv) {
     printf("}\n");
   } else if (made == ELBO_OK) {
     if (statistics) print_statistics(mean, deviation, false);
-    printf("%lld codes of %d numbers: %s\n", (long long)mean->dim[0], info.latent_dim, out);
+    printf("%lld codes of %lld numbers: %s\n", (long long)mean->dim[0], (long long)(elbo_array_count(mean) / mean->dim[0]), out);
   }
   elbo_array_destroy(&x), elbo_array_destroy(&label), elbo_array_destroy(&mean), elbo_array_destroy(&deviation);
   elbo_array_destroy(&noise);

@@ -3,32 +3,7 @@
 #include <stdio.h>
 
 #include "core/error.h"
-#include "nn/codec.h"
-
-typedef struct autoencoder_recipe {
-  struct autoencoder_model {
-    int preset;
-    codec_config network;
-  } model;
-} autoencoder_recipe;
-
-static const config_field model_fields[] = {
-    CONFIG_ENUM(struct autoencoder_model, preset, "autoencoder", "autoencoder", "kind of model; the other keys depend on it"),
-    {"network", CONFIG_TYPE_ENUM, offsetof(struct autoencoder_model, network.network), 0, 0, "kl", "", "which autoencoder", CODEC_NAMES,
-     NULL, 0},
-    {"kl", CONFIG_TYPE_SECTION, offsetof(struct autoencoder_model, network.kl), 0, 0, "{}", "", "", NULL, &kl_table, 0},
-    {"vq", CONFIG_TYPE_SECTION, offsetof(struct autoencoder_model, network.vq), 0, 0, "{}", "", "", NULL, &vq_table, 0},
-    {"tiny", CONFIG_TYPE_SECTION, offsetof(struct autoencoder_model, network.tiny), 0, 0, "{}", "", "", NULL, &tiny_table, 0},
-};
-static const config_table model_table = CONFIG_TABLE("model", struct autoencoder_model, model_fields, "an autoencoder with a map of codes");
-static const config_field section_fields[] = {CONFIG_SECTION(autoencoder_recipe, model, &model_table)};
-static const config_table sections = CONFIG_TABLE("autoencoder", autoencoder_recipe, section_fields, "an autoencoder with a map of codes");
-
-static elbo_status create(elbo_ctx *ctx, const preset_request *request, preset_task *out) {
-  *out = (preset_task){0};
-  return fail(ctx, ELBO_ERROR_UNSUPPORTED, "%s: model.preset: autoencoder: is not trained here; elbo bench with bench.forward calls it",
-              request->file);
-}
+#include "models/autoencoder_task.h"
 
 // Pictures of the data's size go in; a decoder alone takes codes as large as theirs.
 static elbo_status forward(elbo_ctx *ctx, const preset_request *request, elbo_graph **graph, elbo_tensor **out) {
@@ -55,8 +30,10 @@ static elbo_status forward(elbo_ctx *ctx, const preset_request *request, elbo_gr
   return ELBO_OK;
 }
 
+static const char *const defaults[] = {"model.discriminator.type=patch", "model.discriminator.channels=[32, 64, 128]", NULL};
 const preset_def preset_autoencoder = {.name = "autoencoder",
                                        .summary = "an autoencoder between pictures and maps of codes",
-                                       .sections = &sections,
-                                       .create = create,
+                                       .sections = &autoencoder_sections,
+                                       .defaults = defaults,
+                                       .create = autoencoder_task_create,
                                        .forward = forward};

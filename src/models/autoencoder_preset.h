@@ -1,4 +1,4 @@
-// The preset of convolutional autoencoders, diffusers' AutoencoderKL, VQModel and AutoencoderTiny: so far their calls, which are measured.
+// The preset of convolutional autoencoders, diffusers' AutoencoderKL, VQModel and AutoencoderTiny: trained, and called to be measured.
 #ifndef MODELS_AUTOENCODER_PRESET_H
 #define MODELS_AUTOENCODER_PRESET_H
 

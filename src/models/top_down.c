@@ -3,16 +3,23 @@
 //
 // The posterior is written relative to the prior [Vahdat20 sec. 3.2]: with prior N(m, s^2), q = N(m + s d, (s e^r)^2), so
 // KL = (d^2 + e^2r - 1) / 2 - r, which is 0 where the posterior's network gives 0.
+//
+// With latent.pyramid a group codes coefficients of the picture (picture_pyramid.h): q = N(c + s d, s^2), s = s0 e^r, with c what they are
+// and s0 half a level of a pixel, so that training begins as a linear code of the whole picture and learns what the coarse says about the
+// fine, where a model that begins without a code has to discover first that one pays.
+#include <math.h>
 #include <stdio.h>
 
+#include "models/picture_pyramid.h"
 #include "models/vae_graph.h"
 
 typedef struct pass {
   const latent_parts *parts;
   vae_latents out;
-  int64_t rows, used; // numbers of input "codes" consumed
-  elbo_tensor *h;     // the state
-  elbo_tensor *codes; // LATENT_GIVEN
+  int64_t rows, used;   // numbers of input "codes" consumed
+  elbo_tensor *h;       // the state
+  elbo_tensor *picture; // latent.pyramid: what the groups so far add up to, in axes (R,h,w,C)
+  elbo_tensor *codes;   // LATENT_GIVEN
   elbo_tensor *temperature;
   elbo_tensor *kl_sum, *log_p_sum, *log_q_sum; // (R)
 } pass;
@@ -29,8 +36,30 @@ static void halves(elbo_tensor *both, elbo_tensor **first, elbo_tensor **second)
   *second = flatten_rows(elbo_slice(both, axis, c, 2 * c));
 }
 
-// One group at the present state (R,h,w,C), vectors as (R,1,1,C); `feature` (B,h,w,F) is the encoder's, NULL without x.
-static void add_group(pass *p, const picture_shape *shape, elbo_tensor *feature, const block_config *block) {
+// What a group of the pyramid knows: the coefficients that it codes (B,h,w,c), NULL without x, and where q's width begins.
+typedef struct pyramid_group {
+  elbo_tensor *coefficients;
+  double log_std;
+} pyramid_group;
+
+static void posterior(const pass *p, const pyramid_group *pyramid, elbo_tensor *d, elbo_tensor *e, latent_group *group) {
+  elbo_tensor *m = group->prior_mean, *s = group->prior_log_std;
+  if (pyramid) {
+    group->log_std = elbo_scale(e, 1, pyramid->log_std);
+    elbo_tensor *seen = flatten_rows(repeat_rows(pyramid->coefficients, p->parts->request->samples));
+    group->mean = elbo_add(seen, elbo_mul(elbo_exp(group->log_std), d));
+    group->kl = gaussian_kl(group->mean, group->log_std, m, s);
+    return;
+  }
+  group->mean = elbo_add(m, elbo_mul(elbo_exp(s), d));
+  group->log_std = elbo_add(s, e);
+  group->kl = elbo_sub(elbo_scale(elbo_add(elbo_square(d), elbo_exp(elbo_scale(e, 2, 0))), 0.5, -0.5), e);
+}
+
+// One group at the present state (R,h,w,C), vectors as (R,1,1,C); `feature` (B,h,w,F) is the encoder's, NULL without x. pyramid: NULL for
+// groups without. Returns z as a map.
+static elbo_tensor *add_group(pass *p, const picture_shape *shape, elbo_tensor *feature, const block_config *block,
+                              const pyramid_group *pyramid) {
   const latent_request *r = p->parts->request;
   const latent_config *lc = &r->spec->model.latent;
   int index = p->out.n;
@@ -42,7 +71,7 @@ static void add_group(pass *p, const picture_shape *shape, elbo_tensor *feature,
   snprintf(scope, sizeof scope, "decoder.groups.%d", index);
   elbo_scope_push(r->graph, scope);
   elbo_tensor *m, *s;
-  if (index == 0) {
+  if (index == 0 && !pyramid) {
     m = s = elbo_constant(r->graph, 0); // the top is N(0, I)
   } else {
     elbo_tensor *hp = residual_block(p->h, "prior", block);
@@ -63,10 +92,7 @@ static void add_group(pass *p, const picture_shape *shape, elbo_tensor *feature,
     halves(conv_layer(hq, "posterior_head", 2 * c, block->kernel, 1, block->kernel / 2, 0.3), &d, &e);
     e = elbo_clamp(e, -bound, bound);
     elbo_scope_pop(r->graph);
-    elbo_tensor *scale = elbo_exp(s);
-    group->mean = elbo_add(m, elbo_mul(scale, d));
-    group->log_std = elbo_add(s, e);
-    group->kl = elbo_sub(elbo_scale(elbo_add(elbo_square(d), elbo_exp(elbo_scale(e, 2, 0))), 0.5, -0.5), e);
+    posterior(p, pyramid, d, e, group);
     p->kl_sum = plus(p->kl_sum, elbo_sum_per_example(group->kl));
   }
 
@@ -97,6 +123,36 @@ static void add_group(pass *p, const picture_shape *shape, elbo_tensor *feature,
   elbo_tensor *in = z ? conv_layer(z, "z_in", elbo_tensor_dim(p->h, 3), 1, 1, 0, 1) : NULL;
   p->h = residual_block(elbo_add(p->h, in), "merge", block);
   elbo_scope_pop(r->graph);
+  return z;
+}
+
+// The groups of one resolution under latent.pyramid: p->h is told the picture so far, and that gains a resolution. `feature` and
+// `coefficients` are NULL without x.
+static void pyramid_level(pass *p, int level, const picture_shape *shape, elbo_tensor *feature, elbo_tensor *coefficients,
+                          const block_config *block) {
+  const vae_spec *spec = p->parts->request->spec;
+  int64_t channels = spec->shape.channels, groups = spec->model.latent.groups.at[level + 1];
+  int finer = decoder_halvings(&spec->model.decoder) - level; // halvings of the picture here
+  if (!p->h) return;
+  if (level > 0) {
+    char scope[48];
+    snprintf(scope, sizeof scope, "decoder.pyramid.%d", level);
+    elbo_scope_push(p->parts->request->graph, scope);
+    p->h = elbo_add(p->h, conv_layer(p->picture, "picture_in", elbo_tensor_dim(p->h, 3), 3, 1, 1, 1));
+    elbo_scope_pop(p->parts->request->graph);
+  }
+  elbo_tensor *part[MAX_GROUPS];
+  int n = 0;
+  if (level > 0) part[n++] = p->picture;
+  for (int64_t i = 0; i < groups && p->h; i++) {
+    int64_t from, to;
+    pyramid_part(channels, level == 0, groups, i, &from, &to);
+    // a mean of 2x2 of independent numbers is half as wide as they are
+    pyramid_group group = {.coefficients = coefficients ? elbo_slice(coefficients, 3, from, to) : NULL,
+                           .log_std = log(PYRAMID_SCALE * 0.5 / 255) - finer * log(2)};
+    part[n++] = add_group(p, &shape[p->out.n], feature, block, &group);
+  }
+  p->picture = p->h ? pyramid_join(elbo_concat(n, part, 3)) : NULL;
 }
 
 // The state before the first group: a learned vector, the same for every row, moved by the condition. (R,1,1,width)
@@ -122,7 +178,8 @@ vae_latents top_down_pass(const latent_parts *parts) {
   if (r->mode == LATENT_GIVEN) p.codes = elbo_input(r->graph, "codes", ELBO_F32, 2, (int64_t[]){r->batch, vae_code_size(r->spec)});
 
   encoder_features f = {0};
-  elbo_tensor *vector = NULL;
+  bool pyramid = mc->latent.pyramid;
+  elbo_tensor *vector = NULL, *coefficients[MAX_LEVELS] = {0}; // coarsest first
   if (parts->x) {
     elbo_scope_push(r->graph, "encoder");
     f = encoder_network(&mc->encoder, parts->x, parts->condition, r->training);
@@ -131,13 +188,18 @@ vae_latents top_down_pass(const latent_parts *parts) {
       vector = as_map(vector, 1, 1, mc->latent.width);
     }
     elbo_scope_pop(r->graph);
+    elbo_tensor *means = pyramid ? pyramid_axes(parts->x) : NULL;
+    for (int level = decoder_halvings(dc) - 1; level >= 0 && means; level--) {
+      coefficients[level] = pyramid_split(means);
+      means = elbo_slice(coefficients[level], 3, 0, r->spec->shape.channels);
+    }
   }
 
   picture_shape shape[MAX_GROUPS];
   vae_groups(r->spec, shape);
   p.h = first_state(&p);
   block_config dense = {.kernel = 1, .groups = 0, .activation = dc->activation, .gain = 1, .dropout = r->training ? dc->dropout : 0};
-  for (int64_t i = 0; i < mc->latent.groups.at[0] && p.h; i++) add_group(&p, &shape[p.out.n], vector, &dense);
+  for (int64_t i = 0; i < mc->latent.groups.at[0] && p.h; i++) add_group(&p, &shape[p.out.n], vector, &dense, NULL);
 
   likelihood l = vae_likelihood(r->spec, r->training);
   int64_t width = likelihood_width(&l);
@@ -152,14 +214,20 @@ vae_latents top_down_pass(const latent_parts *parts) {
     for (int level = 0; level < decoder_levels(dc) && p.h; level++) {
       int64_t groups = level + 1 < (int)mc->latent.groups.count ? mc->latent.groups.at[level + 1] : 0;
       block_config block = decoder_block(dc, 0, parts->row_condition, r->training);
-      for (int64_t i = 0; i < groups && p.h; i++) add_group(&p, &shape[p.out.n], parts->x ? f.map[level] : NULL, &block);
+      elbo_tensor *feature = parts->x ? f.map[level] : NULL;
+      if (pyramid && vae_pyramid_level(r->spec, level))
+        pyramid_level(&p, level, shape, feature, coefficients[level], &block);
+      else
+        for (int64_t i = 0; i < groups && p.h; i++) add_group(&p, &shape[p.out.n], feature, &block, NULL);
       elbo_scope_push(r->graph, "decoder");
       p.h = decoder_level(dc, level, p.h, parts->row_condition, r->training);
       p.h = decoder_step_up(dc, level, p.h);
       elbo_scope_pop(r->graph);
     }
     elbo_scope_push(r->graph, "decoder");
-    p.out.output = decoder_last(dc, p.h, width);
+    // beside a picture that the code gives, the network begins by saying next to nothing
+    p.out.output = decoder_last(dc, p.h, width, pyramid ? 0.01 : 1);
+    if (pyramid) p.out.output = likelihood_centred(&l, p.out.output, pyramid_picture(p.picture), 0.3 / 255);
     elbo_scope_pop(r->graph);
   }
 

@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "models/picture_pyramid.h"
+
 static const config_field latent_fields[] = {
     CONFIG_INT(latent_config, dim, 1, 1e6, "20", "", "numbers in the code; with groups: in each vector group"),
     CONFIG_INTS(
@@ -9,6 +11,10 @@ static const config_field latent_fields[] = {
         "top-down model: how many vector groups, then how many at each resolution of the decoder, coarsest first; []: one flat code"),
     CONFIG_INT(latent_config, channels, 1, 4096, "4", "", "numbers at each position of a spatial group"),
     CONFIG_INT(latent_config, width, 1, 65536, "128", "", "top-down model: width of the state between vector groups"),
+    CONFIG_BOOL(latent_config, pyramid, "false",
+                "top-down model: the groups of a resolution code the picture's Haar coefficients there, q beginning at what they are and "
+                "the likelihood at what they add up to; channels is not read, and a resolution's groups share its coefficients: the means "
+                "(at the coarsest), then the differences channel by channel, the last group the rest"),
     CONFIG_FLOAT(latent_config, log_var_bound, 1, 60, "20", "",
                  "log variances of q are clamped to +- this, in training and in every score"),
 };
@@ -91,12 +97,16 @@ int vae_groups(const vae_spec *spec, picture_shape *group) {
     for (int64_t i = 0; i < l->groups.at[level] && n < MAX_GROUPS; i++) {
       if (level == 0)
         group[n++] = (picture_shape){1, 1, l->dim};
-      else
-        group[n++] =
-            (picture_shape){spec->shape.height >> (halvings - level + 1), spec->shape.width >> (halvings - level + 1), l->channels};
+      else {
+        int64_t from = 0, to = l->channels;
+        if (l->pyramid) pyramid_part(spec->shape.channels, level == 1, l->groups.at[level], i, &from, &to);
+        group[n++] = (picture_shape){spec->shape.height >> (halvings - level + 1), spec->shape.width >> (halvings - level + 1), to - from};
+      }
     }
   return n;
 }
+
+bool vae_pyramid_level(const vae_spec *spec, int level) { return level < decoder_halvings(&spec->model.decoder); }
 
 int64_t vae_code_size(const vae_spec *spec) {
   picture_shape group[MAX_GROUPS];
@@ -130,6 +140,35 @@ elbo_status vae_spec_fit_condition(elbo_ctx *ctx, vae_spec *spec, int64_t data_d
   if (c->dim != data_dim)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.condition.dim: %lld, but the data's vectors have %lld numbers", file,
                 (long long)c->dim, (long long)data_dim);
+  return ELBO_OK;
+}
+
+// Every coefficient has a group, and every group coefficients.
+static elbo_status check_pyramid(elbo_ctx *ctx, const vae_spec *spec, const char *file) {
+  const model_config *m = &spec->model;
+  likelihood l = vae_likelihood(spec, false);
+  int levels = decoder_levels(&m->decoder);
+  if (levels == 0 || !vae_pyramid_level(spec, 0))
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.latent.pyramid: needs a decoder of type conv or resnet that halves the picture", file);
+  if (spec->shape.channels > 4)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.latent.pyramid: is for pictures of 1 to 4 channels, the data have %lld", file,
+                (long long)spec->shape.channels);
+  if (!likelihood_has_location(&l))
+    return fail(
+        ctx, ELBO_ERROR_ARGUMENT,
+        "%s: model.latent.pyramid: the likelihood must have a location to begin at the picture that the code gives: gaussian, laplace, "
+        "discretized_logistic or logistic_mixture",
+        file);
+  for (int level = 0; level < levels; level++) {
+    int64_t groups = level + 1 < (int)m->latent.groups.count ? m->latent.groups.at[level + 1] : 0;
+    int most = vae_pyramid_level(spec, level) ? pyramid_parts(spec->shape.channels, level == 0) : 0;
+    if (groups > most || groups < (most ? 1 : 0))
+      return fail(ctx, ELBO_ERROR_ARGUMENT,
+                  "%s: model.latent.groups: %lld at resolution %lldx%lld; with latent.pyramid %s%d there (entries: vector groups, then a "
+                  "number for each resolution of the decoder, coarsest first)",
+                  file, (long long)groups, (long long)(spec->shape.height >> (decoder_halvings(&m->decoder) - level)),
+                  (long long)(spec->shape.width >> (decoder_halvings(&m->decoder) - level)), most ? "1 to " : "", most);
+  }
   return ELBO_OK;
 }
 
@@ -177,6 +216,7 @@ elbo_status vae_spec_check(elbo_ctx *ctx, const vae_spec *spec, const char *file
   snprintf(where, sizeof where, "%s: model.decoder.channels", file);
   TRY(check_halvings(ctx, where, &spec->shape, decoder_halvings(&m->decoder)));
   if (m->latent.groups.count) TRY(check_top_down(ctx, spec, file));
+  if (m->latent.pyramid) TRY(check_pyramid(ctx, spec, file));
   if (m->prior.fitted && (m->latent.groups.count || m->condition.type != CONDITION_NONE))
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.prior.fitted: for a flat, unconditional code (no latent.groups, no condition)", file);
   int64_t pixels, numbers;

@@ -16,6 +16,7 @@ typedef struct latent_config {
   config_ints groups;   // top-down: vector groups, then groups at each resolution, coarsest first; empty: one flat code
   int64_t channels;     // of a spatial group
   int64_t width;        // top-down: of the vector state
+  bool pyramid;         // top-down: spatial groups code the picture's Haar coefficients
   double log_var_bound; // log variances are clamped to +- this
 } latent_config;
 
@@ -87,6 +88,9 @@ likelihood vae_likelihood(const vae_spec *spec, bool training);
 // One flat code: 1. Otherwise the number of groups, and the shape of each as (h,w,c), vectors as (1,1,dim).
 int vae_groups(const vae_spec *spec, picture_shape *group);
 int64_t vae_code_size(const vae_spec *spec); // numbers in a code, all groups together
+// Whether the groups at `level` (0 is the coarsest) of a model with latent.pyramid have coefficients to code: all but at the picture's
+// size.
+bool vae_pyramid_level(const vae_spec *spec, int level);
 
 // The value of beta (or capacity) for a 0-based step.
 double objective_beta_at(const objective_config *objective, int64_t step, int64_t steps);

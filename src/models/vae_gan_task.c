@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "models/gan_watch.h"
 #include "models/vae_task.h"
 
 enum { MAX_PHASES = 3 };
@@ -36,11 +35,21 @@ static bool task_schedule(void *user, int64_t step, int64_t steps, const char *i
   return true;
 }
 
+gan_watched vae_gan_watched(const vae_gan_spec *s) {
+  const vae_gan_objective *o = &s->objective;
+  return (gan_watched){.loss = o->loss,
+                       .start = o->adversarial_start,
+                       .r1 = o->r1,
+                       .spectral_norm = s->discriminator.spectral_norm,
+                       .may_control = o->control == CONTROL_NONE};
+}
+
 static void task_watch(void *user, elbo_ctx *ctx, int64_t step, int n, const char *const *names, const int *counts,
                        const double *const *values) {
   vae_gan_task *t = user;
   (void)counts;
-  gan_watch_interval(&t->watch, ctx, &t->spec, step, n, names, values);
+  const gan_watched about = vae_gan_watched(&t->spec);
+  gan_watch_interval(&t->watch, ctx, &about, step, n, names, values);
 }
 
 static elbo_status task_save(void *user, elbo_store *weights, const char *directory) {

@@ -2,6 +2,7 @@
 #ifndef MODELS_VAE_GAN_TASK_H
 #define MODELS_VAE_GAN_TASK_H
 
+#include "models/gan_watch.h"
 #include "models/preset.h"
 #include "models/vae_gan_graph.h"
 
@@ -12,6 +13,9 @@ elbo_status vae_gan_task_create(elbo_ctx *ctx, const vae_gan_spec *spec, int64_t
                                 vae_gan_task **out);
 void vae_gan_task_destroy(vae_gan_task **t);
 const train_task *vae_gan_task_of(const vae_gan_task *t);
+
+// What its adversary's watch must know.
+gan_watched vae_gan_watched(const vae_gan_spec *spec);
 
 extern const preset_def preset_vae_gan;
 

@@ -207,10 +207,10 @@ elbo_tensor *decoder_step_up(const decoder_config *c, int level, elbo_tensor *h)
   return conv_layer(elbo_upsample_nearest(h, 2, 2), name, c->channels.at[level], 3, 1, 1, 1);
 }
 
-elbo_tensor *decoder_last(const decoder_config *c, elbo_tensor *h, int64_t width) {
-  if (c->type == NETWORK_CONV) return conv_layer(h, "conv_out", width, 3, 1, 1, 1);
+elbo_tensor *decoder_last(const decoder_config *c, elbo_tensor *h, int64_t width, double gain) {
+  if (c->type == NETWORK_CONV) return conv_layer(h, "conv_out", width, 3, 1, 1, gain);
   h = activate(norm_layer(h, "conv_norm_out", (int)c->norm_groups), c->activation);
-  return c->stem == 2 ? conv_transpose_layer(h, "conv_out", width, 1) : conv_layer(h, "conv_out", width, 3, 1, 1, 1);
+  return c->stem == 2 ? conv_transpose_layer(h, "conv_out", width, gain) : conv_layer(h, "conv_out", width, 3, 1, 1, gain);
 }
 
 elbo_tensor *decoder_network(const decoder_config *c, const picture_shape *s, int64_t width, elbo_tensor *code, elbo_tensor *condition,
@@ -222,5 +222,5 @@ elbo_tensor *decoder_network(const decoder_config *c, const picture_shape *s, in
     h = decoder_level(c, level, h, condition, training);
     h = decoder_step_up(c, level, h);
   }
-  return decoder_last(c, h, width);
+  return decoder_last(c, h, width, 1);
 }

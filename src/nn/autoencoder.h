@@ -71,7 +71,8 @@ int decoder_levels(const decoder_config *c);
 elbo_tensor *decoder_first_map(const decoder_config *c, const picture_shape *s, elbo_tensor *vector);
 elbo_tensor *decoder_level(const decoder_config *c, int level, elbo_tensor *h, elbo_tensor *condition, bool training);
 elbo_tensor *decoder_step_up(const decoder_config *c, int level, elbo_tensor *h);
-elbo_tensor *decoder_last(const decoder_config *c, elbo_tensor *h, int64_t width);
+// gain: of the last layer's initial weights
+elbo_tensor *decoder_last(const decoder_config *c, elbo_tensor *h, int64_t width, double gain);
 
 block_config encoder_block(const encoder_config *c, int64_t out, elbo_tensor *condition, bool training);
 block_config decoder_block(const decoder_config *c, int64_t out, elbo_tensor *condition, bool training);

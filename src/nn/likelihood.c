@@ -36,6 +36,23 @@ int64_t likelihood_width(const likelihood *l) {
 
 bool likelihood_discrete(const likelihood *l) { return l->kind >= LIKELIHOOD_DISCRETIZED_LOGISTIC; }
 
+bool likelihood_has_location(const likelihood *l) {
+  return l->kind == LIKELIHOOD_GAUSSIAN || l->kind == LIKELIHOOD_LAPLACE || l->kind == LIKELIHOOD_DISCRETIZED_LOGISTIC ||
+         l->kind == LIKELIHOOD_LOGISTIC_MIXTURE;
+}
+
+elbo_tensor *likelihood_centred(const likelihood *l, elbo_tensor *p, elbo_tensor *x, double width) {
+  if (!p || !x) return NULL;
+  if (l->kind == LIKELIHOOD_LOGISTIC_MIXTURE) return logistic_mixture_centred(l, p, x, width);
+  elbo_tensor *centre = elbo_scale(x, 1, -0.5);
+  if (likelihood_width(l) == l->channels) return elbo_add(p, centre);
+  // log_width takes 1 off
+  int axis = elbo_tensor_rank(p) - 1;
+  elbo_tensor *both[2] = {elbo_add(elbo_slice(p, axis, 0, l->channels), centre),
+                          elbo_scale(elbo_slice(p, axis, l->channels, 2 * l->channels), 1, 1 + log(width))};
+  return elbo_concat(2, both, axis);
+}
+
 elbo_tensor *gaussian_log_density(elbo_tensor *z, elbo_tensor *mean, elbo_tensor *log_std) {
   elbo_tensor *u = elbo_mul(elbo_sub(z, mean), elbo_exp(elbo_neg(log_std)));
   return elbo_sub(elbo_scale(elbo_square(u), -0.5, -HALF_LOG_2PI), log_std);

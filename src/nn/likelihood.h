@@ -45,6 +45,12 @@ bool likelihood_valid(int kind, int variance);
 int64_t likelihood_width(const likelihood *l);
 bool likelihood_discrete(const likelihood *l); // a probability of 256 levels
 
+// Whether it has a location in the units of x, which likelihood_centred can move.
+bool likelihood_has_location(const likelihood *l);
+// p with its locations moved by x - 1/2, (R,H,W,channels), and widths of its own about `width` (in units of x; a mixture's components
+// spread around it): where p is 0 the likelihood lies at x. A mixture's coupling then acts on how far a channel is from x.
+elbo_tensor *likelihood_centred(const likelihood *l, elbo_tensor *p, elbo_tensor *x, double width);
+
 // p: (R,H,W,width); x: (R,H,W,channels) -> (R). weight (R) or NULL: rows that count (padding has 0), for the optimal variance. Parameters
 // are made in the present scope ("log_sigma").
 elbo_tensor *likelihood_log_prob(const likelihood *l, elbo_tensor *p, elbo_tensor *x, elbo_tensor *weight);

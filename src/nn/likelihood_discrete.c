@@ -99,6 +99,31 @@ elbo_tensor *logistic_mixture_log_prob(const likelihood *l, elbo_tensor *p, elbo
   return elbo_sum_per_example(elbo_sub(elbo_logsumexp(total, last, 1), elbo_logsumexp(m.logit, last, 1)));
 }
 
+elbo_tensor *logistic_mixture_centred(const likelihood *l, elbo_tensor *p, elbo_tensor *x, double width) {
+  if (!p || !x || l->channels > MAX_CHANNELS) return NULL;
+  elbo_graph *g = elbo_tensor_graph(p);
+  int64_t k = l->mixtures, channels = l->channels;
+  int axis = elbo_tensor_rank(p) - 1, n = 0;
+  mixture_parts m = split_parts(l, p);
+  elbo_tensor *part[3 + MAX_CHANNELS], *value[MAX_CHANNELS];
+  part[n++] = m.logit;
+  for (int c = 0; c < (int)channels; c++) {
+    // what coupled() will add for the earlier channels at x is taken off
+    elbo_tensor *at = value[c] = elbo_slice(x, axis, c, c + 1);
+    at = elbo_scale(at, 1, -0.5);
+    for (int j = 0; j < c; j++) at = elbo_sub(at, elbo_mul(m.couple[c][j], elbo_scale(value[j], 1, -0.5)));
+    part[n++] = elbo_add(elbo_slice(p, axis, k * (1 + c), k * (2 + c)), elbo_scale(at, 2, 0)); // a location is half the decoder's number
+  }
+  // equal components would stay equal: their scales begin a factor e^(1/2) apart
+  float start[1024];
+  assert(k * channels <= 1024);
+  for (int64_t i = 0; i < k * channels; i++) start[i] = (float)(log(2 * width) + 0.5 * (double)(i % k) - 0.25 * (double)(k - 1));
+  elbo_tensor *widths = elbo_slice(p, axis, k * (1 + channels), k * (1 + 2 * channels));
+  part[n++] = elbo_add(widths, elbo_constant_array(g, 1, (int64_t[]){k * channels}, start));
+  if (channels > 1) part[n++] = elbo_slice(p, axis, k * (1 + 2 * channels), likelihood_width(l));
+  return elbo_concat(n, part, axis);
+}
+
 // Locations of the components, channel by channel with the earlier channels at theirs, weighted
 elbo_tensor *logistic_mixture_mean(const likelihood *l, elbo_tensor *p) {
   if (!p || l->channels > MAX_CHANNELS) return NULL;

@@ -11,6 +11,7 @@ elbo_tensor *discretized_logistic_draw(elbo_graph *g, const char *name, const in
 
 elbo_tensor *logistic_mixture_log_prob(const likelihood *l, elbo_tensor *p, elbo_tensor *x); // -> (R)
 elbo_tensor *logistic_mixture_mean(const likelihood *l, elbo_tensor *p);
+elbo_tensor *logistic_mixture_centred(const likelihood *l, elbo_tensor *p, elbo_tensor *x, double width); // as likelihood_centred
 elbo_tensor *logistic_mixture_draw(const likelihood *l, elbo_tensor *p, const char *name);
 
 elbo_tensor *categorical_log_prob(const likelihood *l, elbo_tensor *p, elbo_tensor *x); // -> (R)

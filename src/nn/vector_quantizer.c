@@ -36,3 +36,25 @@ elbo_tensor *quantization_loss(elbo_tensor *z, const quantized *q, double commit
   elbo_tensor *rows = elbo_mean(elbo_square(elbo_sub(q->row, elbo_stop_gradient(z))), ELBO_ALL_AXES, 0);
   return legacy ? elbo_add(commit, elbo_scale(rows, commitment, 0)) : elbo_add(elbo_scale(commit, commitment, 0), rows);
 }
+
+elbo_tensor *code_shares(const quantized *q, int64_t n, elbo_tensor *weight) {
+  if (!q->index) return NULL;
+  const int rank = elbo_tensor_rank(q->index);
+  int64_t dim[ELBO_MAX_RANK];
+  for (int i = 0; i < rank; i++) dim[i] = elbo_tensor_dim(q->index, i);
+  dim[rank] = 1;
+  elbo_graph *g = elbo_tensor_graph(q->index);
+  elbo_tensor *at = elbo_reshape(elbo_cast(q->index, ELBO_F32), rank + 1, dim);
+  elbo_tensor *hit = elbo_less(elbo_abs(elbo_sub(at, counting(g, n))), elbo_constant(g, 0.5)); // (...,n)
+  if (weight) {
+    for (int i = 0; i < rank; i++) dim[i] = elbo_tensor_dim(weight, i);
+    hit = elbo_mul(hit, elbo_reshape(weight, rank + 1, dim));
+  }
+  elbo_tensor *count = elbo_sum(hit, (1u << rank) - 1, 0);
+  return elbo_div(count, elbo_sum(count, ELBO_ALL_AXES, 0));
+}
+
+elbo_tensor *code_perplexity(elbo_tensor *shares) {
+  elbo_tensor *each = elbo_mul(shares, elbo_log(elbo_scale(shares, 1, 1e-30))); // 0 log 0 = 0
+  return elbo_exp(elbo_neg(elbo_sum(each, ELBO_ALL_AXES, 0)));
+}

@@ -19,4 +19,9 @@ quantized quantize_vectors(elbo_tensor *z, elbo_tensor *table);
 // eq. 3]; with `legacy` the latter, as diffusers' VQModel has it. A scalar.
 elbo_tensor *quantization_loss(elbo_tensor *z, const quantized *q, double commitment, bool legacy);
 
+// How often each of the n rows is the nearest one, (n), summing to 1. weight: as index, or broadcast to it; NULL: all alike.
+elbo_tensor *code_shares(const quantized *q, int64_t n, elbo_tensor *weight);
+// e to the entropy of such shares: how many codes would be as evenly used. A scalar.
+elbo_tensor *code_perplexity(elbo_tensor *shares);
+
 #endif

@@ -244,6 +244,10 @@ static void add_pictures(report *r) {
       {"What it keeps", "Examples it was not trained on, and below each row their reconstructions.", add_reconstructions, true},
       {"From one to another", "The straight line between the codes of two examples, decoded along the way.", add_walk, true},
       {NULL, NULL, NULL, false}};
+  static const picture_part of_autoencoder[] = {
+      {"What it keeps", "Examples it was not trained on, and below each row their reconstructions.", add_reconstructions, true},
+      {"From one to another", "The straight line between the codes of two examples, decoded along the way.", add_walk, true},
+      {NULL, NULL, NULL, false}};
   static const picture_part of_diffusion[] = {
       {"What it invents", "Noise led to data, in at most 50 steps. None of these was in the data.", add_samples, false},
       {NULL, NULL, NULL, false}};
@@ -253,7 +257,7 @@ static void add_pictures(report *r) {
   const diffusion_model *d = r->model->diffusion;
   const bool pictures = r->info.height > 1 || r->info.width > 1, plane = d && !pictures && r->info.channels == 2 && !r->info.bits;
   elbo_status ready = r->data ? read_examples(r) : fail(r->ctx, ELBO_ERROR_ARGUMENT, "no data");
-  const picture_part *part = !d || r->model->decoder ? of_vae : plane ? of_plane : of_diffusion;
+  const picture_part *part = r->model->autoencoder ? of_autoencoder : !d || r->model->decoder ? of_vae : plane ? of_plane : of_diffusion;
   for (; (pictures || plane) && part->title; part++) {
     text_add(&r->page, "<h2>%s</h2><p class=\"soft\">%s</p>\n", part->title, part->text);
     if (part->needs_data && ready != ELBO_OK)
@@ -315,7 +319,7 @@ static elbo_status add_latents(report *r) {
       for (; n < (int64_t)json_array_size(value); n++) kl[n] = json_number_value(json_array_get(value, (size_t)n));
     }
   }
-  if (!n && r->x) {
+  if (!n && r->x && !r->model->autoencoder) {
     elbo_array *mean = NULL, *deviation = NULL;
     TRY(elbo_encode(r->model, r->x, told_of(r), &mean, &deviation));
     elbo_status status = array_new(r->ctx, (size_t)mean->dim[1], sizeof *kl, "the KL of every dimension", &memory);

@@ -414,6 +414,11 @@ elbo_status trainer_step(trainer *t) {
     TRY(run_phase(t, &t->phases[i], &finite));
     all_finite &= finite;
   }
+  if (all_finite && t->task->after_step) {
+    t->task->after_step(t->task->user, t->step, t->weights, t->n_averages, t->averages);
+    elbo_store_touch(t->weights);
+    for (int i = 0; i < t->n_averages; i++) elbo_store_touch(t->averages[i]);
+  }
   t->last_was_finite = all_finite;
   if (all_finite) t->skipped_in_a_row = 0;
   t->step++;

@@ -24,7 +24,7 @@ typedef struct train_phase {
   const char *prefix;                // trains the TRAINED parameters whose names begin so; "": all
   const optimizer_config *optimizer; // borrowed; NULL: the train section's (train_optimizer)
   elbo_tensor *enable;               // scalar: the update is applied when above 0.5; NULL: always
-  elbo_tensor *observed;             // (B) handed to train_task.observe after every run; NULL: nothing
+  elbo_tensor *observed;             // (B,...) handed to train_task.observe after every run; NULL: nothing
   int n_metrics;
   const train_metric *metrics;
 } train_phase;
@@ -53,6 +53,9 @@ typedef struct train_task {
   bool (*fill)(void *user, const train_rows *rows, const char *input, int64_t count, float *values);
   // Receives phase->observed of these examples; may change state parameters of the store (a history of losses). May be NULL.
   void (*observe)(void *user, const train_rows *rows, const float *values);
+  // Called after the updates of every step that was not skipped; may change any parameter, of the weights and of their averages alike
+  // (codes that nothing takes). What it does must be a function of the step, of what `observe` saw in it, and of the stores. May be NULL.
+  void (*after_step)(void *user, int64_t step, elbo_store *weights, int n_averages, elbo_store *const *averages);
   // Called with every logging interval's averages (values[i] has counts[i] numbers); may log warnings (posterior collapse).
   void (*watch)(void *user, elbo_ctx *ctx, int64_t step, int n, const char *const *names, const int *counts, const double *const *values);
   // Validation score of the given weights, lower is better (negative ELBO per example); called before each checkpoint (and every

@@ -394,7 +394,7 @@ static void test_refused(void **state) {
       {refiner_text, "vae: vae", "vae: nothing", "nothing: no such directory"},
       {refiner_text, "diffusion-decoder, vae: vae, formulation: 2, fitted: 2", "code-prior, autoencoder: vae", "a diffae was expected"},
       {prior_text, "code-prior, autoencoder: autoencoder, mlp: {width: 8, layers: 1, time_width: 8}",
-       "diffusion-decoder, vae: autoencoder, " UNET, "a VAE was expected"},
+       "diffusion-decoder, vae: autoencoder, network: unet", "a VAE was expected"},
       {prior_text, "autoencoder: autoencoder, mlp", "mlp", "model.autoencoder: missing"},
       {diffae_text, "channels: [6, 8]", "channels: [6, 8, 8, 8, 8]", "cannot be halved"},
       {diffae_text, "steps: 4, batch", "steps: 0, batch", "train.steps"}};

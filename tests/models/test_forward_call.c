@@ -77,10 +77,8 @@ static void test_refusals(void **state) {
   refused("model: {preset: autoencoder, kl: {norm_num_groups: 7}}\ndata: {path: \"shapes:size=16\"}\ntrain: {steps: 1}\nbench: {forward: "
           "true}\n",
           ELBO_ERROR_ARGUMENT, "model.kl: norm_num_groups: 7 does not divide block_out_channels[0], 64");
-  elbo_recipe *r = recipe_of(AUTOENCODER("kl", "{forward: true}"));
+  elbo_recipe *r;
   workload *w;
-  assert_status(ctx, workload_create(ctx, r, NULL, NULL, &w), ELBO_ERROR_UNSUPPORTED, "autoencoder: is not trained here");
-  elbo_recipe_destroy(&r);
   // a network that is called with embeddings alone cannot be trained on data without them
   r = recipe_of(
       "model: {preset: ddpm, network: unet, unet: {class: UNet2DConditionModel, block_out_channels: [32], down_block_types: "

@@ -6,7 +6,6 @@
 
 #include "core/file.h"
 #include "graph/store.h"
-#include "models/gan_watch.h"
 #include "train/loop.h"
 
 typedef struct messages {
@@ -375,26 +374,28 @@ static void test_watch(void **state) {
   static const char *const names[] = {"discriminator.real_right", "discriminator.fake_right"};
   double real = 1, fake = 1;
   const double *const values[] = {&real, &fake};
+  gan_watched about = vae_gan_watched(&s);
   gan_watch w = {0};
-  for (int64_t step = 50; step <= 200; step += 50) gan_watch_interval(&w, ctx, &s, step, 2, names, values);
+  for (int64_t step = 50; step <= 200; step += 50) gan_watch_interval(&w, ctx, &about, step, 2, names, values);
   assert_int_equal(log.warnings, 1); // the third interval in a row, once
   assert_non_null(strstr(log.text, "the discriminator has won"));
   assert_non_null(strstr(log.text, "objective.r1"));
   assert_non_null(strstr(log.text, "model.discriminator.spectral_norm"));
   gan_watch fair = {0};
   real = 0.8, fake = 0.85;
-  for (int64_t step = 50; step <= 1000; step += 50) gan_watch_interval(&fair, ctx, &s, step, 2, names, values);
+  for (int64_t step = 50; step <= 1000; step += 50) gan_watch_interval(&fair, ctx, &about, step, 2, names, values);
   assert_int_equal(fair.warnings, 0);
   gan_watch blind = {0};
   real = 0.01, fake = 0.99;
-  for (int64_t step = 50; step <= 200; step += 50) gan_watch_interval(&blind, ctx, &s, step, 2, names, values);
+  for (int64_t step = 50; step <= 200; step += 50) gan_watch_interval(&blind, ctx, &about, step, 2, names, values);
   assert_int_equal(blind.warnings, 1);
   assert_non_null(strstr(log.text, "says the same of everything"));
   // a critic has no right and wrong
   s = gan_spec(ctx, a, GAN_PICTURES, "{loss: wgan_gp}");
+  about = vae_gan_watched(&s);
   gan_watch critic = {0};
   real = fake = 1;
-  for (int64_t step = 50; step <= 1000; step += 50) gan_watch_interval(&critic, ctx, &s, step, 2, names, values);
+  for (int64_t step = 50; step <= 1000; step += 50) gan_watch_interval(&critic, ctx, &about, step, 2, names, values);
   assert_int_equal(critic.warnings, 0);
   arena_destroy(&a);
   elbo_ctx_destroy(&ctx);

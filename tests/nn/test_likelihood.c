@@ -15,7 +15,8 @@ typedef struct run_result {
   int64_t n;
 } run_result;
 
-typedef enum what { LOG_PROB, MEAN, DRAW } what;
+typedef enum what { LOG_PROB, MEAN, DRAW, CENTRED } what; // CENTRED: the log-probability of x under what lies at x itself
+enum { CENTRED_LEVELS = 2 };                              // and begins so many levels wide
 
 static run_result evaluate(elbo_ctx *ctx, const likelihood *l, what w, const float *p, const float *x, int64_t rows, int64_t h,
                            elbo_backend_kind backend, uint64_t seed) {
@@ -24,9 +25,10 @@ static run_result evaluate(elbo_ctx *ctx, const likelihood *l, what w, const flo
   int64_t width = likelihood_width(l), c = l->channels;
   elbo_tensor *pt = elbo_input(g, "p", ELBO_F32, 4, (int64_t[]){rows, h, h, width});
   elbo_tensor *xt = elbo_input(g, "x", ELBO_F32, 4, (int64_t[]){rows, h, h, c});
-  elbo_tensor *y = w == LOG_PROB ? likelihood_log_prob(l, pt, xt, NULL)
-                   : w == MEAN   ? likelihood_mean(l, pt)
-                                 : likelihood_draw(l, pt, "pixels");
+  elbo_tensor *y = w == LOG_PROB  ? likelihood_log_prob(l, pt, xt, NULL)
+                   : w == CENTRED ? likelihood_log_prob(l, likelihood_centred(l, pt, xt, CENTRED_LEVELS / 255.0), xt, NULL)
+                   : w == MEAN    ? likelihood_mean(l, pt)
+                                  : likelihood_draw(l, pt, "pixels");
   assert_ok(ctx, elbo_graph_check(g));
   elbo_store *store;
   assert_ok(ctx, elbo_store_create(ctx, 1, &g, 0, &store));
@@ -36,14 +38,14 @@ static run_result evaluate(elbo_ctx *ctx, const likelihood *l, what w, const flo
   elbo_plan *plan;
   assert_ok(ctx, elbo_plan_create(ctx, g, 1, &y, &config, &plan));
   assert_ok(ctx, elbo_plan_set(plan, "p", p, rows * h * h * width));
-  if (w == LOG_PROB) assert_ok(ctx, elbo_plan_set(plan, "x", x, rows * h * h * c));
+  if (w == LOG_PROB || w == CENTRED) assert_ok(ctx, elbo_plan_set(plan, "x", x, rows * h * h * c));
   if (w == DRAW) {
     int64_t *index = elbo_plan_input(plan, "sample_index");
     for (int64_t i = 0; i < rows; i++) index[i] = i;
     *(int64_t *)elbo_plan_input(plan, "seed") = (int64_t)seed;
   }
   assert_ok(ctx, elbo_plan_run(plan, store));
-  run_result r = {.n = w == LOG_PROB ? rows : rows * h * h * c};
+  run_result r = {.n = w == LOG_PROB || w == CENTRED ? rows : rows * h * h * c};
   r.v = malloc((size_t)r.n * sizeof(double));
   for (int64_t i = 0; i < r.n; i++)
     r.v[i] = backend == ELBO_BACKEND_REFERENCE ? ((const double *)elbo_plan_output(plan, 0))[i]
@@ -175,6 +177,46 @@ static void test_formulas(void **state) {
   elbo_ctx_destroy(&ctx);
 }
 
+// Centred at x: the formula with every location moved there, couplings acting on nothing, and widths about the given one.
+static void test_centred(void **state) {
+  (void)state;
+  elbo_ctx *ctx = test_ctx(1);
+  for (int i = 0; i < N_CASES; i++) {
+    const likelihood *l = &cases[i].l;
+    if (!likelihood_has_location(l)) continue;
+    test_random r = {test_seed(), (uint64_t)(i + 300) << 20};
+    int64_t w = likelihood_width(l), c = l->channels, k = l->mixtures;
+    float *p = malloc((size_t)(ROWS * w) * sizeof *p), *x = malloc((size_t)(ROWS * c) * sizeof *x);
+    test_fill_normal(&r, p, ROWS * w, cases[i].scale);
+    fill_x(&r, l, x, ROWS * c);
+    run_result got = evaluate(ctx, l, CENTRED, p, x, ROWS, 1, ELBO_BACKEND_REFERENCE, 0);
+    for (int row = 0; row < ROWS; row++) {
+      float *q = p + row * w, *at = x + row * c;
+      double begin = log(CENTRED_LEVELS / 255.0);
+      if (l->kind == LIKELIHOOD_LOGISTIC_MIXTURE) {
+        const float *couple = q + k * (1 + 2 * c);
+        for (int a = 0; a < c; a++) {
+          for (int64_t m = 0; m < k; m++) {
+            q[k * (1 + a) + m] += 2 * (at[a] - 0.5f);
+            q[k * (1 + c + a) + m] += (float)(begin + log(2) + 0.5 * ((double)m - 0.5 * (double)(k - 1)));
+          }
+          for (int j = 0; j < a; j++, couple += k)
+            for (int64_t m = 0; m < k; m++) q[k * (1 + a) + m] -= 2 * tanhf(couple[m]) * (at[j] - 0.5f);
+        }
+      } else {
+        for (int a = 0; a < c; a++) q[a] += at[a] - 0.5f;
+        for (int a = 0; a < c && w == 2 * c; a++) q[c + a] += 1 + (float)begin;
+      }
+      double want = pixel_log_prob(l, q, at);
+      if (!(fabs(got.v[row] - want) <= 2e-4 * (1 + fabs(want))))
+        fail_msg("%s, seed %llu, row %d: %.9g, the formula gives %.9g", cases[i].name, (unsigned long long)test_seed(), row, got.v[row],
+                 want);
+    }
+    free(got.v), free(p), free(x);
+  }
+  elbo_ctx_destroy(&ctx);
+}
+
 // Discretised likelihoods: the 256 levels' probabilities sum to 1, for wide, narrow and far-off parameters alike. Densities: a fine sum
 // over x gives 1 (Gaussian and Laplace from -6 to 7).
 static void test_normalisation(void **state) {
@@ -276,10 +318,8 @@ static void test_planted(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_formulas),
-      cmocka_unit_test(test_normalisation),
-      cmocka_unit_test(test_draws),
-      cmocka_unit_test(test_planted),
+      cmocka_unit_test(test_formulas), cmocka_unit_test(test_centred), cmocka_unit_test(test_normalisation),
+      cmocka_unit_test(test_draws),    cmocka_unit_test(test_planted),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
