@@ -397,7 +397,7 @@ static void test_refused(void **state) {
        "diffusion-decoder, vae: autoencoder, network: unet", "a VAE was expected"},
       {prior_text, "autoencoder: autoencoder, mlp", "mlp", "model.autoencoder: missing"},
       {diffae_text, "channels: [6, 8]", "channels: [6, 8, 8, 8, 8]", "cannot be halved"},
-      {diffae_text, "steps: 4, batch", "steps: 0, batch", "train.steps"}};
+      {diffae_text, "train: {steps: 4", "train: {steps: 0", "train.steps"}};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     char text[8192], out[32];
     snprintf(text, sizeof text, "%s", bad[i].base);
