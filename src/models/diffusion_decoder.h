@@ -118,6 +118,17 @@ elbo_status decoder_store_create(elbo_ctx *ctx, const decoder_spec *spec, uint64
 elbo_status decoder_view(elbo_ctx *ctx, const decoder_spec *spec, elbo_store *store, elbo_model *vae, elbo_model *out);
 void decoder_view_close(elbo_model *m);
 
+// Codes float32 (n,dim), finite; n 0: any number of them. `what` names the call.
+elbo_status decoder_check_codes(const elbo_model *m, const char *what, const elbo_array *codes, int64_t n);
+// What the denoiser is told of codes: themselves, or the VAE's picture of them.
+elbo_status decoder_told_of_codes(elbo_model *m, const elbo_array *codes, elbo_array **out);
+// Pictures of 0..1, as data and VAEs have them, in -1..1; float data as they are.
+elbo_status decoder_to_model_range(const elbo_model *m, const elbo_array *x, elbo_array **out);
+
+// --- diffusion_decoder_sample.c ---
+// Keys of config->options as elbo_sample takes them, and "codes=diffusion|mixture|prior".
+elbo_status decoder_sample(elbo_model *m, const elbo_sample_config *config, elbo_array **x);
+
 // --- diffusion_decoder_evaluate.c ---
 elbo_status decoder_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out);
 

@@ -42,7 +42,7 @@ static elbo_status copy_scaled(elbo_ctx *ctx, const elbo_array *x, double factor
 static elbo_status to_data_range(const elbo_model *m, const elbo_array *x, elbo_array **out) {
   return copy_scaled(m->ctx, x, m->diffusion->spec.bits ? 0.5 : 1, m->diffusion->spec.bits ? 0.5 : 0, out);
 }
-static elbo_status to_model_range(const elbo_model *m, const elbo_array *x, elbo_array **out) {
+elbo_status decoder_to_model_range(const elbo_model *m, const elbo_array *x, elbo_array **out) {
   return copy_scaled(m->ctx, x, m->diffusion->spec.bits ? 2 : 1, m->diffusion->spec.bits ? -1 : 0, out);
 }
 
@@ -65,8 +65,7 @@ static elbo_status check_pictures(const elbo_model *m, const char *what, const e
   return check_numbers(m, what, x);
 }
 
-// n: how many; 0: any number.
-static elbo_status check_codes(const elbo_model *m, const char *what, const elbo_array *codes, int64_t n) {
+elbo_status decoder_check_codes(const elbo_model *m, const char *what, const elbo_array *codes, int64_t n) {
   const int64_t d = decoder_code_size(m);
   char given[ARRAY_TEXT_SIZE], rows[24] = "n";
   if (n) snprintf(rows, sizeof rows, "%lld", (long long)n);
@@ -132,12 +131,11 @@ fail:
   return status;
 }
 
-// What the denoiser is told of codes: themselves, or the VAE's picture of them.
-static elbo_status told_of_codes(elbo_model *m, const elbo_array *codes, elbo_array **out) {
+elbo_status decoder_told_of_codes(elbo_model *m, const elbo_array *codes, elbo_array **out) {
   if (!m->decoder->vae) return elbo_array_convert(m->ctx, codes, ELBO_F32, out);
   elbo_array *y = NULL;
   TRY(elbo_decode(m->decoder->vae, codes, NULL, &y));
-  elbo_status status = to_model_range(m, y, out);
+  elbo_status status = decoder_to_model_range(m, y, out);
   elbo_array_destroy(&y);
   return status;
 }
@@ -207,9 +205,9 @@ static elbo_status decoder_encode_noise(elbo_model *m, const elbo_array *x, cons
   elbo_array *own = NULL, *told = NULL;
   elbo_status status;
   TRY(check_pictures(m, "encode", x));
-  if (codes) TRY(check_codes(m, "encode", codes, x->dim[0]));
+  if (codes) TRY(decoder_check_codes(m, "encode", codes, x->dim[0]));
   if (!codes) TRY_GOTO(decoder_encode(m, x, NULL, &own, NULL));
-  TRY_GOTO(told_of_codes(m, codes ? codes : own, &told));
+  TRY_GOTO(decoder_told_of_codes(m, codes ? codes : own, &told));
   status = encode_noise_of(m, x, told, noise);
 fail:
   elbo_array_destroy(&own);
@@ -220,8 +218,8 @@ fail:
 static elbo_status decoder_decode_noise(elbo_model *m, const elbo_array *codes, const elbo_array *noise, elbo_array **x) {
   elbo_array *told = NULL;
   TRY(check_pictures(m, "decode: noise", noise));
-  TRY(check_codes(m, "decode", codes, noise->dim[0]));
-  TRY(told_of_codes(m, codes, &told));
+  TRY(decoder_check_codes(m, "decode", codes, noise->dim[0]));
+  TRY(decoder_told_of_codes(m, codes, &told));
   elbo_status status = decode_noise_of(m, told, noise, x);
   elbo_array_destroy(&told);
   return status;
@@ -230,8 +228,8 @@ static elbo_status decoder_decode_noise(elbo_model *m, const elbo_array *codes, 
 static elbo_status decoder_decode(elbo_model *m, const elbo_array *codes, const elbo_array *label, elbo_array **x) {
   elbo_array *told = NULL;
   TRY(check_label(m, "decode", label));
-  TRY(check_codes(m, "decode", codes, 0));
-  TRY(told_of_codes(m, codes, &told));
+  TRY(decoder_check_codes(m, "decode", codes, 0));
+  TRY(decoder_told_of_codes(m, codes, &told));
   elbo_status status = decode_drawn(m, told, 0, x);
   elbo_array_destroy(&told);
   return status;
@@ -259,7 +257,7 @@ static elbo_status decoder_reconstruct(elbo_model *m, const elbo_array *x, const
   elbo_status status;
   TRY_GOTO(decoder_encode(m, x, label, &mean, &std));
   if (sample) draw_codes(mean, std, seed);
-  TRY_GOTO(told_of_codes(m, mean, &told));
+  TRY_GOTO(decoder_told_of_codes(m, mean, &told));
   if (sample) {
     status = decode_drawn(m, told, seed, out);
     goto fail;
@@ -321,91 +319,6 @@ fail:
   elbo_array_destroy(&noise);
   elbo_array_destroy(&codes);
   elbo_array_destroy(&between);
-  return status;
-}
-
-// --- samples ---
-
-// Codes (n,dim) from the diffusion over codes.
-static elbo_status codes_of_prior(elbo_model *m, const elbo_sample_config *config, uint64_t seed, elbo_array **codes) {
-  decoder_model *d = m->decoder;
-  const int64_t dim = d->spec.code.dim;
-  elbo_sample_config c;
-  elbo_array *u = NULL;
-  elbo_sample_defaults(&c);
-  c.n = config->n, c.seed = seed, c.temperature = config->temperature;
-  c.progress = config->progress, c.progress_user = config->progress_user;
-  TRY(elbo_sample(d->prior, &c, &u));
-  elbo_status status = elbo_array_create(m->ctx, ELBO_F32, 2, (int64_t[]){config->n, dim}, codes);
-  const float *from = u->data;
-  for (int64_t i = 0; status == ELBO_OK && i < config->n * dim; i++)
-    ((float *)(*codes)->data)[i] = d->mean[i % dim] + d->scale[i % dim] * from[i];
-  elbo_array_destroy(&u);
-  return status;
-}
-
-static elbo_status codes_of_gaussians(elbo_model *m, const elbo_sample_config *config, uint64_t seed, elbo_array **codes) {
-  const int64_t dim = decoder_code_size(m);
-  TRY(elbo_array_create(m->ctx, ELBO_F32, 2, (int64_t[]){config->n, dim}, codes));
-  float *z = (*codes)->data;
-  for (int64_t i = 0; i < config->n; i++, z += dim) {
-    if (m->fitted.components && !config->prior) {
-      gaussian_mixture_draw(&m->fitted, seed, (uint64_t)i, config->temperature, z);
-      continue;
-    }
-    for (int64_t k = 0; k < dim; k += 2) {
-      uint32_t bits[4];
-      double pair[2];
-      philox_draw(seed, philox_stream("sample.code"), (uint64_t)i, (uint32_t)(k / 2), bits);
-      philox_normal2(bits[0], bits[1], pair);
-      for (int64_t j = k; j < k + 2 && j < dim; j++) z[j] = (float)(config->temperature * pair[j - k]);
-    }
-  }
-  return ELBO_OK;
-}
-
-// What the denoiser is told of each sample. Codes come from the diffusion over them, from the fitted mixture, or from the prior that
-// training held them to; the condition given goes before all.
-static elbo_status told_of_samples(elbo_model *m, const elbo_sample_config *config, elbo_array **told) {
-  const decoder_model *d = m->decoder;
-  const uint64_t seed = seed_of_part(config->seed, 1); // not that of the pictures' noise
-  const bool fitted = m->fitted.components && !config->prior;
-  elbo_array *codes = NULL, *y = NULL;
-  if (config->condition) {
-    TRY(check_codes(m, "sample: condition", config->condition, config->n));
-    return told_of_codes(m, config->condition, told);
-  }
-  if (d->vae && !fitted) { // the VAE draws by its own prior
-    elbo_sample_config c = *config;
-    c.seed = seed, c.n_options = 0, c.options = NULL, c.noise = NULL, c.network_calls = NULL;
-    TRY(elbo_sample(d->vae, &c, &y));
-    elbo_status status = to_model_range(m, y, told);
-    elbo_array_destroy(&y);
-    return status;
-  }
-  if (!d->prior && !fitted && !(d->spec.code.kl > 0))
-    return fail(
-        m->ctx, ELBO_ERROR_UNSUPPORTED,
-        "sample: nothing says how the codes of this model are distributed: it has no mixture fitted to them (model.code.fitted), no "
-        "KL held them to N(0, I) (model.code.kl), and no stage of preset code-prior has learned them; --condition takes codes");
-  TRY(d->prior && !config->prior ? codes_of_prior(m, config, seed, &codes) : codes_of_gaussians(m, config, seed, &codes));
-  elbo_status status = told_of_codes(m, codes, told);
-  elbo_array_destroy(&codes);
-  return status;
-}
-
-static elbo_status decoder_sample(elbo_model *m, const elbo_sample_config *config, elbo_array **x) {
-  elbo_array *told = NULL;
-  draw_options o;
-  if (config->label >= 0) return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample: a class was given, but this model is not conditioned on one");
-  TRY(told_of_samples(m, config, &told));
-  elbo_sample_config c = *config;
-  o.n = 0;
-  add_options(&o, m->n_options, m->options);
-  add_options(&o, config->n_options, config->options);
-  c.condition = told, c.temperature = 1, c.n_options = o.n, c.options = o.at; // the temperature is of the codes
-  elbo_status status = diffusion_sample(m, &c, x);
-  elbo_array_destroy(&told);
   return status;
 }
 

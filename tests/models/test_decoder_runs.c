@@ -289,7 +289,17 @@ static void test_diffusion_decoder(void **state) {
   elbo_array_destroy(&a), elbo_array_destroy(&b), elbo_array_destroy(&x);
   a = samples_of(m, 2, 0), b = samples_of(m, 2, 1);
   assert_false(same(a, b, 1)); // codes of the mixture, and of the VAE's prior
-  elbo_array_destroy(&a), elbo_array_destroy(&b);
+  static const char *const from[] = {"codes=prior", "codes=diffusion", "codes=elsewhere"};
+  elbo_sample_config config;
+  elbo_sample_defaults(&config);
+  config.n = 2, config.seed = 5, config.n_options = 1, config.options = &from[0];
+  assert_ok(ctx, elbo_sample(m, &config, &x));
+  assert_true(same(x, b, 2));
+  elbo_array_destroy(&a), elbo_array_destroy(&b), elbo_array_destroy(&x);
+  config.options = &from[1];
+  assert_status(ctx, elbo_sample(m, &config, &x), ELBO_ERROR_ARGUMENT, "sample.codes: diffusion: this model has none");
+  config.options = &from[2];
+  assert_status(ctx, elbo_sample(m, &config, &x), ELBO_ERROR_ARGUMENT, "diffusion, mixture or prior was expected");
   elbo_model_destroy(&m), elbo_model_destroy(&vae);
   m = load(run, -1);
   a = samples_of(m, 1, 0);
