@@ -83,6 +83,18 @@ ELBO_API ELBO_MUST_CHECK elbo_status elbo_decode(elbo_model *model, const elbo_a
 // the picture's own.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_encode_noise(elbo_model *model, const elbo_array *x, const elbo_array *codes, elbo_array **noise);
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_decode_noise(elbo_model *model, const elbo_array *codes, const elbo_array *noise, elbo_array **x);
+// The same of codes that are too large for memory: an AutoencoderKL is decoded in bands of rows, without seams.
+typedef struct elbo_decode_config {
+  size_t size;          // sizeof, set by elbo_decode_defaults
+  int64_t tile;         // rows of the code under a band, at least 2; 0: as memory_limit has it
+  int64_t memory_limit; // bytes that maps, plans and pictures may take, beside the weights: bands as large as that allows; 0: no limit
+  elbo_progress_fn progress;
+  void *progress_user;
+  int64_t *planned_bytes; // receives what it was reckoned to take; may be NULL
+} elbo_decode_config;
+ELBO_API void elbo_decode_defaults(elbo_decode_config *config);
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_decode_tiled(elbo_model *model, const elbo_array *codes, const elbo_decode_config *config,
+                                                       elbo_array **x);
 // a, b (H,W,C) or (1,H,W,C); steps >= 2 points on the straight line between the posterior means, ends included. label: the class under
 // which a class-conditional model encodes and decodes them all; -1 for other models.
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_interpolate(elbo_model *model, const elbo_array *a, const elbo_array *b, int label, int steps,
@@ -125,6 +137,8 @@ typedef struct elbo_eval_config {
   int draw;             // 1: draws from a pixel likelihood are judged, 0: its means
   int n_options;        // how a diffusion model draws them, as in elbo_sample_config
   const char *const *options;
+  int seeds;         // sets of samples that are drawn and judged, at most 3, which 0 means; of one set there is no error
+  const char *judge; // of condition_accuracy: run of a classifier that is not the one of `features`
 } elbo_eval_config;
 typedef struct elbo_eval_result elbo_eval_result;
 ELBO_API void elbo_eval_defaults(elbo_eval_config *config);

@@ -18,6 +18,9 @@ typedef struct elbo_train_config {
   elbo_progress_fn progress; // after every step ("train", of several stages "train NAME"); a false return writes a checkpoint and stops
                              // (ELBO_ERROR_STOPPED). May be NULL
   void *progress_user;
+  // One for each stage: seconds of training (all sessions, steps alone) after which it stops as if the callback had asked for it; looked at
+  // after every step; borrowed. NULL: it goes on to its last step.
+  const double *stop_after;
 } elbo_train_config;
 
 typedef struct elbo_train_result { // of several stages: all of them together, but for the loss, which is the last one's

@@ -111,6 +111,7 @@ bool interrupted(void);
 // elbo_progress_fn; user: NULL. A bar on a terminal, plain lines otherwise.
 int show_progress(void *user, const char *what, int64_t done, int64_t total, const char *text);
 void clear_progress(void); // before anything else is printed
+double seconds_now(void);  // of a clock that only goes forward
 
 // --- arrays in and out
 // ------------------------------------------------------------------------------------------------------------------------

@@ -41,9 +41,9 @@ static elbo_status write_per_image(elbo_ctx *ctx, const elbo_eval_result *result
 typedef struct eval_options {
   common_options common;
   model_options which;
-  const char *data, *metrics, *per_image, *features;
+  const char *data, *metrics, *per_image, *features, *judge;
   int split, layout, force, draw;
-  int64_t samples, limit, n, steps;
+  int64_t samples, limit, n, steps, seeds;
   double tolerance, t_min;
   const char *sampler;
   const char *keys[66]; // of a recipe's `sample` section
@@ -77,6 +77,7 @@ static elbo_eval_config config_of(const eval_options *o) {
   c.metrics = o->metrics, c.split = (elbo_split)o->split, c.limit = o->limit, c.seed = o->common.seed;
   if (o->samples) c.samples = (int)o->samples;
   c.tolerance = o->tolerance, c.t_min = o->t_min;
+  c.seeds = (int)o->seeds, c.judge = o->judge;
   c.features = o->features, c.n = o->n, c.force = o->force, c.draw = o->draw;
   c.progress = show_progress, c.n_options = o->n_keys, c.options = o->keys;
   return c;
@@ -155,15 +156,17 @@ static int run(const command *self, int argc, char **argv) {
       {"data", 0, OPTION_TEXT, &o.data, 0, 0, "PATH", "what to judge on (default: the run's own data)"},
       {"split", 0, OPTION_CHOICE, &o.split, 0, 0, SPLIT_NAMES, "which part (default: test where there is one, else held out)"},
       {"metrics", 0, OPTION_TEXT, &o.metrics, 0, 0, "A,B,...",
-       "elbo,iwae,recon,kl,...; of diffusion bpd,bpd_parts,ode_bpd,ode_nll,density_mass,"
-       "schedule_variance; fid,kid,precision,recall (default: the model's usual ones)"},
+       "elbo,iwae,recon,kl,...,psnr,ssim,perceptual; of diffusion bpd,bpd_parts,ode_bpd,ode_nll,density_mass,"
+       "schedule_variance; fid,kid,precision,recall; condition_accuracy (default: the model's usual ones)"},
       {"samples", 0, OPTION_INT, &o.samples, 1, 1e6, "K", "importance samples of iwae; times drawn for each picture of bpd"},
       {"limit", 0, OPTION_INT, &o.limit, 1, 1e12, "N", "a random subset of N examples, chosen by the seed"},
       {"tolerance", 0, OPTION_FLOAT, &o.tolerance, 1e-12, 1, "E", "of ode_bpd and ode_nll (default: 1e-5)"},
       {"t-min", 0, OPTION_FLOAT, &o.t_min, 1e-9, 0.9, "T", "time at which their flow begins (default: as the result states)"},
       {"features", 0, OPTION_TEXT, &o.features, 0, 0, "PATH",
-       "of fid, kid, precision, recall: the run of a classifier, or a file of Inception-v3 weights"},
+       "of fid, kid, precision, recall, perceptual: the run of a classifier, or a file of Inception-v3 weights"},
       {"n", 'n', OPTION_INT, &o.n, 1, 1e9, "N", "pictures of each set in these (default: 5000, or half of the split)"},
+      {"judge", 0, OPTION_TEXT, &o.judge, 0, 0, "RUN", "of condition_accuracy: another classifier, which tells whether classes are obeyed"},
+      {"seeds", 0, OPTION_INT, &o.seeds, 1, 3, "N", "sets of samples drawn, over which the error is (default: 3)"},
       {"force", 0, OPTION_FLAG, &o.force, 0, 0, NULL, "fewer than ten pictures for each feature"},
       {"sampler", 0, OPTION_TEXT, &o.sampler, 0, 0, "NAME", "how a diffusion model draws those pictures (default: as its recipe says)"},
       {"steps", 0, OPTION_INT, &o.steps, 1, 1e6, "K", "steps of that sampler"},

@@ -14,7 +14,7 @@ static struct {
   bool drawn;          // a bar stands on the terminal's last line
 } bar;
 
-static double seconds_now(void) {
+double seconds_now(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;

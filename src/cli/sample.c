@@ -99,12 +99,15 @@ static int run(const command *self, int argc, char **argv) {
   if (sampled == ELBO_OK) sampled = read_floats(ctx, condition_path, arrays.layout, false, &condition);
   if (!n) config.n = noise ? noise->dim[0] : condition && condition->rank > 1 ? condition->dim[0] : 64;
   config.noise = noise, config.condition = condition;
+  double began = seconds_now();
   if (sampled == ELBO_OK) sampled = elbo_sample(model, &config, &x);
+  double seconds = seconds_now() - began;
   clear_progress();
   if (sampled == ELBO_OK) sampled = write_images(ctx, x, info.low, info.high, (int)columns, &arrays, out);
   if (sampled == ELBO_OK && common.json) {
     printf("{\"n\": %lld, \"seed\": %llu, \"weights\": \"%s\", \"step\": %lld, ", (long long)config.n, (unsigned long long)common.seed,
            info.weights, (long long)info.step);
+    printf("\"seconds\": %.6g, \"samples_per_s\": %.6g, ", seconds, (double)config.n / (seconds > 0 ? seconds : 1e-9));
     if (calls) printf("\"network_calls\": %lld, ", (long long)calls);
     printf("\"out\": ");
     print_json_text(stdout, out);

@@ -63,6 +63,14 @@ static int64_t important_bin(const time_history *h, double u, double *weight, do
 
 // --- drawing ---
 
+double low_discrepancy_draw(uint32_t stream, int64_t batch_size, uint64_t seed, uint64_t sample) {
+  uint64_t batch = batch_size > 0 ? (uint64_t)batch_size : 1;
+  uint32_t bits[4];
+  philox_draw(seed, stream, sample / batch, 0, bits);
+  double u = philox_uniform(bits[0]) + (double)(sample % batch) / (double)batch;
+  return u < 1 ? u : u - 1;
+}
+
 static double uniform_draw(const time_config *c, uint64_t seed, uint64_t sample) {
   const uint32_t stream = philox_stream("objective.time");
   uint32_t bits[4];
@@ -70,10 +78,7 @@ static double uniform_draw(const time_config *c, uint64_t seed, uint64_t sample)
     philox_draw(seed, stream, sample, 0, bits);
     return philox_uniform(bits[0]);
   }
-  uint64_t batch = c->batch > 0 ? (uint64_t)c->batch : 1;
-  philox_draw(seed, stream, sample / batch, 0, bits);
-  double u = philox_uniform(bits[0]) + (double)(sample % batch) / (double)batch;
-  return u < 1 ? u : u - 1;
+  return low_discrepancy_draw(stream, c->batch, seed, sample);
 }
 
 // A start from a rational approximation, sharpened by Halley's method on erfc to a relative error of about 1e-15.

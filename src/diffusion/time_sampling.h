@@ -54,6 +54,9 @@ void time_history_add(time_history *h, double t, double loss);
 // importance). history NULL or not yet full: uniform. p NULL: a learned process, whose times are uniform or of low discrepancy.
 double time_draw(const time_config *c, const process *p, uint64_t seed, uint64_t sample, const time_history *history, double *weight);
 
+// Uniform in [0,1): of the examples of one batch one offset and even spaces [Kingma21 app. I.1].
+double low_discrepancy_draw(uint32_t stream, int64_t batch_size, uint64_t seed, uint64_t sample);
+
 // What the squared error of the raw prediction, averaged over dimensions, is multiplied with at time t.
 double loss_weight_at(const weighting_config *c, const process *p, int prediction, double t);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "models/autoencoder.h"
+#include "models/tiled_decode.h"
 #include "nn/vector_quantizer.h"
 
 enum { SIDE_MAX = 1 << 16, PIXELS_AT_ONCE = 1 << 17 };
@@ -170,15 +171,57 @@ elbo_status autoencoder_encode(elbo_model *m, const elbo_array *x, const elbo_ar
 }
 
 // Maps of any size, or the flat codes of pictures of training's size.
-elbo_status autoencoder_decode(elbo_model *m, const elbo_array *codes, const elbo_array *label, elbo_array **x) {
+static elbo_array map_of(const elbo_model *m, const elbo_array *codes) {
   elbo_array map = codes ? *codes : (elbo_array){0};
   const codec_config *c = m->autoencoder;
   codec_shape s = codec_config_shape(c);
-  TRY(refuse_condition(m, "decode", label));
   int64_t h = s.height ? codec_code_size(c, s.height) : 0, w = s.width ? codec_code_size(c, s.width) : 0;
   if (map.rank == 2 && h && map.dim[1] == h * w * s.code_channels)
     map.rank = 4, map.dim[1] = h, map.dim[2] = w, map.dim[3] = s.code_channels;
+  return map;
+}
+
+elbo_status autoencoder_decode(elbo_model *m, const elbo_array *codes, const elbo_array *label, elbo_array **x) {
+  elbo_array map = map_of(m, codes);
+  TRY(refuse_condition(m, "decode", label));
   autoencoder_call call = {.m = m, .what = "decode", .decoding = true, .in = codes ? &map : NULL};
+  return autoencoder_run(&call, make_pictures, NULL, 1, x);
+}
+
+// The largest bands that keep the limit; 0: nothing needs to be cut.
+static elbo_status choose_rows(elbo_model *m, const elbo_array *map, const elbo_decode_config *config, int64_t *rows, int64_t *bytes) {
+  const int64_t n = map->dim[0], h = map->dim[1], w = map->dim[2];
+  *rows = config->tile < h ? config->tile : h;
+  if (*rows || !config->memory_limit) return tiled_decode_bytes(m, n, h, w, *rows, bytes);
+  TRY(tiled_decode_bytes(m, n, h, w, 0, bytes));
+  if (*bytes <= config->memory_limit) return ELBO_OK;
+  TRY(tiled_decode_check(m, "decode: memory_limit"));
+  for (*rows = 64; *rows >= 2; *rows /= 2) {
+    if (*rows > h && *rows > 2) continue;
+    TRY(tiled_decode_bytes(m, n, h, w, *rows, bytes));
+    if (*bytes <= config->memory_limit) return ELBO_OK;
+  }
+  return fail(m->ctx, ELBO_ERROR_ARGUMENT, "decode: memory_limit: %lld bytes; %lld codes of %lldx%lld take %lld at the least",
+              (long long)config->memory_limit, (long long)n, (long long)h, (long long)w, (long long)*bytes);
+}
+
+elbo_status autoencoder_decode_tiled(elbo_model *m, const elbo_array *codes, const elbo_decode_config *config, elbo_array **x) {
+  elbo_decode_config defaults;
+  elbo_array map = map_of(m, codes);
+  int64_t rows, bytes;
+  elbo_decode_defaults(&defaults);
+  if (!config) config = &defaults;
+  elbo_model one = *m; // as the reckoning has it
+  one.batch_size = 1;
+  autoencoder_call call = {.m = &one, .what = "decode", .decoding = true, .in = codes ? &map : NULL};
+  TRY(check_input(&call));
+  if (config->tile < 0 || config->tile == 1 || config->memory_limit < 0)
+    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "decode: tile: %lld rows; at least 2, or 0, was expected", (long long)config->tile);
+  if (config->tile) TRY(tiled_decode_check(m, "decode: tile"));
+  TRY(choose_rows(m, &map, config, &rows, &bytes));
+  if (config->planned_bytes) *config->planned_bytes = bytes;
+  if (rows) return tiled_decode(m, &map, rows, config, x);
+  call.report = config->progress, call.report_user = config->progress_user;
   return autoencoder_run(&call, make_pictures, NULL, 1, x);
 }
 

@@ -22,6 +22,8 @@ typedef struct autoencoder_objective {
   bool adaptive; // the term is brought to the size of the others at the decoder's last layer
   int loss;      // gan_kind
   double r1;
+  const char *perceptual; // run or model directory of a classifier; "": none
+  double perceptual_weight;
 } autoencoder_objective;
 
 typedef struct autoencoder_recipe {

@@ -117,6 +117,7 @@ const model_kind model_kind_autoencoder = {.preset = "autoencoder",
                                            .reconstruct = autoencoder_reconstruct,
                                            .encode = autoencoder_encode,
                                            .decode = autoencoder_decode,
+                                           .decode_tiled = autoencoder_decode_tiled,
                                            .interpolate = autoencoder_interpolate,
                                            .evaluate = autoencoder_evaluate,
                                            .apply = autoencoder_apply};

@@ -20,11 +20,16 @@ typedef struct autoencoder_task {
   elbo_dataset *data;
   uint64_t seed;
   code_restart restart; // of a VQModel
+  perceptual *features; // NULL: no perceptual distance
   gan_watch watch;
   autoencoder_training graph[2]; // the autoencoder's; the adversary's, where there is one
   train_phase phase[2];
   train_task task;
 } autoencoder_task;
+
+static elbo_status task_initialize(void *user, elbo_store *weights) {
+  return perceptual_fill(((const autoencoder_task *)user)->features, weights);
+}
 
 static bool task_schedule(void *user, int64_t step, int64_t steps, const char *input, float *value) {
   const autoencoder_objective *o = &((const autoencoder_task *)user)->spec.objective;
@@ -143,6 +148,7 @@ static void destroy(void *self) {
   if (!t) return;
   for (int i = 0; i < 2; i++) elbo_graph_destroy(&t->graph[i].graph);
   code_restart_free(&t->restart);
+  perceptual_close(&t->features);
   free(t);
 }
 
@@ -157,6 +163,16 @@ static train_phase phase_of(const char *name, const char *prefix, const autoenco
                        .metrics = g->metric};
 }
 
+static elbo_status open_features(autoencoder_task *t, const char *file) {
+  const char *path = t->spec.objective.perceptual;
+  char what[512];
+  if (!*path) return ELBO_OK;
+  snprintf(what, sizeof what, "%s: objective.perceptual", file);
+  TRY(perceptual_open(t->ctx, what, path, &t->spec.shape, &t->features));
+  log_info(t->ctx, "perceptual distance by features of %s, sha256 %s", path, perceptual_hash(t->features));
+  return ELBO_OK;
+}
+
 static elbo_status make_restart(autoencoder_task *t, int64_t batch) {
   const akl_config *c = &t->spec.network.vq;
   const int64_t dim = vq_code_channels(c), places = batch * autoencoder_code_size(&t->spec) / dim;
@@ -164,12 +180,15 @@ static elbo_status make_restart(autoencoder_task *t, int64_t batch) {
                              t->seed, &t->restart);
 }
 
+static const char *const training_only[] = {"discriminator.", PERCEPTUAL_PREFIX, NULL};
+
 static elbo_status make(autoencoder_task *t, const preset_request *request) {
   const elbo_dataset_info *info = &request->info;
   const int64_t batch = request->micro_batch;
   TRY(autoencoder_spec_make(t->ctx, request->config, info, request->file, &t->spec));
+  TRY(open_features(t, request->file));
   const bool adversary = t->spec.objective.adversarial > 0;
-  TRY(autoencoder_training_build(t->ctx, &t->spec, batch, &t->graph[0]));
+  TRY(autoencoder_training_build(t->ctx, &t->spec, t->features, batch, &t->graph[0]));
   if (adversary) TRY(autoencoder_adversary_build(t->ctx, &t->spec, batch, &t->graph[1]));
   const bool restarts = t->graph[0].observed != NULL;
   if (restarts) TRY(make_restart(t, batch));
@@ -178,7 +197,8 @@ static elbo_status make(autoencoder_task *t, const preset_request *request) {
   t->task = (train_task){.user = t,
                          .n_phases = adversary ? 2 : 1,
                          .phases = t->phase,
-                         .training_only = "discriminator.",
+                         .training_only = training_only,
+                         .initialize = t->features ? task_initialize : NULL,
                          .schedule = task_schedule,
                          .observe = restarts ? task_observe : NULL,
                          .after_step = restarts ? task_after_step : NULL,

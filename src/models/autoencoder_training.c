@@ -99,21 +99,30 @@ static elbo_tensor *table_term(autoencoder_terms *t) {
   return pull;
 }
 
+static elbo_tensor *perceptual_term(autoencoder_terms *t) {
+  elbo_tensor *x = elbo_scale(t->pass.x, 0.5, 0.5), *y = elbo_scale(t->pass.y, 0.5, 0.5);
+  elbo_tensor *distance = autoencoder_mean(t, perceptual_distance(t->features, x, y));
+  autoencoder_metric(t, "perceptual", "", distance, false);
+  return elbo_scale(distance, t->spec->objective.perceptual_weight, 0);
+}
+
 static void build(autoencoder_terms *t) {
   const autoencoder_spec *s = t->spec;
   t->pass = autoencoder_forward(s, t->g, t->batch, true);
   elbo_tensor *error = autoencoder_mean(t, t->pass.error), *loss = error;
   autoencoder_metric(t, "reconstruction", s->objective.reconstruction == ERROR_L1 ? "l1" : "l2", error, false);
-  if (s->objective.adversarial > 0) loss = autoencoder_deceive(t, error);
+  if (t->features) loss = elbo_add(loss, perceptual_term(t));
+  if (s->objective.adversarial > 0) loss = autoencoder_deceive(t, loss);
   if (s->network.network == CODEC_KL) loss = elbo_add(loss, kl_term(t));
   if (s->network.network == CODEC_VQ) loss = elbo_add(loss, table_term(t));
   t->out->loss = loss;
 }
 
-elbo_status autoencoder_training_build(elbo_ctx *ctx, const autoencoder_spec *spec, int64_t batch, autoencoder_training *out) {
+elbo_status autoencoder_training_build(elbo_ctx *ctx, const autoencoder_spec *spec, const perceptual *features, int64_t batch,
+                                       autoencoder_training *out) {
   *out = (autoencoder_training){0};
   TRY(elbo_graph_create(ctx, "autoencoder", &out->graph));
-  autoencoder_terms t = {.spec = spec, .g = out->graph, .batch = batch, .out = out};
+  autoencoder_terms t = {.spec = spec, .features = features, .g = out->graph, .batch = batch, .out = out};
   t.weight = elbo_input(t.g, "weight", ELBO_F32, 1, &batch);
   t.total = elbo_sum(t.weight, ELBO_ALL_AXES, 0);
   build(&t);

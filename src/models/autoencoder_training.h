@@ -5,11 +5,12 @@
 //   loss = d(x, y)                                                    AutoencoderTiny
 //
 // and with an adversary + w lambda L_adv, lambda = |dL_rec/dW| / (|dL_adv/dW| + 1e-4) at the weight W of the decoder's last convolution,
-// L_rec what comes before the pluses [Esser21 eq. 7; Rombach22 app. G].
+// L_rec the distance d, which may have a perceptual one in it (models/perceptual.h) [Esser21 eq. 7; Rombach22 app. G].
 #ifndef MODELS_AUTOENCODER_TRAINING_H
 #define MODELS_AUTOENCODER_TRAINING_H
 
 #include "models/autoencoder_config.h"
+#include "models/perceptual.h"
 #include "nn/vector_quantizer.h"
 #include "train/task.h"
 
@@ -43,13 +44,16 @@ typedef struct autoencoder_training {
 } autoencoder_training;
 // Inputs: "x", "weight" (B), those of draws, and with an adversary the scalar "adversarial": its weight, 0 before it is there. On failure
 // out->graph is NULL.
-elbo_status autoencoder_training_build(elbo_ctx *ctx, const autoencoder_spec *spec, int64_t batch, autoencoder_training *out);
+// features: for the perceptual distance; NULL: there is none.
+elbo_status autoencoder_training_build(elbo_ctx *ctx, const autoencoder_spec *spec, const perceptual *features, int64_t batch,
+                                       autoencoder_training *out);
 // The adversary's own step: parameters "discriminator.…"
 elbo_status autoencoder_adversary_build(elbo_ctx *ctx, const autoencoder_spec *spec, int64_t batch, autoencoder_training *out);
 
 // --- shared by autoencoder_training.c and autoencoder_adversary.c ---
 typedef struct autoencoder_terms {
   const autoencoder_spec *spec;
+  const perceptual *features;
   elbo_graph *g;
   int64_t batch;
   autoencoder_pass pass;

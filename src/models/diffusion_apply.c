@@ -132,7 +132,7 @@ static elbo_status open_plan(application *a, elbo_array **out) {
     return status;
   }
   elbo_scope_push(g, DENOISER_SCOPE);
-  elbo_tensor *y = denoiser_network(c, &in);
+  elbo_tensor *y = diffusion_mixed(&a->m->diffusion->spec, denoiser_network(c, &in));
   elbo_scope_pop(g);
   TRY(session_create(ctx, g, a->m->store, a->batch, 1, &y, &a->session));
   int64_t dim[4] = {a->n, elbo_tensor_dim(y, 1), elbo_tensor_dim(y, 2), elbo_tensor_dim(y, 3)};

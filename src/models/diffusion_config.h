@@ -49,6 +49,11 @@ typedef enum reverse_variance { REVERSE_FIXED_SMALL, REVERSE_FIXED_LARGE, REVERS
 
 #define REVERSE_VARIANCE_NAMES "fixed_small|fixed_large|learned_range"
 
+// A share of N(0, I) in the score, (1 - a) of its own and a of the network's, with a learned a [Vahdat21 eq. 10]. N(0, I) stays as it is
+// under a variance-preserving process, and its v is 0: mixed with it, v is a times what the network says.
+typedef enum score_mixing { MIXING_NONE, MIXING_CHANNEL, MIXING_DIMENSION } score_mixing;
+#define SCORE_MIXING_NAMES "none|channel|dimension"
+
 typedef struct diffusion_config {
   int preset;
   denoiser_config denoiser;
@@ -57,6 +62,7 @@ typedef struct diffusion_config {
   int variance;      // reverse_variance
   double sigma_data; // of prediction edm and weighting edm
   int time_input;
+  int mixing; // score_mixing; of prediction v
   diffusion_condition_config condition;
 } diffusion_config;
 

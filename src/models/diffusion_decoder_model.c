@@ -340,6 +340,12 @@ static void info(const elbo_model *m, elbo_model_info *out) {
                            .step = m->step};
 }
 
+static void abilities(const elbo_model *m, model_abilities *out) {
+  *out = (model_abilities){.no_score = m->decoder->spec.told == TOLD_CODE
+                                           ? "trained by the errors of denoising, with a code of which no prior is part of a bound"
+                                           : "a VAE's decoder followed by a diffusion: neither's bound is the whole's"};
+}
+
 static const char *const class_names[] = {"ElboDiffusionDecoder", NULL};
 const model_kind model_kind_decoder = {.preset = "diffusion decoder",
                                        .class_names = class_names,
@@ -354,4 +360,6 @@ const model_kind model_kind_decoder = {.preset = "diffusion decoder",
                                        .encode_noise = decoder_encode_noise,
                                        .decode_noise = decoder_decode_noise,
                                        .interpolate = decoder_interpolate,
-                                       .evaluate = decoder_evaluate};
+                                       .evaluate = decoder_evaluate,
+                                       .abilities = abilities,
+                                       .sample_within = diffusion_sample_within};

@@ -32,6 +32,7 @@ static const config_field index_fields[] = {
     {"variance", CONFIG_TYPE_ENUM, offsetof(diffusion_index, model.variance), 0, 0, "fixed_small", "", "", REVERSE_VARIANCE_NAMES, NULL, 0},
     {"sigma_data", CONFIG_TYPE_FLOAT, offsetof(diffusion_index, model.sigma_data), 1e-4, 1e4, "0.5", "", "", NULL, NULL, 0},
     {"time_input", CONFIG_TYPE_ENUM, offsetof(diffusion_index, model.time_input), 0, 0, "auto", "", "", TIME_INPUT_NAMES, NULL, 0},
+    {"mixing", CONFIG_TYPE_ENUM, offsetof(diffusion_index, model.mixing), 0, 0, "none", "", "", SCORE_MIXING_NAMES, NULL, 0},
     {"condition", CONFIG_TYPE_SECTION, offsetof(diffusion_index, model.condition), 0, 0, "{}", "", "", NULL,
      &diffusion_condition_file_table, 0},
     CONFIG_SECTION(diffusion_index, sample, &sampling_table),
@@ -91,10 +92,10 @@ elbo_status diffusion_directory_write(elbo_ctx *ctx, const char *directory, cons
   char path[PATH_MAX];
   elbo_status status;
   bool diffusers_network = m->denoiser.network == DENOISER_UNET || m->denoiser.network == DENOISER_DIT;
-  bool has_scheduler = scheduler_for_diffusers(ctx, a, spec, &scheduler);
+  bool has_scheduler = scheduler_for_diffusers(ctx, a, spec, &scheduler), theirs = m->denoiser.network == DENOISER_UNET && has_scheduler;
   json_t *index = json_object();
   json_object_set_new(index, "_class_name",
-                      json_string(m->denoiser.network == DENOISER_UNET && has_scheduler && !of_ours(spec) ? "DDPMPipeline" : OWN_PIPELINE));
+                      json_string(theirs && !m->mixing && !of_ours(spec) ? "DDPMPipeline" : OWN_PIPELINE)); // which knows no mixing
   json_object_set_new(index, "_elbo_version", json_string(elbo_version()));
   json_object_set_new(index, "_elbo", config_json(&index_table, &of));
   json_object_set_new(index, denoiser_folder(&m->denoiser),

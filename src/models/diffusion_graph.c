@@ -99,6 +99,15 @@ void diffusion_code_layers(const diffusion_spec *spec, elbo_graph *g) {
   of_code(spec, g, elbo_input(g, "condition", ELBO_F32, 2, (int64_t[]){1, spec->model.condition.dim}));
 }
 
+elbo_tensor *diffusion_mixed(const diffusion_spec *spec, elbo_tensor *output) {
+  if (!output || spec->model.mixing == MIXING_NONE) return output;
+  elbo_graph *g = elbo_tensor_graph(output);
+  const bool channel = spec->model.mixing == MIXING_CHANNEL;
+  int64_t dim[3] = {channel ? 1 : spec->height, channel ? 1 : spec->width, spec->channels};
+  elbo_init mostly_normal = {ELBO_INIT_KIND_CONSTANT, -3, 0};
+  return elbo_mul(output, elbo_sigmoid(elbo_parameter(g, "mixing_logit", 3, dim, ELBO_PARAM_TRAINED, mostly_normal)));
+}
+
 elbo_tensor *diffusion_network(const diffusion_spec *spec, elbo_graph *g, elbo_tensor *state, elbo_tensor *time,
                                const diffusion_condition *given, bool training) {
   const diffusion_condition_config *c = &spec->model.condition;
@@ -114,7 +123,7 @@ elbo_tensor *diffusion_network(const diffusion_spec *spec, elbo_graph *g, elbo_t
                         .context = condition.context,
                         .training = training};
   elbo_scope_push(g, DENOISER_SCOPE);
-  elbo_tensor *out = denoiser_network(&spec->model.denoiser, &in);
+  elbo_tensor *out = diffusion_mixed(spec, denoiser_network(&spec->model.denoiser, &in));
   elbo_scope_pop(g);
   return out;
 }

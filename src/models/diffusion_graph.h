@@ -30,6 +30,8 @@ elbo_tensor *diffusion_network(const diffusion_spec *spec, elbo_graph *g, elbo_t
 
 // The parameters of the layers between a code and the network.
 void diffusion_code_layers(const diffusion_spec *spec, elbo_graph *g);
+// The same after mixing with N(0, I), where the model has that.
+elbo_tensor *diffusion_mixed(const diffusion_spec *spec, elbo_tensor *output);
 
 // (B) input `name` as (B,1,1,1)
 elbo_tensor *row_input(elbo_graph *g, const char *name, int64_t batch);

@@ -13,7 +13,7 @@ static void declare_network(const diffusion_spec *spec, elbo_graph *g) {
       .batch = 1, .height = spec->height, .width = spec->width, .tokens = 1, .time_ids = 1, .timestep_cond = needs.timestep_cond_dim > 0};
   elbo_scope_push(g, DENOISER_SCOPE);
   denoiser_inputs in = denoiser_declare(g, &needs, &call);
-  denoiser_network(&spec->model.denoiser, &in);
+  diffusion_mixed(spec, denoiser_network(&spec->model.denoiser, &in));
   elbo_scope_pop(g);
   if (spec->model.condition.type == DIFFUSION_CODE) diffusion_code_layers(spec, g);
 }
@@ -23,7 +23,7 @@ void diffusion_declare(const diffusion_spec *spec, elbo_graph *g) {
   if (spec->model.process.type == PROCESS_LEARNED) learned_process_parameters(spec, g);
 }
 
-static elbo_status model_graph(elbo_ctx *ctx, const diffusion_spec *spec, elbo_graph **out) {
+elbo_status diffusion_parameter_graph(elbo_ctx *ctx, const diffusion_spec *spec, elbo_graph **out) {
   elbo_graph *g = NULL;
   TRY(elbo_graph_create(ctx, "model", &g));
   diffusion_declare(spec, g);
@@ -38,7 +38,7 @@ static elbo_status model_graph(elbo_ctx *ctx, const diffusion_spec *spec, elbo_g
 elbo_status diffusion_store_create(elbo_ctx *ctx, const diffusion_spec *spec, uint64_t seed, elbo_store **out) {
   elbo_graph *g;
   *out = NULL;
-  TRY(model_graph(ctx, spec, &g));
+  TRY(diffusion_parameter_graph(ctx, spec, &g));
   elbo_status status = elbo_store_create(ctx, 1, &g, seed, out);
   elbo_graph_destroy(&g);
   return status;
@@ -47,7 +47,7 @@ elbo_status diffusion_store_create(elbo_ctx *ctx, const diffusion_spec *spec, ui
 // Its weights stay where the file has them.
 static elbo_status map_weights(elbo_model *m, const char *directory) {
   elbo_graph *g;
-  TRY(model_graph(m->ctx, &m->diffusion->spec, &g));
+  TRY(diffusion_parameter_graph(m->ctx, &m->diffusion->spec, &g));
   elbo_status status = store_create_unfilled(m->ctx, 1, &g, &m->store);
   elbo_graph_destroy(&g);
   if (status == ELBO_OK) status = diffusion_directory_weights(m->ctx, directory, m->diffusion, m->store);
@@ -113,6 +113,16 @@ static void info(const elbo_model *m, elbo_model_info *out) {
                            .condition_tokens = sequence ? (int)s->model.condition.tokens : 0};
 }
 
+static void abilities(const elbo_model *m, model_abilities *out) {
+  const diffusion_model *d = m->diffusion;
+  if (d->spec.bits != 8 || !d->process) {
+    out->no_score = d->process ? "its data are not 8-bit pixels" : "this network comes without a process";
+    return;
+  }
+  if (d->spec.model.process.type != PROCESS_FLOW) out->score[SCORE_ONE_SAMPLE] = "bpd";
+  out->score[SCORE_ODE] = "ode_bpd";
+}
+
 static const char *const class_names[] = {
     "DDPMPipeline",  "DDIMPipeline", "PNDMPipeline",         "ScoreSdeVePipeline",    "KarrasVePipeline",        "DiTPipeline",
     "ElboDiffusion", "UNet2DModel",  "UNet2DConditionModel", "DiTTransformer2DModel", "StableDiffusionPipeline", NULL};
@@ -124,4 +134,6 @@ const model_kind model_kind_diffusion = {.preset = "diffusion",
                                          .info = info,
                                          .sample = diffusion_sample,
                                          .evaluate = diffusion_evaluate,
-                                         .apply = diffusion_apply};
+                                         .apply = diffusion_apply,
+                                         .abilities = abilities,
+                                         .sample_within = diffusion_sample_within};

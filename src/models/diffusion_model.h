@@ -23,6 +23,8 @@ void diffusion_view_close(elbo_model *m);
 elbo_status diffusion_process_create(elbo_ctx *ctx, const diffusion_spec *spec, elbo_store *store, const char *where, process **out);
 // All parameters of a spec, into a graph that is there for them alone.
 void diffusion_declare(const diffusion_spec *spec, elbo_graph *g);
+// A graph with the parameters of a spec.
+elbo_status diffusion_parameter_graph(elbo_ctx *ctx, const diffusion_spec *spec, elbo_graph **out);
 // A store with the parameters of a spec, and their initial values.
 elbo_status diffusion_store_create(elbo_ctx *ctx, const diffusion_spec *spec, uint64_t seed, elbo_store **out);
 
@@ -77,6 +79,9 @@ elbo_status sampling_options(elbo_ctx *ctx, arena *a, const sampling_config *bas
 // a quick one. Returns how many there are.
 enum { QUICK_OPTIONS = 2 };
 int quick_sampling_options(const diffusion_spec *spec, const char *options[QUICK_OPTIONS]);
+
+// model_kind.sample_within
+int diffusion_sample_within(const elbo_model *m, int64_t calls, bool own, sample_option *options);
 
 elbo_status diffusion_sample(elbo_model *m, const elbo_sample_config *config, elbo_array **x);
 // x (n,H,W,C) in the model's range back to the unit-variance noise that ddim without fresh noise, which the config must ask for, leads to

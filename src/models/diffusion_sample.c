@@ -32,6 +32,39 @@ int quick_sampling_options(const diffusion_spec *spec, const char *options[QUICK
   return n;
 }
 
+// Calls of the network in one step; 0: as many as an error control takes, or nobody's custom.
+static int64_t calls_of_step(int sampler) {
+  switch (sampler) {
+  case SAMPLER_HEUN:
+  case SAMPLER_EDM:
+  case SAMPLER_DPM2:
+  case SAMPLER_DPM2_A:
+  case SAMPLER_DPM_SOLVER_2:
+  case SAMPLER_DPMPP_2S:
+  case SAMPLER_DPMPP_SDE:
+  case SAMPLER_FLOW_HEUN: return 2;
+  case SAMPLER_DPM_SOLVER_3: return 3;
+  case SAMPLER_DDPM: // needs every step of its process
+  case SAMPLER_PC:
+  case SAMPLER_RK45: return 0;
+  default: return 1;
+  }
+}
+
+int diffusion_sample_within(const elbo_model *m, int64_t calls, bool own, sample_option *options) {
+  const diffusion_spec *spec = &m->diffusion->spec;
+  const sampler_config *solver = &spec->sample.solver;
+  int64_t each = calls_of_step(solver->sampler);
+  int n = 0;
+  if (own && each && solver->steps > 0 && solver->steps * each <= calls) return 0;
+  if (!each) {
+    snprintf(options[n++], sizeof *options, "sampler=%s", spec->model.process.type == PROCESS_FLOW ? "flow_euler" : "ddim");
+    each = 1;
+  }
+  snprintf(options[n++], sizeof *options, "steps=%lld", (long long)(calls / each > 1 ? calls / each : 1));
+  return n;
+}
+
 // --- one batch ---
 
 typedef struct guided {

@@ -29,6 +29,9 @@ void bound_estimate_free(bound_estimate *e) {
   free(e->recon);
   free(e->kl);
   free(e->draw_variance);
+  free(e->entropy);
+  free(e->cross_entropy);
+  free(e->cross_variance);
   free(e->kl_each);
   free(e->kl_group);
   *e = (bound_estimate){0};
@@ -183,9 +186,10 @@ elbo_status sample_codes(elbo_model *m, const elbo_array *x, const elbo_array *l
   session s[2] = {0};
   elbo_status status;
   elbo_array **to[4] = {&out->mean, &out->std, &out->code, &out->prior};
+  const int passes = m->prior ? 1 : 2;
   out->n = n, out->d = d;
-  for (int i = 0; i < 4; i++) TRY_GOTO(elbo_array_create(m->ctx, ELBO_F32, 2, dim, to[i]));
-  for (int i = 0; i < 2; i++) {
+  for (int i = 0; i < passes + 2; i++) TRY_GOTO(elbo_array_create(m->ctx, ELBO_F32, 2, dim, to[i]));
+  for (int i = 0; i < passes; i++) {
     elbo_graph *g = NULL;
     TRY_GOTO(elbo_graph_create(m->ctx, "codes", &g));
     latent_request request = {.spec = &m->spec, .graph = g, .batch = batch, .samples = 1, .mode = i ? LATENT_PRIOR : LATENT_POSTERIOR};
@@ -196,8 +200,8 @@ elbo_status sample_codes(elbo_model *m, const elbo_array *x, const elbo_array *l
   session_rows rows = {.x = x->data, .condition = told, .seed = seed_of_part(seed, 0), .temperature = 1};
   for (int64_t at = 0; at < n; at += batch) {
     int64_t count = n - at < batch ? n - at : batch;
-    for (int i = 0; i < 2; i++) TRY_GOTO(session_run(&s[i], &rows, at, count));
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < passes; i++) TRY_GOTO(session_run(&s[i], &rows, at, count));
+    for (int i = 0; i < passes + 2; i++)
       memcpy((float *)(*to[i])->data + at * d, session_output(&s[i == 3], i % 3), (size_t)(count * d) * sizeof(float));
   }
   session_destroy(&s[0]);

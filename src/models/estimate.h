@@ -11,10 +11,12 @@ void prepare_pictures(const vae_spec *spec, uint64_t seed, int64_t first, elbo_a
 // The one-sample bound E_q log p(x|z) - KL, averaged over `draws` draws.
 typedef struct bound_estimate {
   int64_t n, code_size, groups;
-  double *elbo, *recon, *kl; // (n) nats
-  double *draw_variance;     // (n) of elbo over its draws, divided by their number; NULL with one draw
-  double *kl_each;           // (code_size) mean KL of each number of the code; NULL where the prior is a mixture
-  double *kl_group;          // (groups); NULL likewise
+  double *elbo, *recon, *kl;       // (n) nats
+  double *entropy, *cross_entropy; // (n) of a diffusion prior, whose kl is the second less the first; else NULL
+  double *cross_variance;          // (n) of cross_entropy over its draws, divided by their number; NULL likewise
+  double *draw_variance;           // (n) of elbo over its draws, divided by their number; NULL with one draw
+  double *kl_each;                 // (code_size) mean KL of each number of the code; NULL where the prior is a mixture
+  double *kl_group;                // (groups); NULL likewise
 } bound_estimate;
 void bound_estimate_free(bound_estimate *e);
 // x (n,...) prepared; label (n) int32 or NULL; index (n) the draws' own numbers, NULL: 0..n-1.
@@ -25,7 +27,8 @@ elbo_status estimate_bound(elbo_model *m, const elbo_array *x, const elbo_array 
 elbo_status estimate_importance(elbo_model *m, const elbo_array *x, const elbo_array *label, const int64_t *index, int64_t k, uint64_t seed,
                                 elbo_progress_fn progress, void *user, double *log_p, double *effective, double *variance);
 
-// Posterior means, standard deviations and one draw of each code, (n,code_size) float32. With prior_code also so many draws from p(z).
+// Posterior means, standard deviations and one draw of each code, (n,code_size) float32, and so many draws from p(z); of a diffusion prior,
+// whose draws cost many calls of a network, none: NULL.
 typedef struct code_sample {
   int64_t n, d;
   elbo_array *mean, *std, *code, *prior;

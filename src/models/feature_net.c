@@ -98,6 +98,8 @@ void feature_net_close(feature_net **net_) {
 const char *feature_net_name(const feature_net *net) { return net->name; }
 const char *feature_net_hash(const feature_net *net) { return net->hash; }
 int64_t feature_net_dim(const feature_net *net) { return net->dim; }
+const classifier_spec *feature_net_classifier(const feature_net *net) { return net->classifier.classes ? &net->classifier : NULL; }
+elbo_store *feature_net_weights(const feature_net *net) { return net->store; }
 
 // --- running ---
 

@@ -5,6 +5,7 @@
 #define MODELS_FEATURE_NET_H
 
 #include <elbo/array.h>
+#include <elbo/graph.h>
 
 #include "core/ctx.h"
 
@@ -17,6 +18,9 @@ void feature_net_close(feature_net **net);
 const char *feature_net_name(const feature_net *net); // "classifier" or "inception-v3"; borrowed
 const char *feature_net_hash(const feature_net *net); // SHA-256 of the weights' file, 64 digits; borrowed
 int64_t feature_net_dim(const feature_net *net);      // numbers a picture
+// The classifier and its weights, "classifier.…"; NULL of Inception. Borrowed.
+const struct classifier_spec *feature_net_classifier(const feature_net *net);
+elbo_store *feature_net_weights(const feature_net *net);
 
 // x (n,H,W,C) float32 in 0..1, rounded to 8 bits first, as pictures are that anyone else would judge. A classifier takes pictures of its
 // own size; Inception any size, of 1 or 3 channels. out (n,dim) float64, owned by the caller, NULL on failure. progress may be NULL.

@@ -29,17 +29,28 @@ static bool same_shape(const elbo_param_info *a, const elbo_param_info *b) {
 
 enum { ABSENT, OTHER_SHAPE, SURPLUS, MISFIT_KINDS };
 
-static bool in_models(const elbo_param_info *p, const char *training_only) {
-  return p->kind != ELBO_PARAM_STATE && !(training_only && strncmp(p->name, training_only, strlen(training_only)) == 0);
+static bool in_models(const elbo_param_info *p, const char *const *training_only) {
+  for (; training_only && *training_only; training_only++)
+    if (strncmp(p->name, *training_only, strlen(*training_only)) == 0) return false;
+  return p->kind != ELBO_PARAM_STATE;
 }
 
-static elbo_status compare(const elbo_store *to, const elbo_store *from, const char *training_only, misfits found[MISFIT_KINDS]) {
+static bool has_any(const elbo_store *s, const char *prefix) {
+  elbo_param_info p;
+  for (int i = 0; i < elbo_store_count(s); i++)
+    if (elbo_store_get(s, i, &p) == ELBO_OK && strncmp(p.name, prefix, strlen(prefix)) == 0) return true;
+  return false;
+}
+
+static elbo_status compare(const elbo_store *to, const elbo_store *from, const char *const *training_only, const char *may_be_new,
+                           misfits found[MISFIT_KINDS]) {
+  const char *const fresh[] = {may_be_new && !has_any(from, may_be_new) ? may_be_new : NULL, NULL};
   elbo_param_info want, have;
   char text[2][WEIGHTS_SHAPE_TEXT], detail[2 * WEIGHTS_SHAPE_TEXT + 40];
   for (int i = 0; i < elbo_store_count(to); i++) {
     TRY(elbo_store_get(to, i, &want));
     if (elbo_store_find(from, want.name, &have) != ELBO_OK) {
-      if (in_models(&want, training_only)) add_misfit(&found[ABSENT], want.name, "");
+      if (in_models(&want, training_only) && in_models(&want, fresh)) add_misfit(&found[ABSENT], want.name, "");
     } else if (!same_shape(&want, &have)) {
       snprintf(detail, sizeof detail, " %s where %s was expected", weights_shape_text(have.rank, have.dim, text[0]),
                weights_shape_text(want.rank, want.dim, text[1]));
@@ -78,13 +89,14 @@ static elbo_status copy(elbo_store *to, const elbo_store *from) {
   return ELBO_OK;
 }
 
-elbo_status initial_weights_load(elbo_ctx *ctx, const char *path, const char *training_only, elbo_store *to) {
+elbo_status initial_weights_load(elbo_ctx *ctx, const char *path, const char *const *training_only, const char *may_be_new,
+                                 elbo_store *to) {
   misfits found[MISFIT_KINDS] = {
       [ABSENT] = {.title = "missing"}, [OTHER_SHAPE] = {.title = "of another shape"}, [SURPLUS] = {.title = "unused"}};
   elbo_model *m = NULL;
   elbo_status status = elbo_model_load(ctx, path, NULL, &m);
   if (status != ELBO_OK) return fail_within(ctx, status, "train.init");
-  status = compare(to, m->store, training_only, found);
+  status = compare(to, m->store, training_only, may_be_new, found);
   bool fits = true;
   for (int k = 0; k < MISFIT_KINDS; k++) fits = fits && !found[k].count;
   if (status == ELBO_OK) status = fits ? copy(to, m->store) : report_misfits(ctx, path, found);

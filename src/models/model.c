@@ -12,6 +12,7 @@
 #include "graph/store.h"
 #include "models/autoencoder.h"
 #include "models/diffusion_decoder.h"
+#include "models/lsgm_model.h"
 #include "train/run.h"
 
 void elbo_model_defaults(elbo_model_config *config) { *config = (elbo_model_config){.size = sizeof *config, .step = -1, .batch_size = 64}; }
@@ -25,8 +26,8 @@ static void count_params(elbo_model *m) {
 
 // --- kinds ---
 
-static const model_kind *const kinds[] = {&model_kind_vae, &model_kind_diffusion, &model_kind_classifier, &model_kind_autoencoder,
-                                          &model_kind_decoder};
+static const model_kind *const kinds[] = {&model_kind_vae,         &model_kind_diffusion, &model_kind_classifier,
+                                          &model_kind_autoencoder, &model_kind_lsgm,      &model_kind_decoder};
 
 const model_kind *model_kind_of_class(const char *class_name) {
   for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
@@ -196,6 +197,14 @@ elbo_status elbo_decode_noise(elbo_model *m, const elbo_array *codes, const elbo
   *x = NULL;
   if (m->kind->decode_noise) return m->kind->decode_noise(m, codes, noise, x);
   return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "decode: noise: this model (%s) has no diffusion for a decoder", m->kind->preset);
+}
+
+void elbo_decode_defaults(elbo_decode_config *config) { *config = (elbo_decode_config){.size = sizeof *config}; }
+
+elbo_status elbo_decode_tiled(elbo_model *m, const elbo_array *codes, const elbo_decode_config *config, elbo_array **x) {
+  *x = NULL;
+  if (m->kind->decode_tiled) return m->kind->decode_tiled(m, codes, config, x);
+  return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "decode: this model (%s) is decoded whole", m->kind->preset);
 }
 
 elbo_status elbo_interpolate(elbo_model *m, const elbo_array *a, const elbo_array *b, int label, int steps, elbo_array **x) {

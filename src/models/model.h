@@ -4,10 +4,23 @@
 
 #include <elbo/model.h>
 
+#include <stdbool.h>
+
 #include "eval/gaussian_mixture.h"
 #include "models/vae_graph.h"
 
 enum { APPLY_OUTPUTS = 8 };
+
+// What sort of number a likelihood of 8-bit pixels is, in bits/dim; only equal ones are compared.
+typedef enum score_label { SCORE_EXACT, SCORE_ONE_SAMPLE, SCORE_K_SAMPLES, SCORE_ODE, SCORE_LABELS } score_label;
+// What comparisons must know of one model beside its calls.
+enum { SAMPLE_OPTIONS = 4 };
+typedef char sample_option[64]; // "steps=20"
+typedef struct model_abilities {
+  const char *score[SCORE_LABELS]; // the metric of elbo_evaluate, in bits/dim; NULL: it has no such number
+  const char *no_score;            // why it has none at all
+  bool draws;                      // its samples are means of a p(x|z), from which pixels can be drawn too
+} model_abilities;
 
 // What a kind of model can do: the calls of elbo/model.h, which check what is common to all kinds. NULL: it cannot, and `why_not` says why.
 typedef struct model_kind {
@@ -25,10 +38,15 @@ typedef struct model_kind {
   elbo_status (*decode)(elbo_model *m, const elbo_array *codes, const elbo_array *label, elbo_array **x);
   elbo_status (*encode_noise)(elbo_model *m, const elbo_array *x, const elbo_array *codes, elbo_array **noise);
   elbo_status (*decode_noise)(elbo_model *m, const elbo_array *codes, const elbo_array *noise, elbo_array **x);
+  elbo_status (*decode_tiled)(elbo_model *m, const elbo_array *codes, const elbo_decode_config *config, elbo_array **x);
   elbo_status (*interpolate)(elbo_model *m, const elbo_array *a, const elbo_array *b, int label, int steps, elbo_array **x);
   elbo_status (*evaluate)(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out);
   // `component`: the folder of the directory that was named ("unet"), NULL: the directory itself
   elbo_status (*apply)(elbo_model *m, const char *component, int n_in, const elbo_named_array *in, int n_out, elbo_named_array *out);
+  void (*abilities)(const elbo_model *m, model_abilities *out); // NULL: no likelihood of pixels, no draws
+  // Options that draw with at most `calls` calls of a network; returns how many, 0 also where the model's own way needs no more, unless
+  // `own` is false. NULL: it takes no steps.
+  int (*sample_within)(const elbo_model *m, int64_t calls, bool own, sample_option *options);
 } model_kind;
 
 struct elbo_model {
@@ -44,6 +62,7 @@ struct elbo_model {
   vae_spec spec;                     // of a VAE
   gaussian_mixture fitted;           // components 0: none
   struct diffusion_model *diffusion; // of a diffusion model, and of pictures given a code; owned
+  struct elbo_model *prior;          // of an LSGM: the diffusion model of its codes, on the same store; owned
   struct decoder_model *decoder;     // of a model whose decoder is a diffusion; owned
   int n_options;                     // of elbo_model_config; in the arena
   const char **options;
@@ -52,6 +71,15 @@ struct elbo_model {
 };
 
 extern const model_kind model_kind_vae, model_kind_classifier;
+// A VAE's calls, for kinds that share its networks.
+void vae_info(const elbo_model *m, elbo_model_info *out);
+elbo_status vae_reconstruct(elbo_model *m, const elbo_array *x, const elbo_array *label, int sample, uint64_t seed, elbo_array **out);
+elbo_status vae_encode(elbo_model *m, const elbo_array *x, const elbo_array *label, elbo_array **mean, elbo_array **stddev);
+elbo_status vae_decode(elbo_model *m, const elbo_array *codes, const elbo_array *label, elbo_array **x);
+elbo_status vae_interpolate(elbo_model *m, const elbo_array *a, const elbo_array *b, int label, int steps, elbo_array **x);
+// Pictures of codes float32 (n,D), as config->draw says: of a model without conditions.
+elbo_status vae_draw_pictures(elbo_model *m, const elbo_array *codes, const elbo_sample_config *config, elbo_array **x);
+void vae_abilities(const elbo_model *m, model_abilities *out);
 elbo_status vae_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out);
 elbo_status vae_apply(elbo_model *m, const char *component, int n_in, const elbo_named_array *in, int n_out, elbo_named_array *out);
 
@@ -72,6 +100,8 @@ elbo_status model_directory_read_weights(elbo_ctx *ctx, const char *directory, e
 elbo_status model_directory_write_mixture(elbo_ctx *ctx, const char *directory, const gaussian_mixture *m);
 elbo_status model_directory_read_mixture(elbo_ctx *ctx, const char *directory, int64_t d, gaussian_mixture *m);
 
+// A graph with the parameters of a spec; on failure *out is NULL.
+elbo_status model_parameter_graph(elbo_ctx *ctx, const vae_spec *spec, elbo_graph **out);
 // A store with the parameters of a spec, and their initial values.
 elbo_status model_store_create(elbo_ctx *ctx, const vae_spec *spec, uint64_t seed, elbo_store **out);
 

@@ -76,7 +76,8 @@ static elbo_status write_json_at(elbo_ctx *ctx, const char *directory, const cha
 elbo_status model_directory_write(elbo_ctx *ctx, const char *directory, const vae_spec *spec, elbo_store *store, int64_t step) {
   component_file file = {.model = spec->model};
   json_t *index = json_object();
-  json_object_set_new(index, "_class_name", json_string("ElboVAE"));
+  const bool lsgm = spec->model.preset == MODEL_LSGM;
+  json_object_set_new(index, "_class_name", json_string(lsgm ? "ElboLSGM" : "ElboVAE"));
   json_object_set_new(index, "_elbo_version", json_string(ELBO_VERSION));
   index_config of = {vae_preset_name(spec), spec->shape.height, spec->shape.width,
                      spec->shape.channels,  spec->classes,      spec->bits,
@@ -84,6 +85,7 @@ elbo_status model_directory_write(elbo_ctx *ctx, const char *directory, const va
   json_object_set_new(index, "_elbo", config_json(&index_table, &of));
   for (int i = 0; i < N_COMPONENTS; i++)
     json_object_set_new(index, components[i].name, json_pack("[ss]", "elbo", components[i].class_name));
+  if (lsgm) json_object_set_new(index, "latent_prior", json_pack("[ss]", "elbo", "ElboDiffusion"));
   TRY(write_json_at(ctx, directory, "model_index.json", index));
   for (int i = 0; i < N_COMPONENTS; i++) {
     char path[PATH_MAX];
@@ -141,7 +143,7 @@ elbo_status model_directory_read_spec(elbo_ctx *ctx, arena *a, const char *direc
     memcpy((char *)&spec->model + components[i].offset, (char *)&file.model + components[i].offset, components[i].table->struct_size);
     if (strcmp(components[i].name, "prior") == 0) spec->model.latent = file.model.latent, spec->model.condition = file.model.condition;
   }
-  spec->model.preset = strcmp(index.preset, "vae-gan") == 0 ? MODEL_VAE_GAN : MODEL_VAE;
+  spec->model.preset = strcmp(index.preset, "vae-gan") == 0 ? MODEL_VAE_GAN : strcmp(index.preset, "lsgm") == 0 ? MODEL_LSGM : MODEL_VAE;
   spec->shape = (picture_shape){index.height, index.width, index.channels};
   spec->classes = index.classes;
   spec->bits = (int)index.bits, spec->binarize = (int)index.binarize, spec->dequantize = (int)index.dequantize;

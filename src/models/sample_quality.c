@@ -7,16 +7,19 @@
 
 #include "eval/feature_sets.h"
 #include "eval/statistics.h"
+#include "models/condition_accuracy.h"
 #include "models/feature_net.h"
 
 enum { FID, KID, PRECISION, RECALL, FIGURES, KID_SUBSETS = 100, LEAST_PER_FEATURE = 10 };
 static const char *const figure_name[FIGURES] = {"fid", "kid", "precision", "recall"};
 
-bool quality_asked(const char *metrics) {
+static bool pictures_asked(const char *metrics) {
   for (int i = 0; i < FIGURES; i++)
     if (metric_asked(metrics, "", figure_name[i])) return true;
   return false;
 }
+
+bool quality_asked(const char *metrics) { return pictures_asked(metrics) || metric_asked(metrics, "", "condition_accuracy"); }
 
 typedef struct figures {
   double value[FIGURES]; // NaN: not asked for
@@ -67,7 +70,7 @@ static elbo_status choose_n(judgement *j, elbo_dataset *data) {
   int64_t all = info.count[c->split], d = feature_net_dim(j->net), given = j->source->available;
   if (c->limit > 0 && c->limit < all) all = c->limit;
   if ((int64_t)info.height * info.width < 2)
-    return fail(j->ctx, ELBO_ERROR_ARGUMENT, "metrics: " QUALITY_METRICS " are of pictures; these data are vectors");
+    return fail(j->ctx, ELBO_ERROR_ARGUMENT, "metrics: " PICTURE_METRICS " are of pictures; these data are vectors");
   if (all < 2)
     return fail(j->ctx, ELBO_ERROR_ARGUMENT, "evaluate: %lld examples in the %s split make no two halves", (long long)all, split);
   j->n = c->n > 0 ? c->n : QUALITY_N;
@@ -92,7 +95,7 @@ static elbo_status check_range(judgement *j, const elbo_array *x) {
   const float *v = x->data;
   for (int64_t i = 0, n = elbo_array_count(x); i < n; i++)
     if (!(v[i] >= 0 && v[i] <= 1))
-      return fail(j->ctx, ELBO_ERROR_ARGUMENT, "metrics: " QUALITY_METRICS " are of pictures in 0..1; these data hold %g", (double)v[i]);
+      return fail(j->ctx, ELBO_ERROR_ARGUMENT, "metrics: " PICTURE_METRICS " are of pictures in 0..1; these data hold %g", (double)v[i]);
   return ELBO_OK;
 }
 
@@ -162,7 +165,7 @@ elbo_status quality_report(elbo_ctx *ctx, const quality_source *source, elbo_dat
   elbo_status status;
   if (!config->features)
     return fail(ctx, ELBO_ERROR_ARGUMENT,
-                "metrics: " QUALITY_METRICS
+                "metrics: " PICTURE_METRICS
                 " need features: the run of a classifier (preset classifier), or a file of Inception-v3 weights");
   TRY_GOTO(feature_net_open(ctx, config->features, &j.net));
   TRY_GOTO(choose_n(&j, data));
@@ -229,8 +232,12 @@ elbo_status model_quality_report(elbo_model *m, bool pixel_likelihood, elbo_data
                                  elbo_eval_result *result) {
   model_source user = {m, config};
   const char *judged = !pixel_likelihood ? "samples" : config->draw ? "draws of p(x|z)" : "means of p(x|z)";
-  quality_source source = {.draw = draw_from_model, .user = &user, .seeds = QUALITY_SEEDS, .judged = judged};
-  return quality_report(m->ctx, &source, data, config, result);
+  if (config->seeds < 0 || config->seeds > QUALITY_SEEDS)
+    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "evaluate: seeds: %d; expected at most %d", config->seeds, QUALITY_SEEDS);
+  int seeds = config->seeds ? config->seeds : QUALITY_SEEDS;
+  quality_source source = {.draw = draw_from_model, .user = &user, .seeds = seeds, .judged = judged};
+  if (metric_asked(config->metrics, "", "condition_accuracy")) TRY(condition_accuracy_report(m, data, config, result));
+  return pictures_asked(config->metrics) ? quality_report(m->ctx, &source, data, config, result) : ELBO_OK;
 }
 
 // --- of pictures made elsewhere ---
@@ -256,8 +263,8 @@ elbo_status elbo_evaluate_pictures(elbo_ctx *ctx, const elbo_array *x, elbo_data
   elbo_status status;
   elbo_eval_defaults(&c);
   if (config) c = *config;
-  if (!c.metrics) c.metrics = QUALITY_METRICS;
-  TRY(metric_names_check(ctx, c.metrics, QUALITY_METRICS));
+  if (!c.metrics) c.metrics = PICTURE_METRICS;
+  TRY(metric_names_check(ctx, c.metrics, PICTURE_METRICS));
   if ((int)c.split < 0 || c.split > ELBO_SPLIT_TEST) return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: no such split");
   if (!x || x->dtype != ELBO_F32 || x->rank != 4 || x->dim[0] < 1)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: pictures: float32 (n,H,W,C) was expected, not %s", array_text(x, given, sizeof given));

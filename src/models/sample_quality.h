@@ -6,10 +6,11 @@
 
 #include "models/eval_result.h"
 
-#define QUALITY_METRICS "fid, kid, precision, recall"
+#define PICTURE_METRICS "fid, kid, precision, recall"
+#define QUALITY_METRICS PICTURE_METRICS ", condition_accuracy" // of a model
 enum { QUALITY_N = 5000, QUALITY_SEEDS = 3 };
 
-// Whether a list of metrics ("elbo,fid") names one of them.
+// Whether a list of metrics ("elbo,fid") names one of QUALITY_METRICS.
 bool quality_asked(const char *metrics);
 
 // Where samples come from: n pictures (n,H,W,C) float32 in 0..1 of a seed, owned by the caller.
@@ -24,7 +25,8 @@ typedef struct quality_source {
 // Adds the metrics of config->metrics and their floors (fid_floor, ...) to the result. config->features, n, force are as in elbo/model.h.
 elbo_status quality_report(elbo_ctx *ctx, const quality_source *source, elbo_dataset *data, const elbo_eval_config *config,
                            elbo_eval_result *result);
-// The same of what elbo_sample draws. pixel_likelihood: the model has p(x|z), of which means or (config->draw) draws are judged.
+// The same of what elbo_sample draws, and condition_accuracy (condition_accuracy.h). pixel_likelihood: the model has p(x|z), of which means
+// or (config->draw) draws are judged.
 elbo_status model_quality_report(elbo_model *m, bool pixel_likelihood, elbo_dataset *data, const elbo_eval_config *config,
                                  elbo_eval_result *result);
 

@@ -7,6 +7,8 @@
 // With latent.pyramid a group codes coefficients of the picture (picture_pyramid.h): q = N(c + s d, s^2), s = s0 e^r, with c what they are
 // and s0 half a level of a pixel, so that training begins as a linear code of the whole picture and learns what the coarse says about the
 // fine, where a model that begins without a code has to discover first that one pays.
+//
+// A diffusion prior is of the codes (z - m) / s: N(d, e^2r) under q, N(0, I) where the priors above say all there is to say.
 #include <math.h>
 #include <stdio.h>
 
@@ -56,6 +58,17 @@ static void posterior(const pass *p, const pyramid_group *pyramid, elbo_tensor *
   group->kl = elbo_sub(elbo_scale(elbo_add(elbo_square(d), elbo_exp(elbo_scale(e, 2, 0))), 0.5, -0.5), e);
 }
 
+// q of (z - m) / s from q of z; without a pyramid these are d and e
+static void standardise(latent_group *group, bool pyramid, elbo_tensor *d, elbo_tensor *e) {
+  if (!pyramid) {
+    group->mean = d, group->log_std = e;
+    return;
+  }
+  elbo_tensor *narrower = elbo_exp(elbo_neg(group->prior_log_std));
+  group->mean = elbo_mul(elbo_sub(group->mean, group->prior_mean), narrower);
+  group->log_std = elbo_sub(group->log_std, group->prior_log_std);
+}
+
 // One group at the present state (R,h,w,C), vectors as (R,1,1,C); `feature` (B,h,w,F) is the encoder's, NULL without x. pyramid: NULL for
 // groups without. Returns z as a map.
 static elbo_tensor *add_group(pass *p, const picture_shape *shape, elbo_tensor *feature, const block_config *block,
@@ -79,8 +92,9 @@ static elbo_tensor *add_group(pass *p, const picture_shape *shape, elbo_tensor *
     s = elbo_clamp(s, -bound, bound);
   }
   elbo_scope_pop(r->graph);
+  const bool unit = r->spec->model.preset == MODEL_LSGM; // what a code is: (z - m) / s, or z itself
+  elbo_tensor *zero = elbo_constant(r->graph, 0), *code_mean = unit ? zero : m, *code_log_std = unit ? zero : s;
   group->prior_mean = m, group->prior_log_std = s;
-
   elbo_tensor *d = NULL, *e = NULL;
   if (feature) {
     snprintf(scope, sizeof scope, "encoder.groups.%d", index);
@@ -93,8 +107,10 @@ static elbo_tensor *add_group(pass *p, const picture_shape *shape, elbo_tensor *
     e = elbo_clamp(e, -bound, bound);
     elbo_scope_pop(r->graph);
     posterior(p, pyramid, d, e, group);
+    if (unit) standardise(group, pyramid != NULL, d, e);
     p->kl_sum = plus(p->kl_sum, elbo_sum_per_example(group->kl));
   }
+  group->prior_mean = code_mean, group->prior_log_std = code_log_std;
 
   snprintf(noise_name, sizeof noise_name, "z.%d", index);
   switch (r->mode) {
@@ -103,14 +119,14 @@ static elbo_tensor *add_group(pass *p, const picture_shape *shape, elbo_tensor *
     noise = elbo_reshape(noise, 2, (int64_t[]){p->rows, count});
     group->z = elbo_add(group->mean, elbo_mul(noise, elbo_exp(group->log_std)));
     p->log_q_sum = plus(p->log_q_sum, elbo_sum_per_example(gaussian_log_density(group->z, group->mean, group->log_std)));
-    p->log_p_sum = plus(p->log_p_sum, elbo_sum_per_example(gaussian_log_density(group->z, m, s)));
+    p->log_p_sum = plus(p->log_p_sum, elbo_sum_per_example(gaussian_log_density(group->z, code_mean, code_log_std)));
     break;
   }
   case LATENT_MEAN: group->z = group->mean; break;
   case LATENT_PRIOR: {
     snprintf(noise_name, sizeof noise_name, "prior.%d", index);
     elbo_tensor *noise = elbo_random_normal(r->graph, noise_name, 2, (int64_t[]){r->batch, count});
-    group->z = elbo_add(m, elbo_mul(elbo_mul(noise, p->temperature), elbo_exp(s)));
+    group->z = elbo_add(code_mean, elbo_mul(elbo_mul(noise, p->temperature), elbo_exp(code_log_std)));
     break;
   }
   case LATENT_GIVEN: group->z = elbo_slice(p->codes, 1, p->used, p->used + count); break;
@@ -119,7 +135,8 @@ static elbo_tensor *add_group(pass *p, const picture_shape *shape, elbo_tensor *
 
   snprintf(scope, sizeof scope, "decoder.groups.%d", index);
   elbo_scope_push(r->graph, scope);
-  elbo_tensor *z = as_map(group->z, shape->height, shape->width, c);
+  elbo_tensor *placed = unit ? elbo_add(m, elbo_mul(group->z, elbo_exp(s))) : group->z;
+  elbo_tensor *z = as_map(placed, shape->height, shape->width, c);
   elbo_tensor *in = z ? conv_layer(z, "z_in", elbo_tensor_dim(p->h, 3), 1, 1, 0, 1) : NULL;
   p->h = residual_block(elbo_add(p->h, in), "merge", block);
   elbo_scope_pop(r->graph);

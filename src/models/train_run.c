@@ -20,12 +20,13 @@ void elbo_train_defaults(elbo_train_config *config) { *config = (elbo_train_conf
 
 typedef struct weights_origin {
   elbo_ctx *ctx;
-  const char *path, *training_only;
+  const char *path;
+  const train_task *task;
 } weights_origin;
 
 static elbo_status load_initial(void *user, elbo_store *weights) {
   const weights_origin *from = user;
-  return initial_weights_load(from->ctx, from->path, from->training_only, weights);
+  return initial_weights_load(from->ctx, from->path, from->task->training_only, from->task->may_be_new, weights);
 }
 
 // `init`: where train.init's weights lie; "": they are drawn. `frozen`: where the earlier stage lies that this one builds on; NULL: none.
@@ -37,7 +38,7 @@ static elbo_status train_stage(elbo_ctx *ctx, const elbo_recipe *recipe, const c
   TRY_GOTO(elbo_recipe_text(recipe, &text));
   TRY_GOTO(workload_create(ctx, recipe, config->data, frozen, &w));
   if (workload_frozen(w)) TRY_GOTO(frozen_model_hash(workload_frozen(w), hash));
-  weights_origin origin = {ctx, init, workload_task(w)->training_only};
+  weights_origin origin = {ctx, init, workload_task(w)};
   run_options options = {.out = config->out,
                          .resume = config->resume != 0,
                          .recipe_text = text,
@@ -48,7 +49,8 @@ static elbo_status train_stage(elbo_ctx *ctx, const elbo_recipe *recipe, const c
                          .initialize = *init ? load_initial : NULL,
                          .initialize_user = &origin,
                          .progress = config->progress,
-                         .progress_user = config->progress_user};
+                         .progress_user = config->progress_user,
+                         .stop_after = config->stop_after};
   status = run_training(ctx, &options, workload_task(w), out);
 fail:
   workload_destroy(&w);
@@ -125,6 +127,7 @@ static elbo_status train_stages(elbo_ctx *ctx, const elbo_recipe *recipe, const 
     elbo_train_config own = *config;
     elbo_train_result result;
     snprintf(progress.what, sizeof progress.what, "train %s", recipe->stages[i].stage_name);
+    own.stop_after = config->stop_after ? config->stop_after + i : NULL;
     own.out = run[i].path, own.progress = config->progress ? report_progress : NULL, own.progress_user = &progress;
     const char *frozen = run[i].frozen ? run[i].frozen->path : NULL;
     elbo_status status = train_stage(ctx, &recipe->stages[i], run[i].init, frozen, &own, &result);
@@ -167,7 +170,7 @@ elbo_status elbo_train_dry_run(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_da
   trainer *t = NULL;
   TRY(workload_create(ctx, recipe, data, NULL, &w));
   elbo_status status = trainer_create(ctx, workload_train_config(w), workload_task(w), workload_source(w), NULL, &t);
-  weights_origin origin = {ctx, workload_train_config(w)->init, workload_task(w)->training_only};
+  weights_origin origin = {ctx, workload_train_config(w)->init, workload_task(w)};
   bool from_path = *origin.path && !recipe_earlier_stage(recipe, origin.path); // an earlier stage's weights are not there yet
   if (status == ELBO_OK && from_path) status = trainer_start_from(t, load_initial, &origin);
   if (status == ELBO_OK) trainer_get_cost(t, out);

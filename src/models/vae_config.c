@@ -72,8 +72,11 @@ static const config_field section_fields[] = {
 };
 const config_table vae_sections = CONFIG_TABLE("vae", vae_recipe, section_fields, "a variational autoencoder");
 
-const char *vae_preset_name(const vae_spec *spec) { return spec->model.preset == MODEL_VAE_GAN ? "vae-gan" : "vae"; }
-bool vae_has_bound(const vae_spec *spec) { return spec->model.preset == MODEL_VAE; }
+const char *vae_preset_name(const vae_spec *spec) {
+  static const char *const name[] = {"vae", "vae-gan", "lsgm"};
+  return name[spec->model.preset];
+}
+bool vae_has_bound(const vae_spec *spec) { return spec->model.preset != MODEL_VAE_GAN; }
 
 likelihood vae_likelihood(const vae_spec *spec, bool training) {
   const decoder_config *d = &spec->model.decoder;

@@ -31,7 +31,7 @@ typedef struct condition_config {
   int64_t dim; // of the embedding of a class; of the vector
 } condition_config;
 
-typedef enum vae_preset { MODEL_VAE, MODEL_VAE_GAN } vae_preset;
+typedef enum vae_preset { MODEL_VAE, MODEL_VAE_GAN, MODEL_LSGM } vae_preset;
 
 typedef struct model_config {
   int preset; // vae_preset

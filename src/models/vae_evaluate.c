@@ -6,13 +6,15 @@
 
 #include "core/philox.h"
 #include "eval/codes.h"
-#include "eval/pictures.h"
 #include "eval/statistics.h"
+#include "models/diffusion_model.h"
 #include "models/estimate.h"
 #include "models/eval_result.h"
+#include "models/lsgm_model.h"
+#include "models/reconstruction.h"
 #include "models/sample_quality.h"
 
-enum { DEFAULT_SAMPLES = 100, CODES_LIMIT = 2000, GAP_LIMIT = 1000, BOUND_DRAWS = 2 };
+enum { DEFAULT_SAMPLES = 100, PRIOR_TIMES = 20, CODES_LIMIT = 2000, GAP_LIMIT = 1000, BOUND_DRAWS = 2 };
 
 typedef struct evaluation {
   elbo_model *m;
@@ -26,7 +28,9 @@ typedef struct evaluation {
   elbo_eval_result *out;
 } evaluation;
 
-#define METRICS "elbo, iwae, recon, kl, nll, bits_per_dim, active_units, mutual_information, mismatch, psnr, mse, ssim, " QUALITY_METRICS
+#define METRICS                                                                                                             \
+  "elbo, iwae, recon, kl, entropy, cross_entropy, nll, bits_per_dim, iwae_bits_per_dim, active_units, mutual_information, " \
+  "mismatch, " RECONSTRUCTION_METRICS ", " QUALITY_METRICS
 
 static bool all_binary(const elbo_array *x) {
   const float *v = x->data;
@@ -61,9 +65,36 @@ static int samples_of(const evaluation *e) { return e->config->samples > 0 ? e->
 
 static bool asked(const evaluation *e, const char *name) {
   bool pictures = e->m->spec.shape.height * e->m->spec.shape.width > 1;
+  if (e->m->prior) return metric_asked(e->config->metrics, "elbo,recon,kl,entropy,cross_entropy,active_units,psnr", name);
   if (!vae_has_bound(&e->m->spec)) return metric_asked(e->config->metrics, "kl,active_units,psnr", name);
   return metric_asked(e->config->metrics, pictures ? "elbo,recon,kl,active_units,psnr" : "elbo,recon,kl,active_units", name);
 }
+
+static int times_of(const evaluation *e) { return e->config->samples > 0 ? e->config->samples : PRIOR_TIMES; }
+
+// The two parts of a diffusion prior's KL.
+static void report_prior(evaluation *e) {
+  const bound_estimate *b = &e->bound;
+  double mean, error;
+  if (!b->cross_entropy) return;
+  if (asked(e, "entropy")) {
+    mean_and_error(b->entropy, b->n, &mean, &error);
+    eval_result_add(e->out, "entropy", "nats/image", mean, error, b->n, doubles_copy(b->entropy, b->n));
+  }
+  if (asked(e, "cross_entropy")) {
+    mean_and_error(b->cross_entropy, b->n, &mean, &error);
+    elbo_metric *m = eval_result_add(e->out, "cross_entropy", "nats/image", mean, error, b->n, doubles_copy(b->cross_entropy, b->n));
+    m->mc_stderr = root_of_sum(b->cross_variance, b->n), m->k = times_of(e);
+  }
+}
+
+static double bits_of_nats(const evaluation *e) {
+  const picture_shape *s = &e->m->spec.shape;
+  return 1 / ((double)(s->height * s->width * s->channels) * log(2));
+}
+
+// Whether the likelihood is one of 8-bit pixels.
+static bool of_pixels(const evaluation *e) { return e->bits == 8 && vae_likelihood(&e->m->spec, false).kind != LIKELIHOOD_BERNOULLI; }
 
 static void report_bound(evaluation *e) {
   const bound_estimate *b = &e->bound;
@@ -73,11 +104,14 @@ static void report_bound(evaluation *e) {
     elbo_metric *m =
         eval_result_add(e->out, e->proper ? "elbo" : "bound_unnormalised", "nats/image", mean, error, b->n, doubles_copy(b->elbo, b->n));
     m->mc_stderr = mc;
-    metric_note(m, e->proper ? "one-sample bound, averaged over 2 draws" : e->why);
+    if (e->proper && b->cross_entropy)
+      snprintf(m->note, sizeof m->note, "one-sample bound, likelihood weighting, averaged over 2 draws and %d times", times_of(e));
+    else
+      metric_note(m, e->proper ? "one-sample bound, averaged over 2 draws" : e->why);
   }
-  double size = (double)(e->m->spec.shape.height * e->m->spec.shape.width * e->m->spec.shape.channels), scale = 1 / (size * log(2));
+  double scale = bits_of_nats(e);
   likelihood l = vae_likelihood(&e->m->spec, false);
-  bool pixels = e->bits == 8 && l.kind != LIKELIHOOD_BERNOULLI;
+  bool pixels = of_pixels(e);
   if (e->config->metrics && asked(e, "bits_per_dim") && !(e->proper && pixels))
     log_warning(e->m->ctx, "bits_per_dim is left out: %s", e->proper ? "it is of 8-bit pixels and a likelihood of theirs" : e->why);
   if (e->proper && pixels && (asked(e, "bits_per_dim") || !e->config->metrics)) {
@@ -94,10 +128,12 @@ static void report_bound(evaluation *e) {
   }
   if (asked(e, "kl")) {
     mean_and_error(b->kl, b->n, &mean, &error);
-    eval_result_add(e->out, "kl", "nats/image", mean, error, b->n, doubles_copy(b->kl, b->n));
+    elbo_metric *m = eval_result_add(e->out, "kl", "nats/image", mean, error, b->n, doubles_copy(b->kl, b->n));
+    if (b->cross_entropy) metric_note(m, "cross entropy less entropy");
   }
+  report_prior(e);
   if (b->kl_each && b->code_size <= 4096) eval_result_list(e->out, "kl_per_dim", b->kl_each, b->code_size);
-  if (b->kl_each && b->groups > 1) eval_result_list(e->out, "kl_per_group", b->kl_group, b->groups);
+  if (b->kl_group && b->groups > 1) eval_result_list(e->out, "kl_per_group", b->kl_group, b->groups);
 }
 
 static elbo_status report_iwae(evaluation *e) {
@@ -114,6 +150,14 @@ static elbo_status report_iwae(evaluation *e) {
   log_p = NULL;
   m->mc_stderr = root_of_sum(variance, n), m->k = samples_of(e);
   if (!e->proper) metric_note(m, e->why);
+  if (asked(e, "iwae_bits_per_dim") && e->proper && of_pixels(e)) {
+    likelihood l = vae_likelihood(&e->m->spec, false);
+    double scale = bits_of_nats(e);
+    elbo_metric *bits =
+        eval_result_add(e->out, "iwae_bits_per_dim", "bits/dim", -mean * scale + (likelihood_discrete(&l) ? 0 : 8), error * scale, n, NULL);
+    bits->mc_stderr = m->mc_stderr * scale, bits->k = m->k;
+    metric_note(bits, "upper bound, from the k-sample bound");
+  }
   mean_and_error(effective, n, &mean, &error);
   m = eval_result_add(e->out, "iwae_effective_samples", "samples", mean, error, n, effective);
   effective = NULL;
@@ -193,6 +237,12 @@ static elbo_status report_codes(evaluation *e) {
     snprintf(m->note, sizeof m->note, "index-code information; ceiling ln %lld = %.3f%s", (long long)n, ceiling,
              mean > 0.9 * ceiling ? "; saturated" : "");
   }
+  if (mismatch && e->m->prior) {
+    elbo_sample_config drawn;
+    elbo_sample_defaults(&drawn);
+    drawn.n = n, drawn.seed = seed_of_part(e->config->seed, 103);
+    TRY_GOTO(diffusion_sample(e->m->prior, &drawn, &c.prior));
+  }
   if (mismatch) {
     double discrepancy, p_value;
     int64_t few = n < 1000 ? n : 1000;
@@ -208,34 +258,12 @@ fail:
 }
 
 static elbo_status report_pictures(evaluation *e) {
-  elbo_ctx *ctx = e->m->ctx;
-  const picture_shape *s = &e->m->spec.shape;
-  int64_t size = s->height * s->width * s->channels, n = e->n;
   elbo_array *y = NULL;
-  double *mse = NULL, *ssim = NULL, mean, error;
-  elbo_status status;
-  TRY_GOTO(elbo_reconstruct(e->m, e->x, e->label, 1, seed_of_part(e->config->seed, 104), &y));
-  TRY_GOTO(array_new(ctx, (size_t)n, sizeof(double), "scores", (void **)&mse));
-  const float *a = e->x->data, *b = y->data;
-  for (int64_t i = 0; i < n; i++) mse[i] = picture_mean_squared_error(a + i * size, b + i * size, size);
-  mean_and_error(mse, n, &mean, &error);
-  if (asked(e, "psnr")) {
-    elbo_metric *m = eval_result_add(e->out, "psnr", "dB", decibels(mean), 10 / log(10) * error / mean, n, NULL);
-    metric_note(m, "of the mean squared error over the set; reconstructions from a posterior sample");
-  }
-  if (asked(e, "ssim")) {
-    TRY_GOTO(array_new(ctx, (size_t)n, sizeof(double), "scores", (void **)&ssim));
-    for (int64_t i = 0; i < n; i++) ssim[i] = structural_similarity(a + i * size, b + i * size, s->height, s->width, s->channels);
-    double value, value_error;
-    mean_and_error(ssim, n, &value, &value_error);
-    eval_result_add(e->out, "ssim", "", value, value_error, n, ssim);
-    ssim = NULL;
-  }
-  if (asked(e, "mse")) eval_result_add(e->out, "mse", "", mean, error, n, mse), mse = NULL;
-fail:
+  reconstruction_wanted wanted = {asked(e, "psnr"), asked(e, "mse"), asked(e, "ssim"), asked(e, "perceptual")};
+  elbo_status status = elbo_reconstruct(e->m, e->x, e->label, 1, seed_of_part(e->config->seed, 104), &y);
+  if (status == ELBO_OK)
+    status = reconstruction_report(e->m->ctx, e->x, y, "reconstructions from a posterior sample", wanted, e->config, e->out);
   elbo_array_destroy(&y);
-  free(mse);
-  free(ssim);
   return status;
 }
 
@@ -263,35 +291,56 @@ static elbo_status read_examples(evaluation *e, elbo_dataset *data) {
 
 // What an adversary had a hand in has no likelihood: its decoder was not fitted to p(x|z).
 static elbo_status check_bound(const elbo_model *m, const char *metrics) {
-  static const char *const bounds[] = {"elbo", "iwae", "recon", "nll", "bits_per_dim"};
+  static const char *const bounds[] = {"elbo", "iwae", "recon", "nll", "bits_per_dim", "iwae_bits_per_dim"};
   for (size_t i = 0; !vae_has_bound(&m->spec) && i < sizeof bounds / sizeof *bounds; i++)
     if (metrics && metric_asked(metrics, "", bounds[i]))
       return fail(
           m->ctx, ELBO_ERROR_UNSUPPORTED,
           "evaluate: %s: an adversary, which is no part of the bound, trained this model (%s): it has no likelihood; kl, active_units, "
-          "mutual_information, mismatch, psnr, mse, ssim and the measures of samples were expected",
+          "mutual_information, mismatch, psnr, mse, ssim, perceptual and the measures of samples were expected",
           bounds[i], vae_preset_name(&m->spec));
   return ELBO_OK;
+}
+
+// What asks for p(z) itself, of which a diffusion prior gives a bound; and what is about such a prior alone.
+static elbo_status check_prior(const elbo_model *m, const char *metrics) {
+  static const char *const densities[] = {"iwae", "nll"}, *const parts[] = {"entropy", "cross_entropy"};
+  for (int i = 0; metrics && i < 2; i++) {
+    const char *name = m->prior ? densities[i] : parts[i];
+    if (metric_asked(metrics, "", name))
+      return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "evaluate: %s: %s; elbo, recon, kl and bits_per_dim were expected", name,
+                  m->prior ? "weighs draws by p(z), of which a diffusion prior (lsgm) gives a bound alone"
+                           : "is a part of the bound of a model with a diffusion prior (lsgm)");
+  }
+  return ELBO_OK;
+}
+
+static elbo_status score_bound(evaluation *e) {
+  const elbo_eval_config *c = e->config;
+  uint64_t seed = seed_of_part(c->seed, 100);
+  if (e->m->prior) return lsgm_bound(e->m, e->x, NULL, BOUND_DRAWS, times_of(e), seed, c->progress, c->progress_user, &e->bound);
+  return estimate_bound(e->m, e->x, e->label, NULL, BOUND_DRAWS, seed, c->progress, c->progress_user, &e->bound);
 }
 
 elbo_status vae_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out) {
   TRY(metric_names_check(m->ctx, config->metrics, METRICS));
   TRY(check_bound(m, config->metrics));
+  TRY(check_prior(m, config->metrics));
   evaluation e = {.m = m, .config = config};
   elbo_status status;
   TRY(eval_result_new(m->ctx, &e.out));
   TRY_GOTO(read_examples(&e, data));
   what_is_scored(&e);
   bool nll = asked(&e, "nll");
-  if (asked(&e, "elbo") || asked(&e, "recon") || asked(&e, "kl") || asked(&e, "bits_per_dim") || nll) {
-    TRY_GOTO(estimate_bound(m, e.x, e.label, NULL, BOUND_DRAWS, seed_of_part(config->seed, 100), config->progress, config->progress_user,
-                            &e.bound));
+  bool prior = m->prior && (asked(&e, "entropy") || asked(&e, "cross_entropy"));
+  if (asked(&e, "elbo") || asked(&e, "recon") || asked(&e, "kl") || asked(&e, "bits_per_dim") || nll || prior) {
+    TRY_GOTO(score_bound(&e));
     report_bound(&e);
   }
-  if (asked(&e, "iwae")) TRY_GOTO(report_iwae(&e));
+  if (asked(&e, "iwae") || asked(&e, "iwae_bits_per_dim")) TRY_GOTO(report_iwae(&e));
   if (nll) TRY_GOTO(report_nll(&e));
   if (asked(&e, "active_units") || asked(&e, "mutual_information") || asked(&e, "mismatch")) TRY_GOTO(report_codes(&e));
-  if (asked(&e, "psnr") || asked(&e, "mse") || asked(&e, "ssim")) TRY_GOTO(report_pictures(&e));
+  if (asked(&e, "psnr") || asked(&e, "mse") || asked(&e, "ssim") || asked(&e, "perceptual")) TRY_GOTO(report_pictures(&e));
   if (quality_asked(config->metrics)) TRY_GOTO(model_quality_report(m, true, data, config, e.out));
   TRY_GOTO(eval_result_finish(m, config, e.out));
   *out = e.out, e.out = NULL;

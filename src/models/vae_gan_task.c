@@ -62,6 +62,8 @@ static elbo_status task_preview(void *user, elbo_store *weights, int64_t step, c
   return vae_preview(t->ctx, &t->spec.vae, t->data, t->seed, weights, step, directory);
 }
 
+static const char *const training_only[] = {"discriminator.", NULL};
+
 // Where the decoder may stand still it is a phase of its own; otherwise it shares one with the encoder, at half the cost.
 static elbo_status make_phases(vae_gan_task *t, int64_t batch) {
   static const struct {
@@ -87,7 +89,7 @@ static elbo_status make_phases(vae_gan_task *t, int64_t batch) {
   t->task = (train_task){.user = t,
                          .n_phases = n,
                          .phases = t->phase,
-                         .training_only = "discriminator.",
+                         .training_only = training_only,
                          .schedule = task_schedule,
                          .watch = task_watch,
                          .save = task_save,

@@ -8,10 +8,9 @@
 #include "models/model.h"
 #include "train/run.h"
 
-elbo_status model_store_create(elbo_ctx *ctx, const vae_spec *spec, uint64_t seed, elbo_store **out) {
-  *out = NULL;
-  elbo_graph *g = NULL;
-  TRY(elbo_graph_create(ctx, "model", &g));
+elbo_status model_parameter_graph(elbo_ctx *ctx, const vae_spec *spec, elbo_graph **out) {
+  TRY(elbo_graph_create(ctx, "model", out));
+  elbo_graph *g = *out;
   latent_request request = {.spec = spec, .graph = g, .batch = 1, .samples = 1, .mode = LATENT_POSTERIOR};
   vae_latents z = vae_latent_pass(&request);
   likelihood l = vae_likelihood(spec, false);
@@ -19,7 +18,15 @@ elbo_status model_store_create(elbo_ctx *ctx, const vae_spec *spec, uint64_t see
   likelihood_log_prob(&l, z.output, vae_input_x(spec, g, 1), NULL);
   elbo_scope_pop(g);
   elbo_status status = elbo_graph_check(g);
-  if (status == ELBO_OK) status = elbo_store_create(ctx, 1, &g, seed, out);
+  if (status != ELBO_OK) elbo_graph_destroy(out);
+  return status;
+}
+
+elbo_status model_store_create(elbo_ctx *ctx, const vae_spec *spec, uint64_t seed, elbo_store **out) {
+  *out = NULL;
+  elbo_graph *g = NULL;
+  TRY(model_parameter_graph(ctx, spec, &g));
+  elbo_status status = elbo_store_create(ctx, 1, &g, seed, out);
   elbo_graph_destroy(&g);
   return status;
 }
@@ -164,15 +171,10 @@ static int pick_code(const elbo_model *m, const vae_latents *z, const void *arg,
   return 2;
 }
 
-// Codes from the fitted mixture, decoded.
-static elbo_status sample_fitted(elbo_model *m, const elbo_sample_config *config, elbo_array **x) {
-  elbo_array *codes = NULL;
+elbo_status vae_draw_pictures(elbo_model *m, const elbo_array *codes, const elbo_sample_config *config, elbo_array **x) {
   session s = {0};
   elbo_status status;
-  int64_t d = vae_code_size(&m->spec);
-  TRY_GOTO(elbo_array_create(m->ctx, ELBO_F32, 2, (int64_t[]){config->n, d}, &codes));
-  for (int64_t i = 0; i < config->n; i++)
-    gaussian_mixture_draw(&m->fitted, config->seed, (uint64_t)i, config->temperature, (float *)codes->data + i * d);
+  *x = NULL;
   TRY_GOTO(open_session(m, LATENT_GIVEN, config->n, pick_picture, &config->draw, &s));
   TRY_GOTO(new_pictures(m, config->n, x));
   session_rows rows = {.codes = codes->data, .seed = config->seed};
@@ -180,6 +182,17 @@ static elbo_status sample_fitted(elbo_model *m, const elbo_sample_config *config
 fail:
   if (status != ELBO_OK) elbo_array_destroy(x);
   session_destroy(&s);
+  return status;
+}
+
+// Codes from the fitted mixture, decoded.
+static elbo_status sample_fitted(elbo_model *m, const elbo_sample_config *config, elbo_array **x) {
+  elbo_array *codes = NULL;
+  int64_t d = vae_code_size(&m->spec);
+  TRY(elbo_array_create(m->ctx, ELBO_F32, 2, (int64_t[]){config->n, d}, &codes));
+  for (int64_t i = 0; i < config->n; i++)
+    gaussian_mixture_draw(&m->fitted, config->seed, (uint64_t)i, config->temperature, (float *)codes->data + i * d);
+  elbo_status status = vae_draw_pictures(m, codes, config, x);
   elbo_array_destroy(&codes);
   return status;
 }
@@ -234,8 +247,7 @@ fail:
   return status;
 }
 
-static elbo_status vae_reconstruct(elbo_model *m, const elbo_array *x, const elbo_array *label, int sample, uint64_t seed,
-                                   elbo_array **out) {
+elbo_status vae_reconstruct(elbo_model *m, const elbo_array *x, const elbo_array *label, int sample, uint64_t seed, elbo_array **out) {
   int64_t n;
   const void *told;
   TRY(model_check_pictures(m, "reconstruct", x, &n));
@@ -255,7 +267,7 @@ fail:
   return status;
 }
 
-static elbo_status vae_encode(elbo_model *m, const elbo_array *x, const elbo_array *label, elbo_array **mean, elbo_array **stddev) {
+elbo_status vae_encode(elbo_model *m, const elbo_array *x, const elbo_array *label, elbo_array **mean, elbo_array **stddev) {
   int64_t n;
   const void *told;
   TRY(model_check_pictures(m, "encode", x, &n));
@@ -278,7 +290,7 @@ fail:
   return status;
 }
 
-static elbo_status vae_decode(elbo_model *m, const elbo_array *codes, const elbo_array *label, elbo_array **x) {
+elbo_status vae_decode(elbo_model *m, const elbo_array *codes, const elbo_array *label, elbo_array **x) {
   int64_t d = vae_code_size(&m->spec);
   char given[ARRAY_TEXT_SIZE];
   if (!codes || codes->dtype != ELBO_F32 || codes->rank != 2 || codes->dim[1] != d)
@@ -341,7 +353,7 @@ static elbo_status check_walk(const elbo_model *m, const elbo_array *const *end,
 elbo_status elbo_interpolate_conditioned(elbo_model *m, const elbo_array *a, const elbo_array *b, const elbo_array *condition, int steps,
                                          elbo_array **x) {
   *x = NULL;
-  if (m->kind != &model_kind_vae) return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "interpolate: conditions of a walk are a VAE's");
+  if (m->kind->interpolate != vae_interpolate) return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "interpolate: conditions of a walk are a VAE's");
   const elbo_array *end[2] = {a, b};
   TRY(check_walk(m, end, condition, steps));
   elbo_array *both = NULL, *mean = NULL, *codes = NULL, *told = NULL, *told_ends = NULL;
@@ -371,7 +383,7 @@ fail:
   return status;
 }
 
-static elbo_status vae_interpolate(elbo_model *m, const elbo_array *a, const elbo_array *b, int label, int steps, elbo_array **x) {
+elbo_status vae_interpolate(elbo_model *m, const elbo_array *a, const elbo_array *b, int label, int steps, elbo_array **x) {
   int32_t class_index = label;
   elbo_array one = {.dtype = ELBO_I32, .rank = 1, .dim = {1}, .data = &class_index};
   if (label < 0 && m->spec.model.condition.type == CONDITION_CLASS)
@@ -380,7 +392,7 @@ static elbo_status vae_interpolate(elbo_model *m, const elbo_array *a, const elb
   return elbo_interpolate_conditioned(m, a, b, label >= 0 ? &one : NULL, steps, x);
 }
 
-static void vae_info(const elbo_model *m, elbo_model_info *out) {
+void vae_info(const elbo_model *m, elbo_model_info *out) {
   static const char *const likelihood_name[] = {"bernoulli",        "continuous_bernoulli", "gaussian", "laplace", "discretized_logistic",
                                                 "logistic_mixture", "categorical256"};
   picture_shape group[MAX_GROUPS];
@@ -401,6 +413,17 @@ static void vae_info(const elbo_model *m, elbo_model_info *out) {
                            .condition_dim = m->spec.model.condition.type == CONDITION_VECTOR ? (int)m->spec.model.condition.dim : 0};
 }
 
+void vae_abilities(const elbo_model *m, model_abilities *out) {
+  likelihood l = vae_likelihood(&m->spec, false);
+  if (!vae_has_bound(&m->spec))
+    out->no_score = "an adversary, which is no part of the bound, trained it";
+  else if (m->spec.bits != 8 || l.kind == LIKELIHOOD_BERNOULLI || !(likelihood_discrete(&l) || m->spec.dequantize))
+    out->no_score = "its likelihood is not one of 256 levels";
+  else
+    out->score[SCORE_ONE_SAMPLE] = "bits_per_dim", out->score[SCORE_K_SAMPLES] = "iwae_bits_per_dim";
+  out->draws = !out->no_score; // of a Bernoulli's mean grey, or a density's width, they are no pictures
+}
+
 static const char *const class_names[] = {"ElboVAE", NULL};
 const model_kind model_kind_vae = {.preset = "vae",
                                    .class_names = class_names,
@@ -413,4 +436,5 @@ const model_kind model_kind_vae = {.preset = "vae",
                                    .decode = vae_decode,
                                    .interpolate = vae_interpolate,
                                    .evaluate = vae_evaluate,
-                                   .apply = vae_apply};
+                                   .apply = vae_apply,
+                                   .abilities = vae_abilities};

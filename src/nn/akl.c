@@ -7,20 +7,18 @@
 #include "nn/attention_block.h"
 #include "nn/residual_block.h"
 
-#define NORM_EPS 1e-6
-
 static elbo_tensor *resnet(const akl_config *c, elbo_tensor *x, const char *name, int64_t out) {
   block_config block = {.out = out,
                         .kernel = 3,
                         .groups = (int)c->norm_num_groups,
-                        .eps = NORM_EPS,
+                        .eps = AKL_NORM_EPS,
                         .activation = diffusers_activation(c->act_fn),
                         .gain = 1};
   return residual_block(x, name, &block);
 }
 
 static elbo_tensor *attention(const akl_config *c, elbo_tensor *x, const char *name) {
-  return attention_block(x, name, &(attention_block_config){.groups = (int)c->norm_num_groups, .eps = NORM_EPS}); // one head
+  return attention_block(x, name, &(attention_block_config){.groups = (int)c->norm_num_groups, .eps = AKL_NORM_EPS}); // one head
 }
 
 // The residual blocks of a level, and its attention where the block's type ("AttnDown…", "AttnUp…") has it
@@ -49,7 +47,7 @@ static elbo_tensor *middle(const akl_config *c, elbo_tensor *x) {
 }
 
 static elbo_tensor *last_layers(const akl_config *c, elbo_tensor *x, int64_t out) {
-  x = elbo_silu(norm_layer_eps(x, "conv_norm_out", (int)c->norm_num_groups, NORM_EPS));
+  x = elbo_silu(norm_layer_eps(x, "conv_norm_out", (int)c->norm_num_groups, AKL_NORM_EPS));
   return conv_layer(x, "conv_out", out, 3, 1, 1, 1);
 }
 
@@ -76,12 +74,22 @@ static elbo_tensor *encoder(const akl_config *c, elbo_tensor *x, int64_t out) {
   return x;
 }
 
+// (B,h,w,width of the coarsest level)
+static elbo_tensor *decoder_start(const akl_config *c, elbo_tensor *x) {
+  if (!x) return NULL;
+  elbo_graph *g = elbo_tensor_graph(x);
+  elbo_scope_push(g, "decoder");
+  x = middle(c, conv_layer(x, "conv_in", c->block_out_channels.at[c->block_out_channels.count - 1], 3, 1, 1, 1));
+  elbo_scope_pop(g);
+  return x;
+}
+
 static elbo_tensor *decoder(const akl_config *c, elbo_tensor *x) {
+  x = decoder_start(c, x);
   if (!x) return NULL;
   elbo_graph *g = elbo_tensor_graph(x);
   const config_ints *width = &c->block_out_channels;
   elbo_scope_push(g, "decoder");
-  x = middle(c, conv_layer(x, "conv_in", width->at[width->count - 1], 3, 1, 1, 1));
   for (int64_t i = 0; i < width->count && x; i++) {
     int64_t out = width->at[width->count - 1 - i];
     push_level(g, "up_blocks", i);
@@ -103,9 +111,13 @@ void kl_encoder(const akl_config *c, elbo_tensor *x, elbo_tensor **mean, elbo_te
   *mean = part[0], *logvar = elbo_clamp(part[1], -30, 20);
 }
 
-elbo_tensor *kl_decoder(const akl_config *c, elbo_tensor *z) {
-  return decoder(c, c->use_post_quant_conv ? conv_layer(z, "post_quant_conv", c->latent_channels, 1, 1, 0, 1) : z);
+static elbo_tensor *after_quant(const akl_config *c, elbo_tensor *z) {
+  return c->use_post_quant_conv ? conv_layer(z, "post_quant_conv", c->latent_channels, 1, 1, 0, 1) : z;
 }
+
+elbo_tensor *kl_decoder(const akl_config *c, elbo_tensor *z) { return decoder(c, after_quant(c, z)); }
+
+elbo_tensor *kl_decoder_start(const akl_config *c, elbo_tensor *z) { return decoder_start(c, after_quant(c, z)); }
 
 // --- VQModel ---
 

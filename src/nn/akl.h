@@ -5,6 +5,8 @@
 #include "core/config.h"
 #include "nn/layers.h"
 
+#define AKL_NORM_EPS 1e-6
+
 // Keys of config.json of both classes; what only one of them has is 0 in the other.
 typedef struct akl_config {
   int64_t in_channels, out_channels;
@@ -42,6 +44,8 @@ void kl_encoder(const akl_config *c, elbo_tensor *x, elbo_tensor **mean, elbo_te
 elbo_tensor *vq_encoder(const akl_config *c, elbo_tensor *x);
 // z (B,h,w,latent_channels or vq_embed_dim) -> (B,H,W,out_channels); VQModel: z is a code of the table already
 elbo_tensor *kl_decoder(const akl_config *c, elbo_tensor *z);
+// The same up to the levels (nn/akl_bands.h): (B,h,w,width of the coarsest)
+elbo_tensor *kl_decoder_start(const akl_config *c, elbo_tensor *z);
 elbo_tensor *vq_decoder(const akl_config *c, elbo_tensor *z);
 // The table of codes of VQModel, "quantize.embedding.weight" (num_vq_embeddings,vq_embed_dim)
 elbo_tensor *vq_codebook(const akl_config *c, elbo_graph *g);

@@ -19,6 +19,7 @@ int classifier_halvings(const classifier_config *c) { return (int)c->channels.co
 classifier_output classifier_network(const classifier_config *c, elbo_tensor *x, int64_t classes, bool training) {
   if (!x) return (classifier_output){0};
   double dropout = training ? c->dropout : 0;
+  classifier_output out = {.n = (int)c->channels.count};
   elbo_tensor *h = conv_layer(elbo_scale(x, 2, -1), "conv_in", c->channels.at[0], 3, (int)c->stem, 1, 1);
   for (int64_t level = 0; level < c->channels.count; level++) {
     char name[64];
@@ -29,10 +30,10 @@ classifier_output classifier_network(const classifier_config *c, elbo_tensor *x,
       snprintf(name, sizeof name, "down_blocks.%lld.resnets.%lld", (long long)level, (long long)block);
       h = residual_block(h, name, &b);
     }
+    out.map[level] = h;
   }
   h = activate(norm_layer(h, "norm_out", (int)c->norm_groups), c->activation);
   h = flatten_rows(h); // (B,hwC)
-  classifier_output out;
   out.features = activate(linear_layer(h, "features", c->features, 1), c->activation);
   h = dropout > 0 ? elbo_dropout(out.features, "dropout", dropout) : out.features;
   out.logits = linear_layer(h, "classes", classes, 1);

@@ -20,8 +20,10 @@ extern const config_table classifier_table; // "network"
 int classifier_halvings(const classifier_config *c);
 
 typedef struct classifier_output {
-  elbo_tensor *features; // (B,features), after the activation
-  elbo_tensor *logits;   // (B,classes)
+  int n;                        // resolutions
+  elbo_tensor *map[MAX_LEVELS]; // (B,h,w,C) of each, finest first, behind its last block
+  elbo_tensor *features;        // (B,features), after the activation
+  elbo_tensor *logits;          // (B,classes)
 } classifier_output;
 
 // x (B,H,W,C) in 0..1. Parameters in the present scope; nothing is dropped without `training`.

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "nn/spectral.h"
+
 static const config_field discriminator_fields[] = {
     CONFIG_ENUM(
         discriminator_config, type, "conv", "conv|patch|mlp",
@@ -50,29 +52,8 @@ elbo_status discriminator_check(elbo_ctx *ctx, const char *file, const discrimin
 
 // --- parameters ---
 
-static elbo_tensor *unit(elbo_tensor *v) {
-  elbo_tensor *length = elbo_sqrt(elbo_scale(elbo_sum(elbo_square(v), ELBO_ALL_AXES, 0), 1, 1e-24));
-  return elbo_div(v, length);
-}
-
-// weight / sigma, sigma = u' W v with the singular vectors of the largest one, which the power iteration follows from step to step
-// [Miyato18 algorithm 1]. Differentiated with u and v as they stand.
-static elbo_tensor *spectrally_normed(elbo_tensor *weight, bool trained) {
-  if (!weight) return NULL;
-  elbo_graph *g = elbo_tensor_graph(weight);
-  int64_t rows = elbo_tensor_dim(weight, 0);
-  elbo_tensor *state = elbo_parameter(g, "u", 2, (int64_t[]){1, rows}, ELBO_PARAM_STATE, (elbo_init){ELBO_INIT_KIND_NORMAL, 1, 0});
-  elbo_tensor *matrix = elbo_reshape(weight, 2, (int64_t[]){rows, -1}), *fixed = elbo_stop_gradient(matrix); // (O,N)
-  elbo_tensor *u = unit(state);
-  elbo_tensor *v = unit(elbo_matmul(u, fixed, 0, 0)); // (1,N)
-  if (trained) {
-    u = unit(elbo_matmul(v, fixed, 0, 1)); // (1,O)
-    elbo_state_update(state, elbo_stop_gradient(u));
-  }
-  u = elbo_stop_gradient(u), v = elbo_stop_gradient(v);
-  elbo_tensor *sigma = elbo_sum(elbo_mul(elbo_matmul(v, matrix, 0, 1), u), ELBO_ALL_AXES, 0);
-  return elbo_div(weight, sigma);
-}
+// weight / sigma [Miyato18 algorithm 1]
+static elbo_tensor *spectrally_normed(elbo_tensor *weight, bool trained) { return elbo_div(weight, spectral_value(weight, "u", trained)); }
 
 static elbo_tensor *fixed_unless(elbo_tensor *p, bool trained) { return trained ? p : elbo_stop_gradient(p); }
 

@@ -5,6 +5,7 @@
 
 #include <elbo/ops.h>
 
+#include "ops/freeze.h"
 #include "ops/op.h"
 
 // --- leaves ---
@@ -83,6 +84,15 @@ elbo_tensor *elbo_parameter(elbo_graph *g, const char *name, int rank, const int
   node *old = find_leaf(g, &op_parameter, full);
   if (old) return leaf_again(g, old, &attr, ELBO_F32, attr.shape);
   return graph_add(g, &op_parameter, &attr, 0, NULL, full);
+}
+
+void graph_freeze(elbo_graph *g, const char *prefix) {
+  for (int64_t i = 0; g && i < g->n_nodes; i++) {
+    const node *n = g->nodes[i];
+    if (n->op != &op_parameter || strncmp(n->name, prefix, strlen(prefix)) != 0) continue;
+    parameter_attr *attr = (parameter_attr *)n->attr; // the graph's own copy
+    if (attr->kind == ELBO_PARAM_TRAINED) attr->kind = ELBO_PARAM_FROZEN;
+  }
 }
 
 elbo_tensor *elbo_constant_array(elbo_graph *g, int rank, const int64_t *dim, const float *values) {

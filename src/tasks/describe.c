@@ -230,6 +230,7 @@ static elbo_status describe_model(elbo_ctx *ctx, const char *path, json_t *out) 
   set(out, "likelihood", json_string(info.likelihood));
   if (model->diffusion) describe_diffusion(model->diffusion, out);
   if (model->decoder || !model->diffusion) {
+    if (model->prior) describe_diffusion(model->prior->diffusion, out);
     set(out, "latent_dim", json_integer(info.latent_dim));
     set(out, "latent_groups", json_integer(info.latent_groups));
   }

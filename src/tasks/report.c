@@ -146,6 +146,7 @@ static elbo_status add_samples(report *r) {
     told = *r->condition, config.condition = &told;
     config.n = told.dim[0] = told.dim[0] < config.n ? told.dim[0] : config.n;
   }
+  if (r->model->prior) config.options = options, config.n_options = quick_sampling_options(&r->model->prior->diffusion->spec, options);
   if (r->model->diffusion) config.options = options, config.n_options = quick_sampling_options(&r->model->diffusion->spec, options);
   elbo_status status = elbo_sample(r->model, &config, &x);
   if (status == ELBO_OK) status = add_grid(r, x, 16, "samples");
@@ -391,7 +392,7 @@ static elbo_status write_page(report *r, const char *out) {
   add_heading(r);
   add_pictures(r);
   add_evaluation(r);
-  if (r->model->diffusion) report_schedule(r->model, &r->page);
+  if (r->model->diffusion || r->model->prior) report_schedule(r->model->prior ? r->model->prior : r->model, &r->page);
   TRY(add_curves(r));
   if (add_latents(r) != ELBO_OK) add_note(r, "KL of every dimension: not made");
   add_recipe_and_machine(r);

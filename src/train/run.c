@@ -80,9 +80,12 @@ static elbo_status train(run *r) {
     TRY(trainer_step(r->t));
     run_log_add(&r->log, now_seconds() - begin);
     TRY(after_step(r));
-    if (!o->progress) continue;
-    run_log_progress_text(&r->log, text, sizeof text);
-    if (o->progress(o->progress_user, "train", r->t->step, r->config->steps, text)) continue;
+    bool stop = o->stop_after && r->log.seconds >= *o->stop_after;
+    if (o->progress) {
+      run_log_progress_text(&r->log, text, sizeof text);
+      stop |= !o->progress(o->progress_user, "train", r->t->step, r->config->steps, text);
+    }
+    if (!stop) continue;
     if (r->t->step >= r->config->steps) break;
     TRY(save(r, false, NAN));
     return fail(r->ctx, ELBO_ERROR_STOPPED, "stopped after step %lld of %lld%s", (long long)r->t->step, (long long)r->config->steps,

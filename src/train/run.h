@@ -31,6 +31,7 @@ typedef struct run_options {
   void *initialize_user;
   elbo_progress_fn progress; // "train", step, steps, "loss 103.2 kl 21.0 5120 samples/s"; may be NULL
   void *progress_user;
+  const double *stop_after; // seconds of training in all; NULL: to the last step
 } run_options;
 
 // Trains to the end, or until the callback stops it (a checkpoint is written, ELBO_ERROR_STOPPED). *out is filled on every path.

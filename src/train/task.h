@@ -42,7 +42,9 @@ typedef struct train_task {
   void *user;
   int n_phases;
   const train_phase *phases;
-  const char *training_only; // parameters whose names begin so are in no model directory, only in checkpoints; NULL: none
+  // Parameters whose names begin with one of these are in no model directory, only in checkpoints; NULL-terminated; NULL: none
+  const char *const *training_only;
+  const char *may_be_new; // where train.init's model has no parameter whose name begins so, these begin as drawn; NULL: none
   // Sets initial weights that are not drawn (a frozen teacher, running statistics). Called once, before the first step of a new run. May be
   // NULL.
   elbo_status (*initialize)(void *user, elbo_store *weights);

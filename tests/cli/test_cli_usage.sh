@@ -8,7 +8,7 @@ expect 0 "$ELBO" --version
 says "^elbo [0-9]"
 expect 2 "$ELBO"
 silent
-for command in train sample reconstruct interpolate encode decode eval report apply convert info data bench; do
+for command in train sample reconstruct interpolate encode decode eval report compare apply convert info data bench; do
   expect 0 "$ELBO" $command --help
   says "^example:"
   says "elbo $command"
@@ -61,6 +61,19 @@ expect 2 "$ELBO" encode run --out codes.txt
 complains "ends in .npy"
 expect 2 "$ELBO" info
 expect 2 "$ELBO" info --build something
+
+expect 2 "$ELBO" compare --out r.html
+complains "no recipe and no run"
+expect 2 "$ELBO" compare vae
+complains "--out is missing"
+expect 2 "$ELBO" compare vae --out r.html --budget soon
+complains "expected a time"
+expect 2 "$ELBO" compare vae --out r.html --flops 0
+complains "above 0"
+expect 2 "$ELBO" compare vae --out r.html --budget 10m --steps 5
+complains "one budget"
+expect 2 "$ELBO" compare vae --out r.html --curve 5,x
+complains "numbers of calls"
 
 # What is not there is named; nothing is left behind.
 for command in "sample $work/none --out $work/x.npy" "eval $work/none --data $work/none" "report $work/none --out $work/r.html" \

@@ -11,7 +11,7 @@ for key in $(grep -rhoE '\[[A-Z][A-Za-z]+[0-9]{2}( [^]]*)?\]' src include --incl
 done
 expect 0 "$ELBO" train --keys
 diff "$work/out" docs/recipes.md >"$work/err" || note_failure "docs/recipes.md is not what the tables say; run make docs"
-for recipe in recipes/*.yaml recipes/bench/*.yaml; do
+for recipe in recipes/*.yaml recipes/bench/*.yaml recipes/compare/*.yaml recipes/compare/*/*.yaml; do
   expect 0 "$ELBO" info "$recipe"
   head -n 1 "$recipe" | grep -q '^# ' || note_failure "$recipe: the first line should say what it is"
 done

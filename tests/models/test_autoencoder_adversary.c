@@ -90,7 +90,7 @@ static void check_gradients(const char *objective, double kl_weight, bool adapti
   static double *gradient[LOSSES][MOST];
   double ratio = 1;
   spec_from_text(ctx, a, SMALL_KL PATCHES, objective, &s);
-  assert_ok(ctx, autoencoder_training_build(ctx, &s, B, &t));
+  assert_ok(ctx, autoencoder_training_build(ctx, &s, NULL, B, &t));
   g[TOTAL] = t.graph;
   assert_ok(ctx, elbo_store_create(ctx, 1, &t.graph, 3, &store));
   assert_true(store->n <= MOST);

@@ -23,7 +23,7 @@ typedef struct evaluated {
 static void evaluate(elbo_ctx *ctx, const autoencoder_spec *s, evaluated *e) {
   elbo_tensor *outputs[AUTOENCODER_METRICS + 4];
   test_random r = {test_seed(), 7};
-  assert_ok(ctx, autoencoder_training_build(ctx, s, B, &e->training));
+  assert_ok(ctx, autoencoder_training_build(ctx, s, NULL, B, &e->training));
   elbo_graph *g = e->training.graph;
   autoencoder_pass p = autoencoder_forward(s, g, B, true); // the same nodes' values again
   int n = 0;
