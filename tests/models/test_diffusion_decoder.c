@@ -345,12 +345,13 @@ static void test_refused(void **state) {
   (void)state;
   static const struct {
     const char *text, *want;
-  } bad[] = {{"{model: {encoder: {channels: [4, 4, 4]}, " TINY_UNET "}}", "model.encoder.channels: a 4x4 picture cannot be halved 3 times"},
-             {"{model: {encoder: {channels: []}, " TINY_UNET "}}", "model.encoder.channels: empty"},
-             {"{model: {" ENCODER ", network: vdm, vdm: {channels: 8, layers: 1, norm_num_groups: 4}}}", "takes no vector, which a code is"},
-             {"{model: {" ENCODER ", " TINY_UNET ", process: {type: learned}}, objective: {weighting: bound}}", "learned is of preset vdm"},
-             {"{model: {" ENCODER ", " TINY_UNET ", variance: learned_range, process: {type: flow}, prediction: flow}}", "model.variance"},
-             {"{model: {" ENCODER ", " TINY_UNET "}, sample: {guidance: {scale: 2}}}", "sample.guidance.scale"}};
+  } bad[] = {
+      {"{model: {encoder: {channels: [4, 4, 4]}, " TINY_UNET "}}", "model.encoder.channels: a 4x4 picture cannot be halved 3 times"},
+      {"{model: {encoder: {channels: []}, " TINY_UNET "}}", "model.encoder.channels: empty"},
+      {"{model: {" ENCODER ", network: vdm, vdm: {channels: 8, layers: 1, norm_num_groups: 4}}}", "takes no vector, which a code is"},
+      {"{model: {" ENCODER ", " TINY_UNET ", process: {type: learned}}, objective: {weighting: bound}}", "learned is of preset vdm"},
+      {"{model: {" ENCODER ", " TINY_UNET ", variance: learned_range, process: {type: flow}, prediction: flow}}", "model.variance"},
+      {"{model: {" ENCODER ", " TINY_UNET "}, sample: {guidance: {scale: 2}}}", "sample.guidance.scale"}};
   decoder_spec spec;
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     diffae_recipe recipe = diffae_of(bad[i].text);
