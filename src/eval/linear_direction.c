@@ -85,13 +85,11 @@ static void describe(const regression *r, linear_direction *out) {
   double middle[2] = {0}, count[2] = {0};
   int64_t right = 0;
   for (int64_t k = 0; k < d; k++) out->normal[k] = length > 0 ? r->w[k] / length : 0;
-  out->offset = length > 0 ? -r->w[d] / length : 0;
-  for (int64_t i = 0; i < r->n; i++) {
-    double at = dot(r->u + i * d, out->normal, d);
-    middle[r->side[i]] += at, count[r->side[i]]++;
-    right += (at > out->offset) == (r->side[i] == 1);
-  }
-  out->apart = middle[1] / count[1] - middle[0] / count[0];
+  for (int64_t i = 0; i < r->n; i++) middle[r->side[i]] += dot(r->u + i * d, out->normal, d), count[r->side[i]]++;
+  for (int k = 0; k < 2; k++) middle[k] /= count[k];
+  out->apart = middle[1] - middle[0];
+  out->offset = (middle[0] + middle[1]) / 2; // not the regression's, which a penalty leaves to the sizes of the two sets
+  for (int64_t i = 0; i < r->n; i++) right += (dot(r->u + i * d, out->normal, d) > out->offset) == (r->side[i] == 1);
   out->accuracy = (double)right / (double)r->n;
 }
 

@@ -8,7 +8,7 @@ typedef struct linear_direction {
   int64_t d;
   double *mean, *scale; // (d) of all codes that it was fitted to, in whose units the rest is
   double *normal;       // (d) of unit length, from the first set to the second
-  double offset;        // a code u is of the second set where normal . u > offset
+  double offset;        // half way between the two means: a code u is taken to be of the second set where normal . u > offset
   double apart;         // from the mean of the first set to that of the second, along the normal
   double accuracy;      // of the classifier on the codes that it was fitted to
 } linear_direction;
