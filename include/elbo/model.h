@@ -117,7 +117,7 @@ typedef struct elbo_metric {
   char unit[32];
   int64_t n;      // images
   int k;          // importance samples; 0: not one
-  char note[160]; // what must be known to read the number; "" when nothing
+  char note[192]; // what must be known to read the number; "" when nothing
 } elbo_metric;
 typedef struct elbo_eval_config {
   size_t size;         // sizeof, set by elbo_eval_defaults
@@ -137,7 +137,7 @@ typedef struct elbo_eval_config {
   int draw;             // 1: draws from a pixel likelihood are judged, 0: its means
   int n_options;        // how a diffusion model draws them, as in elbo_sample_config
   const char *const *options;
-  int seeds;         // sets of samples that are drawn and judged, at most 3, which 0 means; of one set there is no error
+  int seeds;         // sets of samples that are drawn and judged, at most 3, which 0 means; the error of one alone is over parts of it
   const char *judge; // of condition_accuracy: run of a classifier that is not the one of `features`
 } elbo_eval_config;
 typedef struct elbo_eval_result elbo_eval_result;

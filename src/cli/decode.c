@@ -23,7 +23,8 @@ static int run(const command *self, int argc, char **argv) {
   text_list positional, keys;
   const option options[] = {
       {"codes", 0, OPTION_TEXT, &codes_path, 0, 0, "codes.npy",
-       "codes (n, numbers in a code), of an autoencoder maps (n, h, w, channels) of any size; any numeric type"},
+       "codes (n, numbers in a code), or maps (n, h, w, channels) of models that have them, of an autoencoder of any size; any numeric "
+       "type"},
       {"noise", 0, OPTION_TEXT, &noise_path, 0, 0, "noise.npy",
        "of a diffusion decoder: what `elbo encode --noise` wrote (default: drawn)"},
       TOLD_OPTIONS(told),
@@ -52,7 +53,7 @@ static int run(const command *self, int argc, char **argv) {
   if (status != ARGS_GO) return status;
   elbo_array *raw = NULL, *codes = NULL, *label = NULL, *x = NULL, *noise = NULL;
   elbo_status made = elbo_npy_read(ctx, codes_path, &raw);
-  const bool map = made == ELBO_OK && raw->rank == 4 && !strcmp(info.preset, "autoencoder"); // of any size
+  const bool map = made == ELBO_OK && raw->rank == 4 && strncmp(info.preset, "vae", 3) != 0; // whose size the model checks
   if (made == ELBO_OK && !map && (raw->rank != 2 || raw->dim[1] != info.latent_dim || raw->dim[0] < 1)) {
     say("%s: expected an array (codes, %d) for this model", codes_path, info.latent_dim);
     made = ELBO_ERROR_STOPPED;

@@ -152,7 +152,7 @@ static int train(const train_options *o, const char *recipe_name, int n_override
       print_result(o, &trained, trained.already_finished ? "already finished" : "finished");
     } else if (status == ELBO_ERROR_STOPPED && interrupted()) {
       print_result(o, &trained, "interrupted");
-      say("a checkpoint is written; the same command with --resume continues");
+      say("%s; the same command with --resume continues", elbo_ctx_message(ctx));
     }
   }
   result = status == ELBO_OK ? STATUS_DONE : report_failure(ctx, status);

@@ -172,6 +172,24 @@ elbo_status file_map(elbo_ctx *ctx, const char *path, const void **data, size_t 
   return status;
 }
 
+elbo_status file_map_nameless(elbo_ctx *ctx, const char *folder, size_t size, void **data) {
+  const char *other = getenv("TMPDIR");
+  char path[4096];
+  *data = NULL;
+  if (!folder) folder = other && *other ? other : "/tmp";
+  TRY(path_join(ctx, path, sizeof path, folder, "elbo-XXXXXX"));
+  int fd = mkostemp(path, O_CLOEXEC);
+  if (fd < 0) return fail_errno(ctx, path, "cannot create");
+  unlink(path);
+  int error = posix_fallocate(fd, 0, (off_t)size); // a full disk is an error here, and not a signal later
+  void *map = error ? MAP_FAILED : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (error) errno = error;
+  elbo_status status = map == MAP_FAILED ? fail_errno(ctx, path, "no room for a temporary file") : ELBO_OK;
+  close(fd);
+  if (status == ELBO_OK) *data = map;
+  return status;
+}
+
 void file_unmap(const void *data, size_t size) {
   if (data && size) munmap((void *)(uintptr_t)data, size);
 }

@@ -21,6 +21,9 @@ elbo_status file_write_parts(elbo_ctx *ctx, const char *path, int64_t n, const f
 // Read-only mapping; an empty file gives size 0 and a NULL map.
 elbo_status file_map(elbo_ctx *ctx, const char *path, const void **data, size_t *size);
 void file_unmap(const void *data, size_t size);
+// Memory that the disk backs, not swap: `size` (> 0) writable zeros of a file without a name in `folder` (NULL: $TMPDIR, else /tmp). A full
+// disk is an error. file_unmap it.
+elbo_status file_map_nameless(elbo_ctx *ctx, const char *folder, size_t size, void **data);
 bool file_exists(const char *path);
 bool directory_exists(const char *path);
 elbo_status directory_make(elbo_ctx *ctx, const char *path);   // with parents; fine when it is there

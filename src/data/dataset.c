@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "core/file.h"
 #include "core/memory.h"
@@ -457,6 +458,46 @@ static elbo_status hash_stored(void *user, int64_t place, int64_t index, const v
   hash_job *job = user;
   sha256_add(&job->state, stored, job->bytes);
   return ELBO_OK;
+}
+
+static elbo_status hash_labelled(void *user, int64_t place, int64_t index, const void *stored, int32_t label) {
+  hash_job *job = user;
+  sha256_add(&job->state, &label, sizeof label);
+  return hash_stored(user, place, index, stored, label);
+}
+
+void identify_file(const char *path, sha256 *hash) {
+  struct stat st = {0};
+  const char *slash = strrchr(path, '/');
+  sha256_add(hash, slash ? slash + 1 : path, strlen(slash ? slash + 1 : path) + 1);
+  if (stat(path, &st) != 0) return; // whoever reads it will say so
+  int64_t of[3] = {(int64_t)st.st_size, (int64_t)st.st_mtim.tv_sec, (int64_t)st.st_mtim.tv_nsec};
+  sha256_add(hash, of, sizeof of);
+}
+
+elbo_status dataset_identity(elbo_dataset *ds, elbo_split split, char out[65]) {
+  const split_view *view = &ds->view[split];
+  const example_part *part = &ds->part[view->part];
+  hash_job job = {.bytes = dataset_example_bytes(ds)};
+  int64_t *order = NULL, shape[5] = {view->count, ds->height, ds->width, ds->channels, ds->dtype};
+  TRY(dataset_read_order(ds, split, 0, 0, &order));
+  sha256_begin(&job.state);
+  sha256_add(&job.state, shape, sizeof shape);
+  elbo_status status = ELBO_OK;
+  if (part->make && elbo_dataset_is_builtin(ds->path)) {
+    sha256_add(&job.state, ds->path, strlen(ds->path) + 1);
+    sha256_add(&job.state, elbo_version(), strlen(elbo_version()));
+    if (view->index) sha256_add(&job.state, view->index, (size_t)view->count * sizeof *view->index);
+  } else if (part->walk_ops) {
+    part->walk_ops->identify(part->source, &job.state);
+    if (part->label) sha256_add(&job.state, part->label, (size_t)part->count * sizeof *part->label);
+    if (view->index) sha256_add(&job.state, view->index, (size_t)view->count * sizeof *view->index);
+  } else {
+    status = each_stored(ds, view, order, view->count, hash_labelled, &job);
+  }
+  free(order);
+  if (status == ELBO_OK) sha256_end_hex(&job.state, out);
+  return status;
 }
 
 elbo_status elbo_dataset_hash(elbo_dataset *ds, elbo_split split, char out[65]) {

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #include "core/ctx.h"
+#include "core/sha256.h"
 #include "data/data_config.h"
 #include "data/picture.h"
 
@@ -41,7 +42,8 @@ typedef struct sample_source_ops {
   elbo_status (*next)(void *walk, elbo_ctx *ctx, encoded_sample *out, bool *end);
   void (*end)(void *walk);
   void (*release)(void *source);
-  int64_t (*bytes)(const void *source); // memory that the source holds
+  int64_t (*bytes)(const void *source);               // memory that the source holds
+  void (*identify)(const void *source, sha256 *hash); // adds name, size and date of each of its files
 } sample_source_ops;
 
 typedef struct example_part {
@@ -105,6 +107,11 @@ elbo_status dataset_finish(elbo_dataset *ds);
 // Bytes of one stored example.
 size_t dataset_example_bytes(const elbo_dataset *ds);
 int64_t dataset_bytes(const elbo_dataset *ds); // memory that the set holds
+// 64 digits that change when a split's examples or their labels do: over all pixels in memory; of what is walked
+// over the names, sizes and dates of its files, of a built-in set made on demand over its name, so that nothing is decoded or drawn.
+elbo_status dataset_identity(elbo_dataset *ds, elbo_split split, char out[65]);
+// Adds a file's name, size and date to a hash.
+void identify_file(const char *path, sha256 *hash);
 // Counts an unreadable picture of a part, once, and logs the first few. index: -1 while the part is being filled.
 void dataset_skip(elbo_dataset *ds, elbo_split part, int64_t index, const char *message);
 // Fails when more than max_skipped of `total` could not be read.

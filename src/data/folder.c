@@ -89,7 +89,12 @@ static int64_t folder_bytes(const void *source) {
   return s->files.count ? total + s->files.count * (int64_t)strlen(s->files.path[0]) : total;
 }
 
-static const sample_source_ops FOLDER_OPS = {folder_begin, folder_next, folder_end, folder_release, folder_bytes};
+static void folder_identify(const void *source, sha256 *hash) {
+  const folder_source *s = source;
+  for (int64_t i = 0; i < s->files.count; i++) identify_file(s->files.path[i], hash);
+}
+
+static const sample_source_ops FOLDER_OPS = {folder_begin, folder_next, folder_end, folder_release, folder_bytes, folder_identify};
 
 static bool names_picture(const char *path) {
   static const char *const ENDS[] = {".png", ".jpg", ".jpeg", ".webp"};

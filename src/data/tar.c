@@ -272,7 +272,13 @@ static int64_t tar_bytes(const void *source) {
   return (int64_t)sizeof *s + s->shards * (int64_t)(sizeof *s->path + sizeof *s->start);
 }
 
-static const sample_source_ops TAR_OPS = {tar_begin, tar_next, tar_end, tar_release, tar_bytes};
+static void tar_identify(const void *source, sha256 *hash) {
+  const tar_source *s = source;
+  if (s->memory) sha256_add(hash, s->memory, s->memory_size);
+  for (int i = 0; !s->memory && i < s->shards; i++) identify_file(s->path[i], hash);
+}
+
+static const sample_source_ops TAR_OPS = {tar_begin, tar_next, tar_end, tar_release, tar_bytes, tar_identify};
 
 static elbo_status make_source(elbo_ctx *ctx, int n, char *const *paths, tar_source **out) {
   tar_source *s = *out = calloc(1, sizeof *s);

@@ -1,8 +1,5 @@
 #include "graph/store_memory.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -84,24 +81,10 @@ static void unmap_nameless(void *lender) {
 }
 
 static elbo_status map_nameless(elbo_ctx *ctx, size_t size, nameless_file **out) {
-  const char *folder = getenv("TMPDIR");
-  char path[4096];
   nameless_file *f = calloc(1, sizeof *f);
   if (!f) return fail_memory(ctx, sizeof *f, "a file of weights");
-  snprintf(path, sizeof path, "%s/elbo-XXXXXX", folder && *folder ? folder : "/tmp");
-  elbo_status status = ELBO_OK;
-  int fd = mkostemp(path, O_CLOEXEC);
-  if (fd < 0) {
-    status = fail_errno(ctx, path, "cannot create");
-  } else {
-    unlink(path);
-    int error = posix_fallocate(fd, 0, (off_t)size); // a full disk is an error here, and not a signal later
-    f->map = error ? MAP_FAILED : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (error) errno = error;
-    if (f->map == MAP_FAILED) status = fail_errno(ctx, path, "no room for the weights");
-    close(fd);
-  }
   f->size = size;
+  elbo_status status = file_map_nameless(ctx, NULL, size, &f->map);
   if (status != ELBO_OK)
     free(f);
   else

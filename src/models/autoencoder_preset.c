@@ -1,8 +1,10 @@
 #include "models/autoencoder_preset.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "core/error.h"
+#include "models/autoencoder.h"
 #include "models/autoencoder_task.h"
 
 // Pictures of the data's size go in; a decoder alone takes codes as large as theirs.
@@ -30,10 +32,37 @@ static elbo_status forward(elbo_ctx *ctx, const preset_request *request, elbo_gr
   return ELBO_OK;
 }
 
+static elbo_status make_untrained(elbo_model *m, const preset_request *request) {
+  elbo_graph *g = NULL;
+  autoencoder_spec *spec = arena_alloc(m->arena, sizeof *spec);
+  if (!spec) return fail_memory(m->ctx, sizeof *spec, "an autoencoder");
+  TRY(autoencoder_spec_make(m->ctx, request->config, &request->info, request->file, spec));
+  m->autoencoder = &spec->network;
+  TRY(autoencoder_graph(m->ctx, m->autoencoder, &g));
+  elbo_status status = elbo_store_create(m->ctx, 1, &g, (uint64_t)request->stage->train.seed, &m->store);
+  elbo_graph_destroy(&g);
+  return status;
+}
+
+static elbo_status untrained(elbo_ctx *ctx, const preset_request *request, elbo_model **out) {
+  elbo_model *m = calloc(1, sizeof *m);
+  *out = NULL;
+  if (!m) return fail_memory(ctx, sizeof *m, "an autoencoder");
+  *m = autoencoder_of_weights(ctx, NULL, NULL, 64);
+  m->arena = arena_create(1 << 12);
+  elbo_status status = m->arena ? make_untrained(m, request) : fail_memory(ctx, 1 << 12, "an autoencoder");
+  if (status == ELBO_OK)
+    *out = m;
+  else
+    elbo_model_destroy(&m);
+  return status;
+}
+
 static const char *const defaults[] = {"model.discriminator.type=patch", "model.discriminator.channels=[32, 64, 128]", NULL};
 const preset_def preset_autoencoder = {.name = "autoencoder",
                                        .summary = "an autoencoder between pictures and maps of codes",
                                        .sections = &autoencoder_sections,
                                        .defaults = defaults,
                                        .create = autoencoder_task_create,
-                                       .forward = forward};
+                                       .forward = forward,
+                                       .untrained = untrained};

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "models/latent_cache.h"
+
 static const config_field condition_fields[] = {
     CONFIG_ENUM(diffusion_condition_config, type, "none", DIFFUSION_CONDITION_NAMES,
                 "what the network is told: the example's class; a vector (data.condition); the picture in low resolution, or with a box "
@@ -28,8 +30,22 @@ static const config_field condition_file_fields[] = {
 };
 const config_table diffusion_condition_file_table = CONFIG_TABLE("condition", diffusion_condition_config, condition_file_fields, "");
 
+static const config_field codes_fields[] = {
+    CONFIG_ENUM(diffusion_latent_config, cache, "moments", LATENT_MOMENTS_NAMES,
+                "what is kept of each training example: mean and deviation of its code, from which each step draws, or the mean alone; a "
+                "code that is a point is its mean"),
+    CONFIG_ENUM(diffusion_latent_config, scale, "all", LATENT_SCALING_NAMES,
+                "codes are brought to a deviation of 1 over the whole training set: with one factor, channel by channel about its mean, or "
+                "as the autoencoder's own config says"),
+};
+static const config_table codes_table = CONFIG_TABLE("latent", diffusion_latent_config, codes_fields, "codes as data (model.autoencoder)");
+
 static const config_field model_fields[] = {
     CONFIG_ENUM(diffusion_config, preset, "ddpm", "ddpm|vdm", "kind of model: where the keys below begin"),
+    CONFIG_STRING(diffusion_config, autoencoder, "",
+                  "latent diffusion: a model of the codes of this frozen autoencoder, an earlier stage of the recipe, a run or a model "
+                  "directory (AutoencoderKL, VQModel, AutoencoderTiny, or a VAE with one flat code); nothing: of the data themselves"),
+    CONFIG_SECTION(diffusion_config, latent, &codes_table),
     DIFFUSION_NETWORK_FIELDS(diffusion_config, ),
     CONFIG_SECTION(diffusion_config, condition, &diffusion_condition_table),
 };
@@ -70,6 +86,10 @@ int64_t diffusion_picture_channels(const diffusion_spec *spec) {
 
 int64_t diffusion_extra_channels(const diffusion_spec *spec) {
   return spec->model.condition.type == DIFFUSION_CODE ? spec->model.condition.maps : diffusion_picture_channels(spec);
+}
+
+bool diffusion_draws_codes(const diffusion_spec *spec) {
+  return spec->latent && spec->latent->posterior && spec->model.latent.cache == LATENT_MOMENTS;
 }
 
 bool diffusion_learned_variance(const diffusion_spec *spec) { return spec->model.variance == REVERSE_LEARNED_RANGE; }
@@ -158,6 +178,8 @@ elbo_status diffusion_condition_check(elbo_ctx *ctx, const diffusion_spec *spec,
 
 static elbo_status check_condition(elbo_ctx *ctx, const diffusion_spec *spec, const char *file) {
   const diffusion_condition_config *c = &spec->model.condition;
+  if (spec->latent && (c->type == DIFFUSION_LOWRES || c->type == DIFFUSION_MASKED))
+    return fail(ctx, ELBO_ERROR_UNSUPPORTED, "%s: model.condition.type: lowres and masked are of pictures, not of codes", file);
   if (c->type == DIFFUSION_CLASS && spec->classes < 1)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.condition.type: class, but the data have no labels", file);
   if (c->type == DIFFUSION_VECTOR || c->type == DIFFUSION_CONTEXT)
@@ -186,8 +208,17 @@ static bool clips_by_itself(const diffusion_spec *spec) {
 
 elbo_status diffusion_spec_make(elbo_ctx *ctx, arena *a, const diffusion_recipe *recipe, const elbo_dataset_info *info, const char *file,
                                 diffusion_spec *out) {
+  return diffusion_spec_of_codes(ctx, a, recipe, info, NULL, file, out);
+}
+
+elbo_status diffusion_spec_of_codes(elbo_ctx *ctx, arena *a, const diffusion_recipe *recipe, const elbo_dataset_info *of_data,
+                                    latent_space *latent, const char *file, diffusion_spec *out) {
+  elbo_dataset_info codes = *of_data, *info = &codes;
+  if (latent) codes.height = (int)latent->code.height, codes.width = (int)latent->code.width, codes.channels = (int)latent->code.channels;
+  if (latent) codes.bits = 0;
   *out = (diffusion_spec){.model = recipe->model,
                           .sample = recipe->sample,
+                          .latent = latent,
                           .height = info->height,
                           .width = info->width,
                           .channels = info->channels,
@@ -209,7 +240,12 @@ elbo_status diffusion_spec_make(elbo_ctx *ctx, arena *a, const diffusion_recipe 
                          .context_dim = c->type == DIFFUSION_CONTEXT ? c->dim : 0};
   char where[512];
   snprintf(where, sizeof where, "%s: model", file);
-  TRY(denoiser_fit(ctx, a, &out->model.denoiser, &shape, where));
+  elbo_status fitted = denoiser_fit(ctx, a, &out->model.denoiser, &shape, where);
+  if (fitted != ELBO_OK && latent) {
+    char codes_text[128];
+    return fail_within(ctx, fitted, "%s: model.autoencoder: %s", file, latent_space_text(latent, codes_text, sizeof codes_text));
+  }
+  TRY(fitted);
   sampler_config *solver = &out->sample.solver;
   if (solver->variance == VARIANCE_FIXED_SMALL && out->model.variance != REVERSE_FIXED_SMALL) // the one that the model was trained for
     solver->variance = out->model.variance == REVERSE_FIXED_LARGE ? VARIANCE_FIXED_LARGE : VARIANCE_LEARNED_RANGE;
@@ -236,7 +272,9 @@ elbo_status diffusion_objective_check(elbo_ctx *ctx, const diffusion_objective *
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: objective.weighting: a learned process is trained by the bound", file);
   if (learned && (spec->bits != 8))
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.process.type: a learned process is of 8-bit pictures; these are %s", file,
-                spec->bits == 16 ? "16-bit" : "float");
+                spec->latent       ? "codes"
+                : spec->bits == 16 ? "16-bit"
+                                   : "float");
   if (o->weighting == WEIGHTING_BOUND && (m->process.type == PROCESS_FLOW))
     return fail(ctx, ELBO_ERROR_ARGUMENT,
                 "%s: objective.weighting: the bound is infinite at the ends of process flow, where there is no noise, or no data", file);

@@ -49,6 +49,14 @@ typedef enum reverse_variance { REVERSE_FIXED_SMALL, REVERSE_FIXED_LARGE, REVERS
 
 #define REVERSE_VARIANCE_NAMES "fixed_small|fixed_large|learned_range"
 
+// Of a model of a frozen autoencoder's codes
+typedef struct diffusion_latent_config {
+  int cache; // latent_moments
+  int scale; // latent_scaling
+} diffusion_latent_config;
+typedef enum latent_moments { LATENT_MOMENTS, LATENT_MEANS } latent_moments;
+#define LATENT_MOMENTS_NAMES "moments|mean"
+
 // A share of N(0, I) in the score, (1 - a) of its own and a of the network's, with a learned a [Vahdat21 eq. 10]. N(0, I) stays as it is
 // under a variance-preserving process, and its v is 0: mixed with it, v is a times what the network says.
 typedef enum score_mixing { MIXING_NONE, MIXING_CHANNEL, MIXING_DIMENSION } score_mixing;
@@ -56,6 +64,8 @@ typedef enum score_mixing { MIXING_NONE, MIXING_CHANNEL, MIXING_DIMENSION } scor
 
 typedef struct diffusion_config {
   int preset;
+  const char *autoencoder; // an earlier stage, a run or a model directory; "": the model is of the data themselves
+  diffusion_latent_config latent;
   denoiser_config denoiser;
   process_config process;
   int prediction;    // prediction_type
@@ -140,15 +150,21 @@ typedef struct diffusion_spec {
   diffusion_config model;
   sampling_config sample;
   int64_t height, width, channels;
-  int64_t classes;          // of the data
-  int64_t condition_dim;    // of the data's vectors or embeddings
-  int64_t condition_tokens; // embeddings of the data's sequences; 0: the data give vectors, or nothing
-  int bits;                 // of a pixel of the training data: 8, 16: values are -1..1 inside; 0: float, taken as they are
+  int64_t classes;             // of the data
+  int64_t condition_dim;       // of the data's vectors or embeddings
+  int64_t condition_tokens;    // embeddings of the data's sequences; 0: the data give vectors, or nothing
+  int bits;                    // of a pixel of the training data: 8, 16: values are -1..1 inside; 0: float, taken as they are
+  struct latent_space *latent; // the data are codes of this autoencoder (borrowed); NULL: the data themselves
 } diffusion_spec;
 
 // Fits the config to the data: fills what is left open, refuses what does not go together, by key. `file` names the recipe in messages.
 elbo_status diffusion_spec_make(elbo_ctx *ctx, arena *a, const diffusion_recipe *recipe, const elbo_dataset_info *info, const char *file,
                                 diffusion_spec *out);
+// The same to the codes of an autoencoder (borrowed; NULL: to the data themselves).
+elbo_status diffusion_spec_of_codes(elbo_ctx *ctx, arena *a, const diffusion_recipe *recipe, const elbo_dataset_info *info,
+                                    struct latent_space *latent, const char *file, diffusion_spec *out);
+// Whether training draws codes from their posteriors: the batch's x has means and deviations.
+bool diffusion_draws_codes(const diffusion_spec *spec);
 // Whether data whose conditions are sequences of `tokens` embeddings (0: vectors) of `dim` numbers (0: none) are what a model told of a
 // vector or of a sequence wants.
 elbo_status diffusion_condition_check(elbo_ctx *ctx, const diffusion_spec *spec, int64_t tokens, int64_t dim, const char *file);

@@ -9,6 +9,7 @@
 #include "core/config_json.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "models/autoencoder.h"
 #include "models/diffusion_model.h"
 #include "models/pipeline_index.h"
 #include "models/weights.h"
@@ -75,6 +76,29 @@ static bool of_ours(const diffusion_spec *spec) {
   return spec->model.condition.type == DIFFUSION_CODE || spec->model.condition.type == DIFFUSION_RECONSTRUCTION;
 }
 
+// diffusers' pipeline for these parts, and the name of its autoencoder; OWN_PIPELINE where it has none.
+static const char *pipeline_class(const diffusion_spec *spec, bool has_scheduler, const char **autoencoder) {
+  const diffusion_config *m = &spec->model;
+  bool diffusers = true, unet = m->denoiser.network == DENOISER_UNET && has_scheduler;
+  *autoencoder = "vae";
+  if (m->mixing || of_ours(spec)) return OWN_PIPELINE; // which theirs know nothing of
+  if (!spec->latent) return unet ? "DDPMPipeline" : OWN_PIPELINE;
+  const char *class_name = latent_space_class(spec->latent, &diffusers);
+  if (unet && diffusers && m->denoiser.unet.class == UNET_2D) {
+    *autoencoder = "vqvae"; // whatever its class
+    return "LDMPipeline";
+  }
+  const bool kl = !strcmp(class_name, "AutoencoderKL"), dit = m->denoiser.network == DENOISER_DIT && has_scheduler;
+  return kl && dit && m->condition.type == DIFFUSION_CLASS ? "DiTPipeline" : OWN_PIPELINE;
+}
+
+static void add_autoencoder(json_t *index, const latent_space *s, const char *name) {
+  bool diffusers;
+  const char *class_name = latent_space_class(s, &diffusers);
+  json_object_set_new(index, name, json_pack("[ss]", diffusers ? "diffusers" : "elbo", class_name));
+  json_object_set_new(index, "_elbo_latent", latent_space_json(s));
+}
+
 elbo_status diffusion_directory_write(elbo_ctx *ctx, const char *directory, const diffusion_spec *spec, elbo_store *store, int64_t step) {
   const diffusion_config *m = &spec->model;
   diffusion_index of = {.preset = m->preset ? "vdm" : "ddpm",
@@ -92,17 +116,19 @@ elbo_status diffusion_directory_write(elbo_ctx *ctx, const char *directory, cons
   char path[PATH_MAX];
   elbo_status status;
   bool diffusers_network = m->denoiser.network == DENOISER_UNET || m->denoiser.network == DENOISER_DIT;
-  bool has_scheduler = scheduler_for_diffusers(ctx, a, spec, &scheduler), theirs = m->denoiser.network == DENOISER_UNET && has_scheduler;
+  bool has_scheduler = scheduler_for_diffusers(ctx, a, spec, &scheduler);
   json_t *index = json_object();
-  json_object_set_new(index, "_class_name",
-                      json_string(theirs && !m->mixing && !of_ours(spec) ? "DDPMPipeline" : OWN_PIPELINE)); // which knows no mixing
+  const char *autoencoder;
+  json_object_set_new(index, "_class_name", json_string(pipeline_class(spec, has_scheduler, &autoencoder)));
   json_object_set_new(index, "_elbo_version", json_string(elbo_version()));
   json_object_set_new(index, "_elbo", config_json(&index_table, &of));
   json_object_set_new(index, denoiser_folder(&m->denoiser),
                       json_pack("[ss]", diffusers_network ? "diffusers" : "elbo", denoiser_class_name(&m->denoiser)));
   if (has_scheduler) json_object_set_new(index, "scheduler", json_pack("[ss]", "diffusers", scheduler_class_name(scheduler.class_)));
+  if (spec->latent) add_autoencoder(index, spec->latent, autoencoder);
   TRY_GOTO(path_join(ctx, path, sizeof path, directory, "model_index.json"));
   TRY_GOTO(json_write(ctx, path, index));
+  if (spec->latent) TRY_GOTO(latent_space_write(spec->latent, directory, autoencoder));
   if (has_scheduler) {
     TRY_GOTO(path_join(ctx, path, sizeof path, directory, "scheduler"));
     TRY_GOTO(directory_make(ctx, path));
@@ -194,6 +220,26 @@ static elbo_status read_scheduler(elbo_ctx *ctx, arena *a, const char *directory
   return ELBO_OK;
 }
 
+// The component that turns states into pictures; NULL: the states are the pictures.
+static const pipeline_component *find_autoencoder(const pipeline_index *index) {
+  for (int i = 0; i < index->n; i++) {
+    const pipeline_component *c = &index->components[i];
+    const model_kind *kind = c->class_name ? model_kind_of_class(c->class_name) : NULL;
+    if ((!strcmp(c->name, "vae") || !strcmp(c->name, "vqvae")) && (kind == &model_kind_autoencoder || kind == &model_kind_vae)) return c;
+  }
+  return NULL;
+}
+
+static elbo_status read_autoencoder(elbo_ctx *ctx, arena *a, const char *directory, const pipeline_index *index, const yaml_node *own,
+                                    diffusion_model *out) {
+  const pipeline_component *c = find_autoencoder(index);
+  const picture_shape state = {out->spec.height, out->spec.width, out->spec.channels};
+  if (!c) return ELBO_OK;
+  TRY(latent_space_read(ctx, a, directory, c->name, own, &state, &out->spec.latent));
+  out->spec.bits = 0; // states are numbers, whatever the pictures are
+  return ELBO_OK;
+}
+
 static elbo_status read_pipeline(elbo_ctx *ctx, arena *a, const char *directory, const pipeline_index *index, diffusion_model *out,
                                  int64_t *step) {
   const pipeline_component *network = find_network(index);
@@ -208,10 +254,12 @@ static elbo_status read_pipeline(elbo_ctx *ctx, arena *a, const char *directory,
     yaml_node *root = NULL;
     TRY(path_join(ctx, path, sizeof path, directory, "model_index.json"));
     TRY(yaml_read(ctx, a, path, &root));
-    return read_own(ctx, a, yaml_get(root, "_elbo"), &out->spec, step);
+    TRY(read_own(ctx, a, yaml_get(root, "_elbo"), &out->spec, step));
+    return read_autoencoder(ctx, a, directory, index, yaml_get(root, "_elbo_latent"), out);
   }
   TRY(spec_of_network(ctx, directory, &out->spec));
-  return read_scheduler(ctx, a, directory, index, out);
+  TRY(read_scheduler(ctx, a, directory, index, out));
+  return read_autoencoder(ctx, a, directory, index, NULL, out);
 }
 
 elbo_status diffusion_directory_read(elbo_ctx *ctx, arena *a, const char *directory, diffusion_model *out, int64_t *step) {

@@ -38,9 +38,11 @@ static elbo_status read_examples(evaluation *e, elbo_dataset *data) {
   if (all < 1)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: the data have no examples in the %s split%s", split_text(e->config->split),
                 e->config->split == ELBO_SPLIT_VALID ? "; data.holdout=N holds some out" : "");
-  if (info.height != s->height || info.width != s->width || info.channels != s->channels)
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: the examples of the data are %d x %d x %d; the model's are %lld x %lld x %lld",
-                info.height, info.width, info.channels, (long long)s->height, (long long)s->width, (long long)s->channels);
+  elbo_model_info own;
+  elbo_model_get_info(e->m, &own);
+  if (info.height != own.height || info.width != own.width || info.channels != own.channels)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: the examples of the data are %d x %d x %d; the model's are %d x %d x %d", info.height,
+                info.width, info.channels, own.height, own.width, own.channels);
   if (s->model.condition.type == DIFFUSION_CLASS && info.classes < 1)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: this model is conditioned on a class; the data have no labels");
   if (s->model.condition.type == DIFFUSION_CLASS && info.classes > s->classes)
@@ -48,6 +50,7 @@ static elbo_status read_examples(evaluation *e, elbo_dataset *data) {
   TRY(diffusion_condition_check(ctx, s, info.condition_tokens, info.condition_dim, "evaluate"));
   if (s->bits == 8 && info.bits != 8)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: the model is of 8-bit pictures; these are %s", info.bits ? "16-bit" : "float");
+  if (s->latent) return ELBO_OK; // its samples alone are judged
   TRY(diffusion_read(s, data, e->config->split, 0, all, &e->x, &e->label));
   if (limit > 0 && limit < e->x->dim[0]) TRY(examples_subset(ctx, e->config->seed, limit, e->x, e->label));
   e->examples = (scored_examples){.x = e->x,
@@ -135,8 +138,25 @@ fail:
   return status;
 }
 
+// A model of codes has a density of codes, not of pictures.
+static elbo_status check_likelihoods(const elbo_model *m, const char *metrics) {
+  static const char *const of_data[] = {"bpd", "bpd_parts", "ode_bpd", "ode_nll", "density_mass", "schedule_variance"};
+  if (!m->diffusion->spec.latent) return ELBO_OK;
+  const bool bounded = m->diffusion->spec.latent->autoencoder->kind == &model_kind_vae;
+  for (size_t i = 0; i < sizeof of_data / sizeof *of_data; i++)
+    if (!metrics || metric_asked(metrics, "", of_data[i]))
+      return fail(
+          m->ctx, ELBO_ERROR_UNSUPPORTED,
+          "metrics: %s: a model of an autoencoder's codes has no likelihood of pictures%s; its samples can be judged: " QUALITY_METRICS,
+          metrics ? of_data[i] : "likelihoods",
+          bounded ? ": the bound of encoder, decoder and this prior together is not computed"
+                  : ", as what decodes them was trained to look right (perceptual and adversarial terms are no likelihood)");
+  return ELBO_OK;
+}
+
 elbo_status diffusion_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out) {
   TRY(metric_names_check(m->ctx, config->metrics, METRICS));
+  TRY(check_likelihoods(m, config->metrics));
   if (!m->diffusion->process) return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "evaluate: this network comes without a process");
   evaluation e = {.m = m, .config = config};
   elbo_status status;

@@ -11,6 +11,14 @@ elbo_tensor *row_input(elbo_graph *g, const char *name, int64_t batch) {
 
 elbo_tensor *diffusion_centred(const diffusion_spec *spec, elbo_tensor *x) { return spec->bits ? elbo_scale(x, 2, -1) : x; }
 
+elbo_tensor *diffusion_input(const diffusion_spec *spec, elbo_graph *g, int64_t batch, bool training) {
+  const bool draws = training && diffusion_draws_codes(spec);
+  int64_t dim[4] = {batch, spec->height, spec->width, spec->channels}, c = spec->channels;
+  elbo_tensor *x = elbo_input(g, "x", ELBO_F32, 4, (int64_t[]){batch, spec->height, spec->width, draws ? 2 * c : c});
+  if (!draws) return diffusion_centred(spec, x);
+  return elbo_add(elbo_slice(x, 3, 0, c), elbo_mul(elbo_slice(x, 3, c, 2 * c), elbo_random_normal(g, "posterior", 4, dim)));
+}
+
 // --- conditions ---
 
 // 1 where an example keeps its condition, else 0: (B)
@@ -234,7 +242,7 @@ static diffusion_batch batch_of(diffusion_build *t) {
     t->source->build(t->source->user, t, &out);
     return out;
   }
-  out.x0 = diffusion_centred(s, elbo_input(t->g, "x", ELBO_F32, 4, (int64_t[]){t->batch, s->height, s->width, s->channels}));
+  out.x0 = diffusion_input(s, t->g, t->batch, t->training);
   out.condition = diffusion_training_condition(s, t->g, t->batch, out.x0, t->training);
   return out;
 }

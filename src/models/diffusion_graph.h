@@ -22,6 +22,8 @@ typedef struct diffusion_condition {
 
 // Pictures 0..1 as the model has them, -1..1; float data as they are.
 elbo_tensor *diffusion_centred(const diffusion_spec *spec, elbo_tensor *x);
+// What is modelled of a batch's input "x": pictures as above, or codes, in training drawn from their posteriors.
+elbo_tensor *diffusion_input(const diffusion_spec *spec, elbo_graph *g, int64_t batch, bool training);
 // From the batch's own inputs ("label", "condition", or x itself), dropped at random where the recipe says so.
 diffusion_condition diffusion_training_condition(const diffusion_spec *spec, elbo_graph *g, int64_t batch, elbo_tensor *x, bool drop);
 // Raw output (B,H,W,C or 2 C) of the network under scope DENOISER_SCOPE. state: without the reconstruction that it is centred on.

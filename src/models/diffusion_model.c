@@ -74,6 +74,7 @@ elbo_status diffusion_view(elbo_ctx *ctx, const diffusion_spec *spec, elbo_store
 void diffusion_view_close(elbo_model *m) {
   if (!m->diffusion) return;
   process_destroy(&m->diffusion->process);
+  latent_space_close(m->diffusion->spec.latent);
   free(m->diffusion);
   m->diffusion = NULL;
 }
@@ -94,18 +95,21 @@ static elbo_status open_diffusion(elbo_model *m, const char *directory) {
 
 static void info(const elbo_model *m, elbo_model_info *out) {
   const diffusion_spec *s = &m->diffusion->spec;
+  const latent_space *codes = s->latent;
   const bool vector = s->model.condition.type == DIFFUSION_VECTOR, sequence = s->model.condition.type == DIFFUSION_CONTEXT;
   *out = (elbo_model_info){.preset = s->model.preset ? "vdm" : "ddpm",
                            .weights = m->weights,
                            .likelihood = s->bits == 8 ? "discretized_gaussian" : "none",
-                           .height = (int)s->height,
-                           .width = (int)s->width,
-                           .channels = (int)s->channels,
-                           .low = s->bits ? -1 : 0,
-                           .high = 1,
-                           .bits = s->bits,
-                           .latent_dim = 0,
-                           .latent_groups = 0,
+                           .height = (int)(codes ? codes->picture.height : s->height),
+                           .width = (int)(codes ? codes->picture.width : s->width),
+                           .channels = (int)(codes ? codes->picture.channels : s->channels),
+                           .low = codes     ? codes->low
+                                  : s->bits ? -1
+                                            : 0,
+                           .high = codes ? codes->high : 1,
+                           .bits = codes ? codes->bits : s->bits,
+                           .latent_dim = codes ? (int)latent_code_numbers(codes) : 0,
+                           .latent_groups = codes != NULL,
                            .classes = s->model.condition.type == DIFFUSION_CLASS ? (int)s->classes : 0,
                            .params = m->params,
                            .step = m->step,
@@ -115,6 +119,10 @@ static void info(const elbo_model *m, elbo_model_info *out) {
 
 static void abilities(const elbo_model *m, model_abilities *out) {
   const diffusion_model *d = m->diffusion;
+  if (d->spec.latent) {
+    out->no_score = "its pictures are decoded codes, by what was trained to look right";
+    return;
+  }
   if (d->spec.bits != 8 || !d->process) {
     out->no_score = d->process ? "its data are not 8-bit pixels" : "this network comes without a process";
     return;
@@ -123,9 +131,19 @@ static void abilities(const elbo_model *m, model_abilities *out) {
   out->score[SCORE_ODE] = "ode_bpd";
 }
 
-static const char *const class_names[] = {
-    "DDPMPipeline",  "DDIMPipeline", "PNDMPipeline",         "ScoreSdeVePipeline",    "KarrasVePipeline",        "DiTPipeline",
-    "ElboDiffusion", "UNet2DModel",  "UNet2DConditionModel", "DiTTransformer2DModel", "StableDiffusionPipeline", NULL};
+static const char *const class_names[] = {"DDPMPipeline",
+                                          "DDIMPipeline",
+                                          "PNDMPipeline",
+                                          "ScoreSdeVePipeline",
+                                          "KarrasVePipeline",
+                                          "DiTPipeline",
+                                          "LDMPipeline",
+                                          "ElboDiffusion",
+                                          "UNet2DModel",
+                                          "UNet2DConditionModel",
+                                          "DiTTransformer2DModel",
+                                          "StableDiffusionPipeline",
+                                          NULL};
 const model_kind model_kind_diffusion = {.preset = "diffusion",
                                          .class_names = class_names,
                                          .why_not = "has no encoder: it draws samples and scores data",
@@ -133,6 +151,9 @@ const model_kind model_kind_diffusion = {.preset = "diffusion",
                                          .close = diffusion_view_close,
                                          .info = info,
                                          .sample = diffusion_sample,
+                                         .reconstruct = diffusion_reconstruct,
+                                         .encode = diffusion_encode,
+                                         .decode = diffusion_decode,
                                          .evaluate = diffusion_evaluate,
                                          .apply = diffusion_apply,
                                          .abilities = abilities,

@@ -3,7 +3,7 @@
 #define MODELS_DIFFUSION_MODEL_H
 
 #include "models/diffusion_graph.h"
-#include "models/model.h"
+#include "models/latent_space.h"
 
 typedef struct diffusion_model {
   diffusion_spec spec;
@@ -82,6 +82,11 @@ int quick_sampling_options(const diffusion_spec *spec, const char *options[QUICK
 
 // model_kind.sample_within
 int diffusion_sample_within(const elbo_model *m, int64_t calls, bool own, sample_option *options);
+
+// The calls that go through the autoencoder of a model of codes; codes are its states (n,h,w,c). Other models refuse.
+elbo_status diffusion_encode(elbo_model *m, const elbo_array *x, const elbo_array *label, elbo_array **mean, elbo_array **stddev);
+elbo_status diffusion_decode(elbo_model *m, const elbo_array *codes, const elbo_array *label, elbo_array **x);
+elbo_status diffusion_reconstruct(elbo_model *m, const elbo_array *x, const elbo_array *label, int sample, uint64_t seed, elbo_array **out);
 
 elbo_status diffusion_sample(elbo_model *m, const elbo_sample_config *config, elbo_array **x);
 // x (n,H,W,C) in the model's range back to the unit-variance noise that ddim without fresh noise, which the config must ask for, leads to

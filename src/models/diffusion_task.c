@@ -8,7 +8,9 @@
 
 #include <elbo/image.h>
 
+#include "data/loader.h"
 #include "models/diffusion_density.h"
+#include "models/latent_cache.h"
 
 enum { VALID_LIMIT = 1000, PREVIEW_COUNT = 64, PREVIEW_POINTS = 1000 };
 
@@ -28,6 +30,14 @@ typedef struct diffusion_task {
   train_metric metric[8];
   train_phase phase;
   train_task task;
+  // of a model of codes; spec.latent is in the arena
+  data_config transforms;
+  int scaling;
+  loader_config loading;
+  elbo_dataset *codes; // of the training examples: the cache
+  loader *loader;      // over them
+  elbo_array *valid;   // states of the examples that are validated on; NULL: not encoded yet
+  train_source source;
 } diffusion_task;
 
 // --- times ---
@@ -69,6 +79,64 @@ static void observe(void *user, const train_rows *rows, const float *values) {
     if (!rows->weight || rows->weight[i] > 0) time_history_add(&h, t->drawn[i], (double)values[i]);
 }
 
+// --- codes ---
+
+static elbo_status prepare(void *user, const char *run, elbo_progress_fn progress, void *progress_user) {
+  diffusion_task *t = user;
+  latent_cache_request request = {.space = t->spec.latent,
+                                  .data = t->data,
+                                  .transforms = &t->transforms,
+                                  .moments = diffusion_draws_codes(&t->spec),
+                                  .scaling = t->scaling,
+                                  .progress = progress,
+                                  .progress_user = progress_user};
+  if (t->loader) return ELBO_OK;
+  TRY(latent_cache_open(t->ctx, run, &request, &t->codes));
+  return loader_create(t->ctx, t->codes, &t->loading, &t->loader);
+}
+
+static elbo_status unprepared(const diffusion_task *t) { return fail(t->ctx, ELBO_ERROR_STATE, "the codes are not made yet"); }
+static elbo_status next_codes(void *user, const data_batch **out) {
+  diffusion_task *t = user;
+  return t->loader ? loader_next(t->loader, out) : unprepared(t);
+}
+static elbo_status seek_codes(void *user, int64_t samples) {
+  diffusion_task *t = user;
+  return t->loader ? loader_seek(t->loader, samples) : unprepared(t);
+}
+static int64_t bytes_of_codes(void *user) {
+  diffusion_task *t = user;
+  return t->loader ? loader_bytes(t->loader) : 0;
+}
+
+// Examples as the model has them.
+static elbo_status read_states(diffusion_task *t, elbo_split split, int64_t first, int64_t count, elbo_array **x, elbo_array **told) {
+  elbo_array *pictures = NULL;
+  TRY(diffusion_read(&t->spec, t->data, split, first, count, x, told));
+  if (!t->spec.latent) return ELBO_OK;
+  pictures = *x;
+  elbo_status status = latent_encode(t->spec.latent, pictures, x, NULL);
+  elbo_array_destroy(&pictures);
+  if (status != ELBO_OK) elbo_array_destroy(told);
+  return status;
+}
+
+// The held-out codes stay what they are: encoded once.
+static elbo_status read_valid(diffusion_task *t, int64_t n, int64_t first, int64_t count, elbo_array **x, elbo_array **told) {
+  elbo_array *all = NULL;
+  if (!t->spec.latent) return read_states(t, ELBO_SPLIT_VALID, first, count, x, told);
+  if (!t->valid) TRY(read_states(t, ELBO_SPLIT_VALID, 0, n, &t->valid, &all));
+  elbo_array_destroy(&all);
+  TRY(diffusion_read(&t->spec, t->data, ELBO_SPLIT_VALID, first, count, x, told)); // for what they are told
+  elbo_array_destroy(x);
+  elbo_array part = *t->valid;
+  const int64_t row = elbo_array_count(t->valid) / part.dim[0];
+  part.dim[0] = count, part.data = (float *)t->valid->data + first * row;
+  elbo_status status = elbo_array_convert(t->ctx, &part, ELBO_F32, x);
+  if (status != ELBO_OK) elbo_array_destroy(told);
+  return status;
+}
+
 // --- around the steps ---
 
 static elbo_status validate(void *user, elbo_store *weights, int64_t step, double *score) {
@@ -86,7 +154,7 @@ static elbo_status validate(void *user, elbo_store *weights, int64_t step, doubl
   int64_t part = 16 * m.batch_size;
   for (int64_t first = 0; first < n; first += part) {
     int64_t count = n - first < part ? n - first : part;
-    TRY_GOTO(diffusion_read(&t->spec, t->data, ELBO_SPLIT_VALID, first, count, &x, &label));
+    TRY_GOTO(read_valid(t, n, first, count, &x, &label));
     TRY_GOTO(diffusion_validation_loss(&m, &t->objective, x, label, first, t->seed, &sum));
     elbo_array_destroy(&x);
     elbo_array_destroy(&label);
@@ -155,9 +223,11 @@ static elbo_status preview(void *user, elbo_store *weights, int64_t step, const 
   diffusion_task *t = user;
   if (t->hooks.preview) return t->hooks.preview(t->hooks.user, weights, step, directory);
   const diffusion_spec *s = &t->spec;
-  const bool plane = s->height * s->width * s->channels == 2 && !s->bits;
-  if (!plane && (s->height * s->width < 4 || s->channels > 4)) return ELBO_OK;
+  const bool plane = !s->latent && s->height * s->width * s->channels == 2 && !s->bits;
+  const picture_shape p = s->latent ? s->latent->picture : (picture_shape){s->height, s->width, s->channels};
+  if (!plane && (p.height * p.width < 4 || p.channels > 4)) return ELBO_OK;
   elbo_model m;
+  elbo_model_info info;
   elbo_array *x = NULL, *grid = NULL, *data = NULL, *condition = NULL;
   elbo_sample_config config;
   const char *options[QUICK_OPTIONS];
@@ -172,9 +242,11 @@ static elbo_status preview(void *user, elbo_store *weights, int64_t step, const 
   TRY_GOTO(elbo_sample(&m, &config, &x));
   if (plane) {
     TRY_GOTO(plane_of_points(t, x, data, &grid));
-  } else { // -1..1 to 0..1
+  } else { // to 0..1
     float *v = x->data;
-    for (int64_t i = 0, n = elbo_array_count(x); s->bits && i < n; i++) v[i] = 0.5f * v[i] + 0.5f;
+    elbo_model_get_info(&m, &info);
+    const float low = (float)info.low, scale = (float)(1 / (info.high - info.low));
+    for (int64_t i = 0, n = elbo_array_count(x); i < n; i++) v[i] = (v[i] - low) * scale;
     TRY_GOTO(elbo_image_grid(t->ctx, x, 0, 400, &grid));
   }
   status = elbo_image_write(t->ctx, path, grid);
@@ -192,12 +264,30 @@ fail:
 static void destroy_task(void *self) {
   diffusion_task *t = self;
   if (!t) return;
+  if (t->loader) loader_destroy(&t->loader);
+  elbo_dataset_destroy(&t->codes);
+  elbo_array_destroy(&t->valid);
   elbo_graph_destroy(&t->graph.graph);
   process_destroy(&t->process);
   if (t->arena) arena_destroy(&t->arena);
   if (t->hooks.destroy) t->hooks.destroy(t->hooks.user);
   free(t->drawn);
   free(t);
+}
+
+// A model of the codes of request->frozen, which the steps are fed with from a cache.
+static elbo_status take_autoencoder(diffusion_task *t, const preset_request *request, latent_space **out) {
+  const train_config *train = &request->stage->train;
+  const picture_shape picture = {request->info.height, request->info.width, request->info.channels};
+  char where[512];
+  snprintf(where, sizeof where, "%s: model.autoencoder", request->file);
+  TRY(latent_cache_check(t->ctx, &request->stage->data, request->file));
+  TRY(latent_space_create(t->ctx, t->arena, request->frozen, &picture, request->info.bits, where, out));
+  t->transforms = request->stage->data, t->scaling = ((const diffusion_recipe *)request->config)->model.latent.scale;
+  t->loading = (loader_config){
+      .split = ELBO_SPLIT_TRAIN, .batch_size = request->micro_batch, .shuffle = true, .seed = (uint64_t)train->seed, .augment = true};
+  t->source = (train_source){t, next_codes, seek_codes, bytes_of_codes};
+  return ELBO_OK;
 }
 
 // What is common to all tasks around a diffusion; spec, objective and hooks are set.
@@ -228,6 +318,7 @@ static elbo_status make_task(diffusion_task *t, const preset_request *request) {
                          .initialize = t->hooks.initialize ? initialize : NULL,
                          .fill = fill,
                          .observe = observe,
+                         .prepare = t->spec.latent ? prepare : NULL,
                          .validate = info.count[ELBO_SPLIT_VALID] > 0 ? validate : NULL,
                          .save = save,
                          .preview = preview};
@@ -246,7 +337,7 @@ static elbo_status finish_task(diffusion_task *t, elbo_status status, preset_tas
   if (status != ELBO_OK)
     destroy_task(t);
   else
-    *out = (preset_task){.self = t, .task = &t->task, .destroy = destroy_task};
+    *out = (preset_task){.self = t, .task = &t->task, .source = t->spec.latent ? &t->source : NULL, .destroy = destroy_task};
   return status;
 }
 
@@ -268,8 +359,10 @@ static elbo_status spec_of_recipe(diffusion_task *t, const preset_request *reque
   if (!t->arena) return fail_memory(t->ctx, 1 << 12, "a task");
   elbo_dataset_info info;
   elbo_dataset_get_info(request->data, &info);
+  latent_space *latent = NULL;
+  if (request->frozen) TRY(take_autoencoder(t, request, &latent));
   t->objective = recipe->objective;
-  return diffusion_spec_make(t->ctx, t->arena, recipe, &info, request->file, &t->spec);
+  return diffusion_spec_of_codes(t->ctx, t->arena, recipe, &info, latent, request->file, &t->spec);
 }
 
 static elbo_status create(elbo_ctx *ctx, const preset_request *request, preset_task *out) {
@@ -295,8 +388,15 @@ static elbo_status forward(elbo_ctx *ctx, const preset_request *request, elbo_gr
   return status;
 }
 
-const preset_def preset_ddpm = {
-    .name = "ddpm", .summary = "a diffusion model", .sections = &diffusion_sections, .create = create, .forward = forward};
+#define AUTOENCODER_KEY \
+  { "model.autoencoder", offsetof(diffusion_recipe, model.autoencoder) }
+
+const preset_def preset_ddpm = {.name = "ddpm",
+                                .summary = "a diffusion model",
+                                .sections = &diffusion_sections,
+                                .create = create,
+                                .forward = forward,
+                                .frozen = AUTOENCODER_KEY};
 
 static const char *const vdm_defaults[] = {"model.network=vdm",
                                            "model.process.type=learned",
@@ -312,4 +412,5 @@ const preset_def preset_vdm = {.name = "vdm",
                                .sections = &diffusion_sections,
                                .defaults = vdm_defaults,
                                .create = create,
-                               .forward = forward};
+                               .forward = forward,
+                               .frozen = AUTOENCODER_KEY};

@@ -110,6 +110,16 @@ static elbo_status lsgm_sample(elbo_model *m, const elbo_sample_config *config, 
   return status;
 }
 
+static int sample_within(const elbo_model *m, int64_t calls, bool own, sample_option *options) {
+  return diffusion_sample_within(m->prior, calls, own, options);
+}
+
+// A VAE's, but for what needs p(z) itself.
+static void abilities(const elbo_model *m, model_abilities *out) {
+  vae_abilities(m, out);
+  out->score[SCORE_K_SAMPLES] = NULL;
+}
+
 static const char *const class_names[] = {"ElboLSGM", NULL};
 const model_kind model_kind_lsgm = {.preset = "lsgm",
                                     .class_names = class_names,
@@ -123,4 +133,6 @@ const model_kind model_kind_lsgm = {.preset = "lsgm",
                                     .decode = vae_decode,
                                     .interpolate = vae_interpolate,
                                     .evaluate = vae_evaluate,
-                                    .apply = vae_apply};
+                                    .apply = vae_apply,
+                                    .abilities = abilities,
+                                    .sample_within = sample_within};

@@ -73,6 +73,7 @@ struct elbo_model {
 extern const model_kind model_kind_vae, model_kind_classifier;
 // A VAE's calls, for kinds that share its networks.
 void vae_info(const elbo_model *m, elbo_model_info *out);
+void vae_abilities(const elbo_model *m, model_abilities *out);
 elbo_status vae_reconstruct(elbo_model *m, const elbo_array *x, const elbo_array *label, int sample, uint64_t seed, elbo_array **out);
 elbo_status vae_encode(elbo_model *m, const elbo_array *x, const elbo_array *label, elbo_array **mean, elbo_array **stddev);
 elbo_status vae_decode(elbo_model *m, const elbo_array *codes, const elbo_array *label, elbo_array **x);

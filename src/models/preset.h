@@ -6,7 +6,7 @@
 #include <elbo/model.h>
 
 #include "data/data_config.h"
-#include "train/task.h"
+#include "train/loop.h"
 #include "train/train_config.h"
 
 // What `elbo bench` measures of a recipe.
@@ -31,6 +31,7 @@ typedef struct stage_config {
 typedef struct preset_task {
   void *self;
   const train_task *task;
+  const train_source *source; // where its batches come from, when its prepare has run; NULL: the data
   void (*destroy)(void *self);
 } preset_task;
 

@@ -10,7 +10,7 @@
 #include "models/condition_accuracy.h"
 #include "models/feature_net.h"
 
-enum { FID, KID, PRECISION, RECALL, FIGURES, KID_SUBSETS = 100, LEAST_PER_FEATURE = 10 };
+enum { FID, KID, PRECISION, RECALL, FIGURES, KID_SUBSETS = 100, LEAST_PER_FEATURE = 10, BLOCKS = 10, BLOCKS_MOST_FEATURES = 512 };
 static const char *const figure_name[FIGURES] = {"fid", "kid", "precision", "recall"};
 
 static bool pictures_asked(const char *metrics) {
@@ -22,8 +22,8 @@ static bool pictures_asked(const char *metrics) {
 bool quality_asked(const char *metrics) { return pictures_asked(metrics) || metric_asked(metrics, "", "condition_accuracy"); }
 
 typedef struct figures {
-  double value[FIGURES]; // NaN: not asked for
-  double kid_error;
+  double value[FIGURES];       // NaN: not asked for
+  double kid_error, fid_error; // of this one set: over subsets, over tenths left out
 } figures;
 
 typedef struct judgement {
@@ -40,15 +40,40 @@ static feature_set set_of(const elbo_array *features) { return (feature_set){fea
 
 static bool wanted(const judgement *j, int figure) { return metric_asked(j->config->metrics, "", figure_name[figure]); }
 
+// The error of a distance that has one set of samples: each tenth of them left out in turn [Tukey58].
+static elbo_status jackknife(judgement *j, const feature_set *samples, double *error) {
+  int64_t d = samples->d, block = samples->n / BLOCKS, kept = samples->n - block;
+  double *rows = NULL, each[BLOCKS], mean = 0, squares = 0;
+  *error = NAN;
+  if (j->source->seeds > 1 || d > BLOCKS_MOST_FEATURES || block < 1 || kept < 2) return ELBO_OK;
+  elbo_status status = array_new(j->ctx, (size_t)(kept * d), sizeof *rows, "features", (void **)&rows);
+  for (int b = 0; status == ELBO_OK && b < BLOCKS; b++) {
+    feature_gaussian g = {0};
+    int64_t before = b * block;
+    memcpy(rows, samples->at, (size_t)(before * d) * sizeof *rows);
+    memcpy(rows + before * d, samples->at + (before + block) * d, (size_t)((kept - before) * d) * sizeof *rows);
+    status = feature_gaussian_fit(j->ctx, &(feature_set){kept, d, rows}, &g);
+    if (status == ELBO_OK) status = frechet_between(j->ctx, &j->gaussian, &g, &each[b]);
+    feature_gaussian_free(&g);
+    if (status == ELBO_OK) mean += each[b] / BLOCKS;
+  }
+  free(rows);
+  TRY(status);
+  for (int b = 0; b < BLOCKS; b++) squares += (each[b] - mean) * (each[b] - mean);
+  *error = sqrt((double)(BLOCKS - 1) / BLOCKS * squares);
+  return ELBO_OK;
+}
+
 static elbo_status judge(judgement *j, const elbo_array *features, figures *out) {
   feature_set real = set_of(j->real), samples = set_of(features);
-  *out = (figures){{NAN, NAN, NAN, NAN}, NAN};
+  *out = (figures){{NAN, NAN, NAN, NAN}, NAN, NAN};
   if (wanted(j, FID)) {
     feature_gaussian g = {0};
     elbo_status status = feature_gaussian_fit(j->ctx, &samples, &g);
     if (status == ELBO_OK) status = frechet_between(j->ctx, &j->gaussian, &g, &out->value[FID]);
     feature_gaussian_free(&g);
     TRY(status);
+    TRY(jackknife(j, &samples, &out->fid_error));
   }
   if (wanted(j, KID)) {
     kernel_distance k;
@@ -133,10 +158,16 @@ static void add_figure(const judgement *j, int figure, const figures *samples, c
   int64_t d = feature_net_dim(j->net);
   for (int s = 0; s < seeds; s++) value[s] = samples[s].value[figure], squares += samples[s].kid_error * samples[s].kid_error;
   mean_and_error(value, seeds, &mean, &error);
+  const char *over = "";
+  if (seeds == 1) { // what one set tells of its own error
+    double share = fmin(fmax(mean, 0), 1);
+    error = figure == FID ? samples[0].fid_error : figure == KID ? samples[0].kid_error : sqrt(share * (1 - share) / (double)j->n);
+    over = figure == FID ? "; error over tenths left out" : figure == KID ? "; error over subsets" : "; error of a share of n";
+  }
   if (j->n < LEAST_PER_FEATURE * d) snprintf(forced, sizeof forced, "; forced: n < %d x %lld", LEAST_PER_FEATURE, (long long)d);
   elbo_metric *m = eval_result_add(r, figure_name[figure], unit[figure], mean, error, j->n, NULL);
-  snprintf(m->note, sizeof m->note, "%s, %s %lld, sha256 %s%s", j->source->judged, feature_net_name(j->net), (long long)d,
-           feature_net_hash(j->net), forced);
+  snprintf(m->note, sizeof m->note, "%s, %s %lld, sha256 %s%s%s", j->source->judged, feature_net_name(j->net), (long long)d,
+           feature_net_hash(j->net), forced, over);
   if (figure == KID) m->mc_stderr = sqrt(squares) / seeds;
   snprintf(name, sizeof name, "%s_floor", figure_name[figure]);
   m = eval_result_add(r, name, unit[figure], floor->value[figure], NAN, j->n, NULL);

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "models/frozen_model.h"
 #include "models/initial_weights.h"
@@ -113,8 +114,7 @@ typedef struct stage_progress {
 
 static int report_progress(void *user, const char *what, int64_t done, int64_t total, const char *text) {
   const stage_progress *p = user;
-  (void)what;
-  return p->config->progress(p->config->progress_user, p->what, done, total, text);
+  return p->config->progress(p->config->progress_user, strcmp(what, "train") ? what : p->what, done, total, text);
 }
 
 static elbo_status train_stages(elbo_ctx *ctx, const elbo_recipe *recipe, const elbo_train_config *config, stage_run *run,

@@ -35,9 +35,6 @@ elbo_status workload_create(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_datas
     goto fail;
   }
   int64_t micro = train_micro_batch(&w->train);
-  loader_config lc = {.split = ELBO_SPLIT_TRAIN, .batch_size = micro, .shuffle = true, .seed = (uint64_t)w->train.seed, .augment = true};
-  TRY_GOTO(loader_create(ctx, w->data, &lc, &w->loader));
-  w->source = train_source_of_loader(w->loader);
   TRY_GOTO(frozen_model_open(ctx, recipe, frozen, data, &w->frozen));
   preset_request request = {.file = recipe->name,
                             .stage = recipe->stage,
@@ -47,6 +44,13 @@ elbo_status workload_create(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_datas
                             .micro_batch = micro,
                             .frozen = w->frozen};
   TRY_GOTO(recipe->preset->create(ctx, &request, &w->task));
+  if (w->task.source) {
+    w->source = *w->task.source;
+  } else {
+    loader_config lc = {.split = ELBO_SPLIT_TRAIN, .batch_size = micro, .shuffle = true, .seed = (uint64_t)w->train.seed, .augment = true};
+    TRY_GOTO(loader_create(ctx, w->data, &lc, &w->loader));
+    w->source = train_source_of_loader(w->loader);
+  }
   *out = w;
   return ELBO_OK;
 fail:

@@ -119,6 +119,10 @@ static elbo_status add_training(comparison *c, compared *m, const elbo_recipe *r
   if (planned) json_object_set_new(training, "budget", json_deep_copy(planned));
   json_object_set_new(m->row, "training", training);
   TRY(status);
+  const json_t *last = json_array_get(stages, (size_t)n - 1);
+  if (!intervals) // so short that it logged nothing
+    mean = (double)(json_integer_value(json_object_get(last, "steps")) * json_integer_value(json_object_get(last, "batch_size"))) /
+           json_number_value(json_object_get(last, "seconds"));
   snprintf(note, sizeof note, "mean of %lld logging intervals%s%s", (long long)intervals, n > 1 ? " of the last stage, " : "",
            n > 1 ? elbo_recipe_stage_name(elbo_recipe_stage(recipe, n - 1)) : "");
   set_value(values, "training_speed", mean, error, "samples/s", note, command);
@@ -131,7 +135,7 @@ static elbo_status add_training(comparison *c, compared *m, const elbo_recipe *r
 elbo_status compare_facts(comparison *c, compared *m) {
   static const char *const of_runs[] = {"training_speed", "training_seconds", "training_flops", "peak_memory", NULL};
   json_t *values = json_object_get(m->row, "values");
-  char path[COMPARE_PATH], again[COMPARE_PATH + 64], size[96];
+  char path[COMPARE_PATH], again[COMPARE_PATH + 64], size[96] = "";
   text_buffer t = {0};
   elbo_recipe *recipe = NULL;
   elbo_status status = path_join(c->ctx, path, sizeof path, m->run, "recipe.yaml");
@@ -139,7 +143,7 @@ elbo_status compare_facts(comparison *c, compared *m) {
   text_add(&t, "elbo info"), add_word(&t, m->run);
   set_value(values, "parameters", (double)m->info.params, NAN, "", "", t.at ? t.at : "");
   if (m->info.latent_dim) {
-    snprintf(size, sizeof size, m->info.latent_groups > 1 ? "in %d groups" : "", m->info.latent_groups);
+    if (m->info.latent_groups > 1) snprintf(size, sizeof size, "in %d groups", m->info.latent_groups);
     set_value(values, "latent", m->info.latent_dim, NAN, "numbers", size, t.at ? t.at : "");
   } else {
     json_t *why = json_sprintf("no code: noise of the picture's size, %d numbers", m->info.height * m->info.width * m->info.channels);

@@ -11,14 +11,14 @@ static const char style[] =
     "<style>\n"
     "main{max-width:92rem}.wide{overflow-x:auto;margin:1rem 0}\n"
     "table.compare{font-size:.8rem;line-height:1.35;white-space:nowrap}\n"
-    "table.compare td,table.compare th{padding:.45rem .55rem .45rem 0;text-align:right}table.compare .first{padding-left:.9rem}\n"
+    "table.compare td,table.compare th{padding:.45rem .5rem .45rem 0;text-align:right}table.compare .first{padding-left:.75rem}\n"
     "table.compare thead th{color:var(--soft);vertical-align:bottom;border:0}table.compare thead tr{border:0}\n"
-    "table.compare thead tr:first-child th{text-align:left;padding-left:.9rem;border-bottom:1px solid var(--rule)}\n"
+    "table.compare thead tr:first-child th{text-align:left;padding-left:.75rem;border-bottom:1px solid var(--rule)}\n"
     "table.compare tbody{border-top:1px solid var(--rule)}table.compare tbody th{color:var(--ink);font-weight:600;text-align:left;"
     "padding-right:1.2rem;position:sticky;left:0;background:var(--ground)}\n"
     "table.compare .again{border-top:0}table.compare .again th{font-weight:400;padding-left:.9rem}\n"
     "table.compare small{display:block;color:var(--soft);font-size:.75rem;font-weight:400}table.compare b{font-weight:700}\n"
-    "table.compare td.stages,table.compare td.failed{text-align:left;padding-left:.9rem}td.failed{white-space:normal;color:var(--soft)}\n"
+    "table.compare td.stages,table.compare td.failed{text-align:left;padding-left:.75rem}td.failed{white-space:normal;color:var(--soft)}\n"
     "table.values{font-size:.85rem;margin:.6rem 0 1.2rem}table.values tr.made{border-top:0}table.values td{padding:.2rem 1rem .2rem 0}\n"
     ".plot{max-width:56rem}.curve{fill:none;stroke:currentColor;stroke-width:1.6}.plot circle{fill:currentColor}.plot .name{fill:"
     "currentColor;font-weight:600}.real{stroke:var(--soft);stroke-dasharray:2 4}.plot .axis{fill:none}\n"
@@ -59,14 +59,15 @@ static void add_introduction(const comparison *c, text_buffer *page) {
   const elbo_compare_config *o = &c->config;
   text_add(page, "<title>Models compared</title></head><body><main>\n<h1>Models compared</h1><p class=\"soft\">");
   add_budget(c, page);
-  text_add(page, "All are judged on the %s pictures of ", splits[c->split]);
+  text_add(page, "All are judged on the same 8-bit pixels, those of the %s pictures of ", splits[c->split]);
   html_add_text(page, o->data ? o->data : "the data that their recipes name");
-  text_add(page,
-           ", of which all see the same 8-bit pixels.</p>\n<p class=\"soft\">± is one standard error: of samples over %d drawing%s, "
-           "of likelihood and reconstruction over %lld pictures, of speed over repetitions. Figures without it are counted, or clocked "
-           "once. The best of a column is bold, with what its error does not tell from it; likelihoods are ranked only within their "
-           "label.",
-           o->seeds, o->seeds > 1 ? "s" : "", (long long)o->limit);
+  text_add(page, ".</p>\n<p class=\"soft\">± is one standard error: of samples over ");
+  text_add(page, o->seeds > 1 ? "%d drawings" : "parts of one drawing", o->seeds);
+  text_add(
+      page,
+      ", of likelihood and reconstruction over %lld pictures, of speed over repetitions. Figures without it are counted, or clocked once. "
+      "The best of a column is bold, with what its error does not tell from it; likelihoods are ranked only within their label.",
+      (long long)o->limit);
   add_network(page, "Features", c->features);
   add_network(page, "Judge of obedience", c->judge);
   text_add(page, "</p>\n");

@@ -76,7 +76,7 @@ static void time_text(double seconds, char *text, size_t size) {
 static void add_ticks(text_buffer *page, const axis *a, bool horizontal) {
   static const double steps[] = {1, 2, 5};
   char text[32];
-  int each = a->high - a->low > 2.2 ? 1 : 3;
+  int each = a->high - a->low > 3.2 ? 1 : 3;
   for (int decade = (int)floor(a->low); decade <= (int)ceil(a->high); decade++)
     for (int i = 0; i < each; i++) {
       double v = steps[i] * pow(10, decade), at = place(a, v);

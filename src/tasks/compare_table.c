@@ -167,12 +167,15 @@ static void add_stages(text_buffer *page, const json_t *row) {
   for (size_t i = 0; i < json_array_size(stages); i++) {
     const json_t *s = json_array_get(stages, i);
     const char *name = json_string_value(json_object_get(s, "name")), *preset = json_string_value(json_object_get(s, "preset"));
+    long long steps = (long long)json_integer_value(json_object_get(s, "steps"));
+    long long batch = (long long)json_integer_value(json_object_get(s, "batch_size"));
+    if (json_array_size(stages) == 1) {
+      text_add(page, "one<small>%lld × %lld</small>", steps, batch);
+      break;
+    }
     text_add(page, "<div>");
     html_add_text(page, name && *name ? name : preset ? preset : "");
-    text_add(page, "<small>%lld steps of %lld", (long long)json_integer_value(json_object_get(s, "steps")),
-             (long long)json_integer_value(json_object_get(s, "batch_size")));
-    if (json_array_size(stages) > 1) text_add(page, ", %.0f s", json_number_value(json_object_get(s, "seconds")));
-    text_add(page, "</small></div>");
+    text_add(page, "<small>%lld × %lld, %.0f s</small></div>", steps, batch, json_number_value(json_object_get(s, "seconds")));
   }
   text_add(page, "</td>");
 }
@@ -217,7 +220,7 @@ static void add_head(text_buffer *page) {
                              : "");
     text_add(page, "<small>%s</small></th>", k->unit);
   }
-  text_add(page, "<th scope=\"col\">Stages</th></tr></thead>\n");
+  text_add(page, "<th scope=\"col\" title=\"trained one after the other\">stages<small>steps × batch</small></th></tr></thead>\n");
 }
 
 void compare_add_table(const comparison *c, text_buffer *page) {

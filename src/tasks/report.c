@@ -320,7 +320,7 @@ static elbo_status add_latents(report *r) {
       for (; n < (int64_t)json_array_size(value); n++) kl[n] = json_number_value(json_array_get(value, (size_t)n));
     }
   }
-  if (!n && r->x && !r->model->autoencoder) {
+  if (!n && r->x && !r->model->autoencoder && !r->model->diffusion) { // whose prior is no N(0, 1)
     elbo_array *mean = NULL, *deviation = NULL;
     TRY(elbo_encode(r->model, r->x, told_of(r), &mean, &deviation));
     elbo_status status = array_new(r->ctx, (size_t)mean->dim[1], sizeof *kl, "the KL of every dimension", &memory);

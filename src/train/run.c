@@ -102,14 +102,13 @@ static elbo_status check_frozen(const run *r) {
       r->ctx, ELBO_ERROR_STATE,
       "%s: %s: another model than the one that this run was made from until step %lld (sha256 %.12s there, %.12s here); restore it, "
       "or train into another directory",
-      r->directory.path, r->options->frozen_key ? r->options->frozen_key : "the recipe", (long long)r->t->step,
+      r->directory.path, r->options->frozen_key ? r->options->frozen_key : "the recipe", (long long)r->directory.step,
       *r->record.frozen_sha256 ? r->record.frozen_sha256 : "none", *now ? now : "none");
 }
 
 static elbo_status restore(run *r) {
   const run_directory *d = &r->directory;
   TRY(checkpoint_read(r->ctx, d->checkpoint, r->t, &r->log));
-  TRY(check_frozen(r));
   if (!r->options->source.seek) return fail(r->ctx, ELBO_ERROR_UNSUPPORTED, "these data cannot be resumed");
   TRY(r->options->source.seek(r->options->source.user, r->t->step * r->config->batch_size));
   r->saved_step = r->resumed_from = r->t->step;
@@ -160,7 +159,12 @@ static elbo_status run_all(run *r, elbo_train_result *out) {
       return ELBO_OK;
     }
   }
+  if (r->has_directory && !r->directory.fresh) TRY(check_frozen(r));
+  const double begin = now_seconds();
+  if (r->task->prepare) TRY(r->task->prepare(r->task->user, o->out, o->progress, o->progress_user));
+  const double prepared = now_seconds() - begin;
   TRY(start(r));
+  if (r->task->prepare) r->log.seconds += prepared; // part of what training takes
   return train(r);
 }
 

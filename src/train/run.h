@@ -5,6 +5,7 @@
 //   RUN/metrics.jsonl          one line an interval, one a validation
 //   RUN/events.out.tfevents.*  the same for TensorBoard
 //   RUN/samples/               previews
+//   RUN/latents/               what a task prepares: the codes of the training examples (models/latent_cache.h)
 //   RUN/checkpoints/step-N/    a model directory (EMA weights) written by task->save, and in it
 //     training/state.safetensors  raw weights, moments, averages, sums of the open interval
 //     training/state.json         counters, format version, recipe hash, best

@@ -98,7 +98,8 @@ static bool starts(const char *name, const char *prefix) { return strncmp(name, 
 
 static bool is_ours(const char *name) {
   return strcmp(name, ".lock") == 0 || strcmp(name, "checkpoints") == 0 || strcmp(name, "samples") == 0 || strcmp(name, "stages") == 0 ||
-         starts(name, "metrics.jsonl") || starts(name, "recipe.yaml") || starts(name, "events.out.tfevents.");
+         strcmp(name, "latents") == 0 || starts(name, "metrics.jsonl") || starts(name, "recipe.yaml") ||
+         starts(name, "events.out.tfevents.");
 }
 
 static elbo_status look_into(elbo_ctx *ctx, const char *path, contents *c, bool *empty) {

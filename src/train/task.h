@@ -45,6 +45,9 @@ typedef struct train_task {
   // Parameters whose names begin with one of these are in no model directory, only in checkpoints; NULL-terminated; NULL: none
   const char *const *training_only;
   const char *may_be_new; // where train.init's model has no parameter whose name begins so, these begin as drawn; NULL: none
+  // Makes what steps read and no checkpoint holds (a cache) in the run's directory (NULL: nothing is to be written). Called once, before
+  // the first step of a run, new or resumed; the progress may stop it, which is ELBO_ERROR_STOPPED. May be NULL.
+  elbo_status (*prepare)(void *user, const char *run, elbo_progress_fn progress, void *progress_user);
   // Sets initial weights that are not drawn (a frozen teacher, running statistics). Called once, before the first step of a new run. May be
   // NULL.
   elbo_status (*initialize)(void *user, elbo_store *weights);

@@ -127,7 +127,7 @@ is_file page.html
 for part in 'What it invents' 'data:image/png' 'log-SNR' 'bpd' 'Recipe' 'Machine'; do
   grep -q "$part" page.html || note_failure "the report lacks '$part'"
 done
-grep -q 'latent' page.html && note_failure "the report speaks of latents"
+grep -q 'latent dimension\|latent numbers' page.html && note_failure "the report speaks of latents"
 
 # Points in the plane: density, samples and data
 cat >points.yaml <<END

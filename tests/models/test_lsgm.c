@@ -324,6 +324,15 @@ static void test_levels(void **state) {
   assert_string_equal(bits->name, "bits_per_dim");
   assert_near(bits->value, -mean / (784 * log(2)), 1e-9);
   assert_true(bits->mc_stderr > 0);
+  // what a comparison may call it, and how it draws in few calls
+  model_abilities can = {0};
+  sample_option options[SAMPLE_OPTIONS];
+  m->kind->abilities(m, &can);
+  assert_string_equal(can.score[SCORE_ONE_SAMPLE], "bits_per_dim");
+  assert_true(!can.score[SCORE_K_SAMPLES] && can.draws);
+  assert_int_equal(m->kind->sample_within(m, 50, true, options), 0); // 25 steps of its own
+  assert_int_equal(m->kind->sample_within(m, 10, true, options), 1);
+  assert_string_equal(options[0], "steps=10");
   assert_non_null(strstr(elbo_eval_metric(score, 0)->note, "likelihood weighting"));
   elbo_eval_destroy(&score);
   elbo_dataset_destroy(&data);

@@ -66,7 +66,14 @@ static void test_classes(void **state) {
 
 static void test_guided_transformer(void **state) {
   (void)state;
-  check("dit", "discretized_gaussian", 5, 2, (const char *const[]){"steps=6", "guidance.scale=2.5"}, 6);
+  check("dit", "none", 5, 2, (const char *const[]){"steps=6", "guidance.scale=2.5"}, 6);
+}
+
+// States decoded to pictures by the pipeline's own autoencoder.
+static void test_latent(void **state) {
+  (void)state;
+  check("latent", "none", 3, 1, (const char *const[]){"steps=6"}, 6);
+  check("ldm", "none", 0, 1, (const char *const[]){"steps=6"}, 6);
 }
 
 // What a directory of diffusers' may not be.
@@ -102,6 +109,7 @@ static void test_refused(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_unconditional), cmocka_unit_test(test_classes),
-                                     cmocka_unit_test(test_guided_transformer), cmocka_unit_test(test_refused)};
+                                     cmocka_unit_test(test_guided_transformer), cmocka_unit_test(test_latent),
+                                     cmocka_unit_test(test_refused)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

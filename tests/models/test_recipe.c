@@ -121,7 +121,7 @@ static elbo_dataset *data_of(elbo_ctx *ctx, int64_t h, int64_t w, int64_t c) {
   return data;
 }
 
-// Fits the data that it is for, builds its training graph, and begins with a comment that says what it is.
+// Fits the data that it is for, builds the training graph of every stage, and begins with a comment that says what it is.
 static int check_recipe(void *user, const char *name, const char *path, const char *summary) {
   listing *l = user;
   elbo_recipe *r;
@@ -135,8 +135,10 @@ static int check_recipe(void *user, const char *name, const char *path, const ch
   bool points = strstr(name, "2d") != NULL, colour = strstr(name, "cifar") || strstr(name, "shapes");
   int64_t side = points ? 1 : strstr(name, "cifar") ? 32 : strstr(name, "shapes") ? 64 : 28;
   elbo_dataset *data = data_of(l->ctx, side, side, points ? 2 : colour ? 3 : 1);
-  assert_ok(l->ctx, workload_create(l->ctx, r, data, NULL, &w));
-  workload_destroy(&w);
+  for (int i = 0; i < elbo_recipe_stage_count(r); i++) {
+    assert_ok(l->ctx, workload_create(l->ctx, elbo_recipe_stage(r, i), data, NULL, &w));
+    workload_destroy(&w);
+  }
   elbo_dataset_destroy(&data);
   elbo_recipe_destroy(&r);
   return 1;
