@@ -23,8 +23,7 @@ static int run(const command *self, int argc, char **argv) {
   text_list positional, keys;
   const option options[] = {
       {"codes", 0, OPTION_TEXT, &codes_path, 0, 0, "codes.npy",
-       "codes (n, numbers in a code), or maps (n, h, w, channels) of models that have them, of an autoencoder of any size; any numeric "
-       "type"},
+       "codes (n, numbers in a code), or maps (n, h, w, channels) of models that have them; any numeric type"},
       {"noise", 0, OPTION_TEXT, &noise_path, 0, 0, "noise.npy",
        "of a diffusion decoder: what `elbo encode --noise` wrote (default: drawn)"},
       TOLD_OPTIONS(told),

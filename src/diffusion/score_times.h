@@ -1,5 +1,5 @@
 // Weightings of the score-matching loss in latent space, and the densities of time under which each has little variance [Vahdat21 sec. 3.3,
-// appendix B]. Of variance-preserving processes, whatever their schedule: with log-SNR l(t), sigma^2 = sigmoid(-l), g^2 = -l' sigma^2.
+// 3.4]. Of variance-preserving processes, whatever their schedule: with log-SNR l(t), sigma^2 = sigmoid(-l), g^2 = -l' sigma^2.
 #ifndef DIFFUSION_SCORE_TIMES_H
 #define DIFFUSION_SCORE_TIMES_H
 
@@ -17,7 +17,7 @@ double score_weight(int weighting, const process *p, double t);
 
 typedef struct time_density time_density;
 // importance: in proportion to the integrand of a N(0, I) prior on N(0, I) codes: w_ll: d log sigma^2 / dt, w_un: 1 - sigma^2, w_re:
-// d sigma^2 / dt [Vahdat21 appendix B.1 to B.3]; otherwise uniform. p is borrowed for its life.
+// d sigma^2 / dt [Vahdat21 sec. 3.4]; otherwise uniform. p is borrowed for its life.
 elbo_status time_density_create(elbo_ctx *ctx, const process *p, int weighting, bool importance, time_density **out);
 void time_density_destroy(time_density **d);
 double time_density_at(const time_density *d, double t);       // its value; integrates to 1 over (0,1]

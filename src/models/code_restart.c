@@ -8,7 +8,7 @@
 
 elbo_status code_restart_create(elbo_ctx *ctx, const char *table, int64_t codes, int64_t dim, int64_t steps, int64_t places, uint64_t seed,
                                 code_restart *out) {
-  *out = (code_restart){.table = table, .codes = codes, .dim = dim, .steps = steps, .seed = seed, .room = places};
+  *out = (code_restart){.table = table, .codes = codes, .dim = dim, .steps = steps, .seed = seed, .step = -1, .room = places};
   elbo_status status = array_new(ctx, (size_t)codes, 1, "a table of codes", (void **)&out->used);
   if (status == ELBO_OK) status = array_new(ctx, (size_t)(places * dim), sizeof(float), "places of a code", (void **)&out->seen);
   if (status != ELBO_OK) code_restart_free(out);
@@ -23,7 +23,8 @@ void code_restart_free(code_restart *r) {
 
 void code_restart_observe(code_restart *r, const train_rows *rows, const float *values) {
   const int64_t each = rows->n ? r->room / rows->n : 0;
-  r->places = 0;
+  if (rows->step != r->step) memset(r->used, 0, (size_t)r->codes); // of a step that was skipped, too
+  r->step = rows->step, r->places = 0;
   for (int64_t i = 0; i < rows->n * each; i++) {
     if (rows->weight && !(rows->weight[i / each] > 0)) continue;
     const float *place = values + i * (r->dim + 1);

@@ -10,7 +10,8 @@ typedef struct code_restart {
   const char *table; // name of the table's parameter (V,D)
   int64_t codes, dim, steps;
   uint64_t seed;
-  int64_t places; // seen in this step's last run
+  int64_t step;   // that `used` is of
+  int64_t places; // seen in its last run
   int64_t room;
   float *seen;         // (room,D) the places before the table
   unsigned char *used; // (V) in this step

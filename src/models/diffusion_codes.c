@@ -33,6 +33,20 @@ elbo_status diffusion_decode(elbo_model *m, const elbo_array *codes, const elbo_
   return latent_decode(m->diffusion->spec.latent, codes, NULL, NULL, x);
 }
 
+elbo_status diffusion_decode_tiled(elbo_model *m, const elbo_array *states, const elbo_decode_config *config, elbo_array **x) {
+  const latent_space *s = m->diffusion->spec.latent;
+  elbo_array *codes;
+  TRY(check(m, "decode", NULL));
+  TRY(latent_codes(s, states, &codes));
+  elbo_status status = elbo_decode_tiled(s->autoencoder, codes, config, x);
+  elbo_array_destroy(&codes);
+  TRY(status);
+  float *v = (*x)->data;
+  const float low = (float)s->low, high = (float)s->high;
+  for (int64_t i = 0, n = s->bits ? elbo_array_count(*x) : 0; i < n; i++) v[i] = v[i] < low ? low : v[i] > high ? high : v[i];
+  return ELBO_OK;
+}
+
 elbo_status diffusion_reconstruct(elbo_model *m, const elbo_array *x, const elbo_array *label, int sample, uint64_t seed,
                                   elbo_array **out) {
   elbo_array *codes;

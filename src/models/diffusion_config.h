@@ -57,7 +57,7 @@ typedef struct diffusion_latent_config {
 typedef enum latent_moments { LATENT_MOMENTS, LATENT_MEANS } latent_moments;
 #define LATENT_MOMENTS_NAMES "moments|mean"
 
-// A share of N(0, I) in the score, (1 - a) of its own and a of the network's, with a learned a [Vahdat21 eq. 10]. N(0, I) stays as it is
+// A share of N(0, I) in the score, (1 - a) of its own and a of the network's, with a learned a [Vahdat21 sec. 3.2]. N(0, I) stays as it is
 // under a variance-preserving process, and its v is 0: mixed with it, v is a times what the network says.
 typedef enum score_mixing { MIXING_NONE, MIXING_CHANNEL, MIXING_DIMENSION } score_mixing;
 #define SCORE_MIXING_NAMES "none|channel|dimension"

@@ -86,6 +86,7 @@ int diffusion_sample_within(const elbo_model *m, int64_t calls, bool own, sample
 // The calls that go through the autoencoder of a model of codes; codes are its states (n,h,w,c). Other models refuse.
 elbo_status diffusion_encode(elbo_model *m, const elbo_array *x, const elbo_array *label, elbo_array **mean, elbo_array **stddev);
 elbo_status diffusion_decode(elbo_model *m, const elbo_array *codes, const elbo_array *label, elbo_array **x);
+elbo_status diffusion_decode_tiled(elbo_model *m, const elbo_array *codes, const elbo_decode_config *config, elbo_array **x);
 elbo_status diffusion_reconstruct(elbo_model *m, const elbo_array *x, const elbo_array *label, int sample, uint64_t seed, elbo_array **out);
 
 elbo_status diffusion_sample(elbo_model *m, const elbo_sample_config *config, elbo_array **x);

@@ -201,16 +201,25 @@ fail:
   return status;
 }
 
+elbo_status latent_codes(const latent_space *s, const elbo_array *states, elbo_array **codes) {
+  *codes = NULL;
+  if (!fits(states, &s->code, true)) return wrong_array(s, "decode", &s->code, states);
+  TRY(elbo_array_convert(s->ctx, states, ELBO_F32, codes));
+  const int64_t dim[4] = {states->dim[0], s->code.height, s->code.width, s->code.channels};
+  (*codes)->rank = 4;
+  memcpy((*codes)->dim, dim, sizeof dim);
+  latent_unscale(s, states->dim[0], (*codes)->data);
+  return ELBO_OK;
+}
+
 elbo_status latent_decode(const latent_space *s, const elbo_array *states, elbo_progress_fn progress, void *user, elbo_array **x) {
   session decoder = {0};
   elbo_array *codes = NULL;
   elbo_status status;
   *x = NULL;
-  if (!fits(states, &s->code, true)) return wrong_array(s, "decode", &s->code, states);
+  TRY(latent_codes(s, states, &codes));
   int64_t n = states->dim[0], size = s->picture.height * s->picture.width * s->picture.channels, batch = latent_batch(s, n);
   int64_t dim[4] = {n, s->picture.height, s->picture.width, s->picture.channels};
-  TRY_GOTO(elbo_array_convert(s->ctx, states, ELBO_F32, &codes));
-  latent_unscale(s, n, codes->data);
   TRY_GOTO(latent_decoder_open(s, batch, &decoder));
   TRY_GOTO(elbo_array_create(s->ctx, ELBO_F32, 4, dim, x));
   session_rows rows = {.codes = codes->data};

@@ -41,6 +41,8 @@ void latent_unscale(const latent_space *s, int64_t rows, float *states);
 // --- arrays ---
 // x (n,H,W,C) as data sets give it to states (n,h,w,c); stddev may be NULL.
 elbo_status latent_encode(const latent_space *s, const elbo_array *x, elbo_array **mean, elbo_array **stddev);
+// states (n,h,w,c) or (n, code) to codes as the autoencoder has them, (n,h,w,c).
+elbo_status latent_codes(const latent_space *s, const elbo_array *states, elbo_array **codes);
 // states (n,h,w,c) or (n, code) to pictures (n,H,W,C) in low..high, "decode" to progress, which may be NULL.
 elbo_status latent_decode(const latent_space *s, const elbo_array *states, elbo_progress_fn progress, void *user, elbo_array **x);
 

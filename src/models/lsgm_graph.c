@@ -101,7 +101,7 @@ static elbo_tensor *column_mean(const terms *t, elbo_tensor *v) {
   return elbo_div(elbo_sum(elbo_mul(v, w), 1u, 0), t->total);
 }
 
-// A gradient without a value, and a value without a gradient.
+// A gradient without a value.
 static elbo_tensor *gradient_alone(elbo_tensor *v) { return elbo_sub(v, elbo_stop_gradient(v)); }
 
 static elbo_tensor *row_weight(const terms *t, const char *name) {
@@ -181,7 +181,7 @@ static bool is_weight(const node *n) {
          strcmp(dot, ".weight") == 0;
 }
 
-// The sum of the largest singular values of all weights of convolutions and dense layers [Vahdat20 sec. 3.2, Vahdat21 appendix G]: it
+// The sum of the largest singular values of all weights of convolutions and dense layers [Vahdat20 sec. 3.2, Vahdat21]: it
 // bounds how steep the networks, and with them the bound, can be. Their vectors are the training's alone: "spectral.NAME".
 static elbo_tensor *spectral_sum(elbo_graph *g) {
   elbo_tensor *sum = NULL;

@@ -7,12 +7,13 @@
 //   -E[log p(z)]  <=  KL(q(z_1|z) || N(0, I))  +  E_{t,epsilon}[ w_ll(t) / 2 |epsilon - epsilon_theta(z_t, t)|^2 ]
 //                     +  D / 2 log(2 pi e sigma_0^2 / alpha_0^2)
 //
-// A network that says N(0, I), epsilon_theta = sigma z_t, has these three in closed form, C(z) below. So what is estimated is the
+// A network that says N(0, I), epsilon_theta = sigma z_t, has these three in closed form (normal_prior). So what is estimated is the
 // difference alone, w_ll / 2 (|epsilon - epsilon_theta|^2 - |epsilon - sigma z_t|^2), at a fraction of the variance of the sum, which is
 // mostly that of |epsilon|^2; the same holds for what the encoder is told.
 //
 // Who is trained by what:
 //   encoder  <-  -log p(x|z) + beta (this - entropy of q)        decoder  <-  -log p(x|z)
+//   (of a top-down model the decoder's groups place the codes, and it has the encoder's terms)
 //   network of the prior, mixing  <-  the second term with its own weighting w
 // z enters the network as a leaf. What the second term says of that leaf goes on to the encoder: with one time for both, w_ll / w times
 // what the network's loss says, row by row; with times of their own, from a second call whose own gradient ends there.

@@ -304,11 +304,10 @@ static elbo_status check_bound(const elbo_model *m, const char *metrics) {
 
 // What asks for p(z) itself, of which a diffusion prior gives a bound; and what is about such a prior alone.
 static elbo_status check_prior(const elbo_model *m, const char *metrics) {
-  static const char *const densities[] = {"iwae", "nll", "iwae_bits_per_dim"}, *const parts[] = {"entropy", "cross_entropy", NULL};
-  for (int i = 0; metrics && i < 3; i++) {
-    const char *name = m->prior ? densities[i] : parts[i];
-    if (name && metric_asked(metrics, "", name))
-      return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "evaluate: %s: %s; elbo, recon, kl and bits_per_dim were expected", name,
+  static const char *const densities[] = {"iwae", "nll", "iwae_bits_per_dim", NULL}, *const parts[] = {"entropy", "cross_entropy", NULL};
+  for (const char *const *name = m->prior ? densities : parts; metrics && *name; name++) {
+    if (metric_asked(metrics, "", *name))
+      return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "evaluate: %s: %s; elbo, recon, kl and bits_per_dim were expected", *name,
                   m->prior ? "weighs draws by p(z), of which a diffusion prior (lsgm) gives a bound alone"
                            : "is a part of the bound of a model with a diffusion prior (lsgm)");
   }

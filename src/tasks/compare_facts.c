@@ -156,9 +156,10 @@ elbo_status compare_facts(comparison *c, compared *m) {
   }
   TRY(elbo_recipe_load(c->ctx, path, 0, NULL, &recipe));
   t = (text_buffer){0};
-  text_add(&t, "elbo train"), add_word(&t, path), text_add(&t, " --out AGAIN");
+  text_add(&t, "elbo train"), add_word(&t, path);
+  snprintf(again, sizeof again, "%s --dry-run", t.at ? t.at : "");
+  text_add(&t, " --out AGAIN");
   status = add_training(c, m, recipe, t.at ? t.at : "");
-  snprintf(again, sizeof again, "elbo train %s --dry-run", path);
   if (status == ELBO_OK && add_costs(c, m, recipe, again) != ELBO_OK)
     json_object_set_new(values, "peak_memory", json_pack("{s:s, s:s}", "error", elbo_ctx_message(c->ctx), "command", again));
   free(text_take(&t));

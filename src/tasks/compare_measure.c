@@ -218,7 +218,7 @@ static elbo_status run_timing(comparison *c, compared *m, const group *g, const 
   json_object_set_new(made, "samples_per_s",
                       json_pack("{s:o, s:o, s:s, s:I, s:s, s:s}", "value", json_number(mean), "stderr", json_number(error), "unit",
                                 "samples/s", "n", (json_int_t)n, "note", note, "command", again));
-  mean_and_error(each, runs, &mean, &error);
+  error /= mean * mean, mean = 1 / mean; // of the same repetitions
   json_object_set_new(
       made, "seconds_per_sample",
       json_pack("{s:o, s:o, s:s, s:s}", "value", json_number(mean), "stderr", json_number(error), "unit", "s", "command", again));

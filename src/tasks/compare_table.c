@@ -140,7 +140,7 @@ static void add_likelihoods(const comparison *c, text_buffer *page, const column
     add_tooltip(page, value);
     text_add(page, ">");
     add_number(c, page, k, likelihood_keys[i], value);
-    text_add(page, "<small>%s</small></div>", label ? label : "");
+    text_add(page, "<small class=\"label\">%s</small></div>", label ? label : "");
     any = true;
   }
   const json_t *missing = any ? NULL : json_object_get(values, "likelihood_one");
@@ -220,7 +220,9 @@ static void add_head(text_buffer *page) {
                              : "");
     text_add(page, "<small>%s</small></th>", k->unit);
   }
-  text_add(page, "<th scope=\"col\" title=\"trained one after the other\">stages<small>steps × batch</small></th></tr></thead>\n");
+  text_add(
+      page,
+      "<th scope=\"col\" class=\"stages\" title=\"trained one after the other\">stages<small>steps × batch</small></th></tr></thead>\n");
 }
 
 void compare_add_table(const comparison *c, text_buffer *page) {

@@ -332,6 +332,12 @@ static void test_calls(void **state) {
   assert_ok(ctx, elbo_decode(m, mean, NULL, &back));
   assert_ok(ctx, elbo_reconstruct(m, x, NULL, 0, 0, &again));
   assert_memory_equal(back->data, again->data, elbo_array_bytes(back));
+  elbo_decode_config bands;
+  elbo_decode_defaults(&bands);
+  bands.tile = 2;
+  elbo_array_destroy(&again);
+  assert_ok(ctx, elbo_decode_tiled(m, mean, &bands, &again));
+  assert_close(again->data, back->data, elbo_array_count(back), 1e-5);
   elbo_eval_defaults(&eval);
   eval.split = ELBO_SPLIT_VALID;
   static const char *const likelihoods[] = {NULL, "bpd", "fid,ode_nll", "bpd_parts"};

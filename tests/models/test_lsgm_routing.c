@@ -105,7 +105,7 @@ static void plain_errors(elbo_graph *g, const lsgm_spec *s, elbo_tensor *z, cons
     int64_t dims[3] = {each ? d->height : 1, each ? d->width : 1, d->channels};
     elbo_init init = {ELBO_INIT_KIND_CONSTANT, -3, 0};
     elbo_tensor *share = elbo_sigmoid(elbo_parameter(g, "mixing_logit", 3, dims, ELBO_PARAM_TRAINED, init));
-    // (1 - a) sigma z_t + a epsilon' [Vahdat21 eq. 10], epsilon' = sigma z_t + alpha v', back as v = (epsilon - sigma z_t) / alpha
+    // (1 - a) sigma z_t + a epsilon' [Vahdat21 sec. 3.2], epsilon' = sigma z_t + alpha v', back as v = (epsilon - sigma z_t) / alpha
     elbo_tensor *own = elbo_add(elbo_mul(sigma, state), elbo_mul(alpha, v));
     elbo_tensor *mixed = elbo_add(elbo_mul(elbo_scale(share, -1, 1), elbo_mul(sigma, state)), elbo_mul(share, own));
     *network = elbo_sum_per_example(elbo_square(elbo_sub(mixed, epsilon)));

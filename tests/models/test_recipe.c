@@ -157,8 +157,11 @@ static void test_counts(void **state) {
   static const struct {
     const char *name;
     int64_t side, channels, params;
-  } known[] = {
-      {"vae-mnist-mlp", 28, 1, 652824}, {"mlp-vae", 28, 1, 652824}, {"conv-vae-mnist", 28, 1, 274537}, {"conv-vae-cifar", 32, 3, 2960387}};
+  } known[] = {{"vae-mnist-mlp", 28, 1, 652824},
+               {"mlp-vae", 28, 1, 652824},
+               {"conv-vae-mnist", 28, 1, 274537},
+               {"conv-vae-cifar", 32, 3, 2960387},
+               {"akl-64", 64, 3, 3789095}};
   elbo_ctx *ctx = test_ctx(1);
   for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
     elbo_recipe *r;
