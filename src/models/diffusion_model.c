@@ -15,13 +15,18 @@ static void declare_network(const diffusion_spec *spec, elbo_graph *g) {
   denoiser_inputs in = denoiser_declare(g, &needs, &call);
   diffusion_mixed(spec, denoiser_network(&spec->model.denoiser, &in));
   elbo_scope_pop(g);
+  if (spec->model.condition.type == DIFFUSION_CODE) diffusion_code_layers(spec, g);
+}
+
+void diffusion_declare(const diffusion_spec *spec, elbo_graph *g) {
+  declare_network(spec, g);
+  if (spec->model.process.type == PROCESS_LEARNED) learned_process_parameters(spec, g);
 }
 
 elbo_status diffusion_parameter_graph(elbo_ctx *ctx, const diffusion_spec *spec, elbo_graph **out) {
   elbo_graph *g = NULL;
   TRY(elbo_graph_create(ctx, "model", &g));
-  declare_network(spec, g);
-  if (spec->model.process.type == PROCESS_LEARNED) learned_process_parameters(spec, g);
+  diffusion_declare(spec, g);
   elbo_status status = elbo_graph_check(g);
   if (status == ELBO_OK)
     *out = g;
@@ -45,7 +50,8 @@ static elbo_status map_weights(elbo_model *m, const char *directory) {
   TRY(diffusion_parameter_graph(m->ctx, &m->diffusion->spec, &g));
   elbo_status status = store_create_unfilled(m->ctx, 1, &g, &m->store);
   elbo_graph_destroy(&g);
-  return status == ELBO_OK ? diffusion_directory_weights(m->ctx, directory, m->diffusion, m->store) : status;
+  if (status == ELBO_OK) status = diffusion_directory_weights(m->ctx, directory, m->diffusion, m->store);
+  return status == ELBO_OK ? store_check_filled(m->store) : status;
 }
 
 elbo_status diffusion_process_create(elbo_ctx *ctx, const diffusion_spec *spec, elbo_store *store, const char *where, process **out) {
