@@ -17,6 +17,10 @@ typedef struct elbo_model_config {
   double ema;     // of a run's checkpoint: the average of this decay, one of train.ema; 0: the first of them; -1: the raw weights
   int64_t step;   // of a run: which checkpoint; -1: the newest; -2: the best
   int batch_size; // plans are made for this many examples; 0: 64
+  // of a model whose decoder is a diffusion (diffae, diffusion-decoder), how it decodes: keys of a recipe's `sample` section over those of
+  // the model, "steps=100"; copied
+  int n_options;
+  const char *const *options;
 } elbo_model_config;
 ELBO_API void elbo_model_defaults(elbo_model_config *config);
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_model_load(elbo_ctx *ctx, const char *path, const elbo_model_config *config, elbo_model **out);
@@ -48,7 +52,9 @@ typedef struct elbo_sample_config {
   double temperature; // standard deviation of the prior, 1
   elbo_progress_fn progress;
   void *progress_user;
-  int prior; // 0: from the mixture fitted to the codes where the model has one; 1: from the model's own p(z)
+  // 0: from the mixture fitted to the codes where the model has one (a diffusion over the codes goes before it); 1: from the model's own
+  // p(z)
+  int prior;
   // of a diffusion model:
   int n_options;              // keys of a recipe's `sample` section over those of the model: "sampler=dpmpp_2m", "steps=20",
   const char *const *options; // "guidance.scale=3", "batch_size=16"; borrowed
@@ -71,6 +77,12 @@ ELBO_API ELBO_MUST_CHECK elbo_status elbo_reconstruct(elbo_model *model, const e
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_encode(elbo_model *model, const elbo_array *x, const elbo_array *label, elbo_array **mean,
                                                  elbo_array **stddev);
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_decode(elbo_model *model, const elbo_array *codes, const elbo_array *label, elbo_array **x);
+// Of a model whose decoder is a diffusion, a picture has a second code: the noise float32 (n,H,W,C) from which the decoder, told of the
+// first one, leads to this very picture, found by its steps taken backwards (ddim; "steps" among the options of elbo_model_config, 50
+// unless given). codes (n,latent_dim); NULL: those of x. Such a model's elbo_decode draws that noise, elbo_reconstruct with sample 0 takes
+// the picture's own.
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_encode_noise(elbo_model *model, const elbo_array *x, const elbo_array *codes, elbo_array **noise);
+ELBO_API ELBO_MUST_CHECK elbo_status elbo_decode_noise(elbo_model *model, const elbo_array *codes, const elbo_array *noise, elbo_array **x);
 // The same of codes that are too large for memory: an AutoencoderKL is decoded in bands of rows, without seams.
 typedef struct elbo_decode_config {
   size_t size;          // sizeof, set by elbo_decode_defaults

@@ -89,7 +89,11 @@ void say(const char *format, ...) ELBO_PRINTF(1, 2); // "elbo: ..." on standard 
 typedef struct model_options {
   const char *ema;
   const char *checkpoint;
+  const char *sampler_keys[64]; // how a diffusion for a decoder decodes
+  int n_sampler_keys;
 } model_options;
+// Moves what stands among arguments as "sample.KEY=VALUE" to the model's options.
+void take_sampler_keys(text_list *keys, model_options *options);
 #define MODEL_OPTIONS(m)                                                                                                        \
   {"ema", 0, OPTION_TEXT, &(m).ema, 0, 0, "DECAY|raw", "which of a run's averages (default: the first), or the raw weights"}, { \
     "checkpoint", 0, OPTION_TEXT, &(m).checkpoint, 0, 0, "newest|best|STEP", "which checkpoint of a run (default: newest)"      \

@@ -48,12 +48,23 @@ int report_failure(elbo_ctx *ctx, elbo_status status) {
   return status == ELBO_ERROR_ARGUMENT ? STATUS_USAGE : STATUS_FAILED;
 }
 
+void take_sampler_keys(text_list *keys, model_options *options) {
+  int left = 0;
+  for (int i = 0; i < keys->count; i++) {
+    if (!strncmp(keys->at[i], "sample.", 7) && is_override(keys->at[i]) && options->n_sampler_keys < COUNT(options->sampler_keys))
+      options->sampler_keys[options->n_sampler_keys++] = keys->at[i] + 7;
+    else
+      keys->at[left++] = keys->at[i];
+  }
+  keys->count = left;
+}
+
 int open_model(const command *self, const common_options *common, const model_options *options, const char *path, elbo_ctx **ctx,
                elbo_model **model, elbo_model_info *info) {
   elbo_model_config config;
   *model = NULL;
   elbo_model_defaults(&config);
-  config.step = -1;
+  config.step = -1, config.n_options = options->n_sampler_keys, config.options = options->sampler_keys;
   if (options->ema) {
     char *end;
     config.ema = !strcmp(options->ema, "raw") ? -1 : strtod(options->ema, &end);

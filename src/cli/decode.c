@@ -3,19 +3,29 @@
 
 #include "cli/cli.h"
 
+static elbo_status read_noise(elbo_ctx *ctx, const char *path, elbo_array **out) {
+  elbo_array *raw = NULL;
+  elbo_status status = elbo_npy_read(ctx, path, &raw);
+  if (status == ELBO_OK) status = elbo_array_convert(ctx, raw, ELBO_F32, out);
+  elbo_array_destroy(&raw);
+  return status;
+}
+
 static int run(const command *self, int argc, char **argv) {
   common_options common = {0};
   model_options which = {0};
   array_options arrays = {0};
-  const char *codes_path = NULL, *out = NULL;
+  const char *codes_path = NULL, *noise_path = NULL, *out = NULL;
   told_options told = {.label = -1};
   elbo_decode_config parts;
   int64_t memory = 0, planned = 0;
   elbo_decode_defaults(&parts);
-  text_list positional;
+  text_list positional, keys;
   const option options[] = {
       {"codes", 0, OPTION_TEXT, &codes_path, 0, 0, "codes.npy",
        "codes (n, numbers in a code), or maps (n, h, w, channels) of models that have them; any numeric type"},
+      {"noise", 0, OPTION_TEXT, &noise_path, 0, 0, "noise.npy",
+       "of a diffusion decoder: what `elbo encode --noise` wrote (default: drawn)"},
       TOLD_OPTIONS(told),
       {"out", 'o', OPTION_TEXT, &out, 0, 0, "PATH", "x.npy, grid.png, or a directory of pictures"},
       {"tile", 0, OPTION_INT, &parts.tile, 2, 65536, "ROWS",
@@ -27,7 +37,11 @@ static int run(const command *self, int argc, char **argv) {
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);
   if (status == ARGS_GO) status = take_engine_keys(self, &positional, &common);
   if (status != ARGS_GO) return status;
-  if (positional.count != 1) return usage_error(self, "expected one RUN or MODEL directory, got %d arguments", positional.count);
+  status = one_and_keys(self, &positional, "a RUN or MODEL directory", &keys);
+  if (status != ARGS_GO) return status;
+  take_sampler_keys(&keys, &which);
+  if (keys.count)
+    return usage_error(self, "'%s': only keys of a diffusion decoder's sampler (sample.KEY=VALUE) are known here", keys.at[0]);
   if (!codes_path) return usage_error(self, "--codes is missing: what should be decoded?");
   status = check_output(self, out, false);
   if (status != ARGS_GO) return status;
@@ -36,7 +50,7 @@ static int run(const command *self, int argc, char **argv) {
   elbo_model_info info;
   status = open_model(self, &common, &which, positional.at[0], &ctx, &model, &info);
   if (status != ARGS_GO) return status;
-  elbo_array *raw = NULL, *codes = NULL, *label = NULL, *x = NULL;
+  elbo_array *raw = NULL, *codes = NULL, *label = NULL, *x = NULL, *noise = NULL;
   elbo_status made = elbo_npy_read(ctx, codes_path, &raw);
   const bool map = made == ELBO_OK && raw->rank == 4 && strncmp(info.preset, "vae", 3) != 0; // whose size the model checks
   if (made == ELBO_OK && !map && (raw->rank != 2 || raw->dim[1] != info.latent_dim || raw->dim[0] < 1)) {
@@ -47,11 +61,15 @@ static int run(const command *self, int argc, char **argv) {
   if (made == ELBO_OK) made = read_told(ctx, &told, codes->dim[0], &label);
   const bool cut = parts.tile || memory;
   parts.memory_limit = memory << 20, parts.planned_bytes = &planned, parts.progress = show_progress;
-  if (made == ELBO_OK && cut && label) {
+  if (made == ELBO_OK && cut && (label || noise_path)) {
     say("--tile and --memory are of autoencoders, which are not told anything");
     made = ELBO_ERROR_STOPPED;
   }
-  if (made == ELBO_OK) made = cut ? elbo_decode_tiled(model, codes, &parts, &x) : elbo_decode(model, codes, label, &x);
+  if (made == ELBO_OK && noise_path) made = read_noise(ctx, noise_path, &noise);
+  if (made == ELBO_OK)
+    made = cut     ? elbo_decode_tiled(model, codes, &parts, &x)
+           : noise ? elbo_decode_noise(model, codes, noise, &x)
+                   : elbo_decode(model, codes, label, &x);
   clear_progress();
   if (made == ELBO_OK) made = write_images(ctx, x, info.low, info.high, 0, &arrays, out);
   if (made == ELBO_OK && common.json) {
@@ -64,8 +82,13 @@ static int run(const command *self, int argc, char **argv) {
   else if (made == ELBO_OK)
     printf("%lld decoded: %s\n", (long long)x->dim[0], out);
   elbo_array_destroy(&raw), elbo_array_destroy(&codes), elbo_array_destroy(&label), elbo_array_destroy(&x);
+  elbo_array_destroy(&noise);
   return close_model(&ctx, &model, made);
 }
 
-const command command_decode = {"decode", "RUN --codes codes.npy --out DIR | x.npy | grid.png", "turn codes into examples",
-                                NULL,     "elbo decode run --codes codes.npy --out pictures",   run};
+const command command_decode = {"decode",
+                                "RUN --codes codes.npy [--noise noise.npy] --out DIR | x.npy | grid.png",
+                                "turn codes into examples",
+                                NULL,
+                                "elbo decode run --codes codes.npy --out pictures",
+                                run};

@@ -27,6 +27,7 @@ static int run(const command *self, int argc, char **argv) {
   if (status == ARGS_GO) status = take_engine_keys(self, &positional, &common);
   if (status != ARGS_GO) return status;
   if (to_label >= 0 && label < 0) return usage_error(self, "--to-class needs --class, the class of the near end");
+  take_sampler_keys(&positional, &which);
   if (positional.count != 3) return usage_error(self, "expected a RUN and two pictures, got %d arguments", positional.count);
   status = check_output(self, out, false);
   if (status != ARGS_GO) return status;
@@ -55,9 +56,11 @@ static int run(const command *self, int argc, char **argv) {
   return close_model(&ctx, &model, made);
 }
 
-const command command_interpolate = {"interpolate",
-                                     "RUN A.png B.png --steps 12 --out walk.png",
-                                     "walk from one picture to another through the codes",
-                                     "Both pictures are encoded; what lies on the straight line between their codes is decoded.",
-                                     "elbo interpolate run three.png eight.png --steps 12 --out walk.png",
-                                     run};
+const command command_interpolate = {
+    "interpolate",
+    "RUN A.png B.png --steps 12 --out walk.png [sample.key=value ...]",
+    "walk from one picture to another through the codes",
+    "Both pictures are encoded; what lies on the straight line between their codes is decoded. The noise of a diffusion "
+    "decoder goes from the one's to the other's on a great circle; sample.steps=K are its steps.",
+    "elbo interpolate run three.png eight.png --steps 12 --out walk.png",
+    run};

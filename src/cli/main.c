@@ -4,11 +4,11 @@
 #include "cli/cli.h"
 
 extern const command command_train, command_sample, command_reconstruct, command_interpolate, command_encode, command_decode, command_eval,
-    command_report, command_compare, command_apply, command_convert, command_info, command_data, command_bench;
+    command_edit, command_report, command_compare, command_apply, command_convert, command_info, command_data, command_bench;
 
-const command *const commands[] = {&command_train,   &command_sample, &command_reconstruct, &command_interpolate, &command_encode,
-                                   &command_decode,  &command_eval,   &command_report,      &command_compare,     &command_apply,
-                                   &command_convert, &command_info,   &command_data,        &command_bench};
+const command *const commands[] = {&command_train,  &command_sample,  &command_reconstruct, &command_interpolate, &command_encode,
+                                   &command_decode, &command_edit,    &command_eval,        &command_report,      &command_compare,
+                                   &command_apply,  &command_convert, &command_info,        &command_data,        &command_bench};
 const int n_commands = COUNT(commands);
 
 static void print_usage(FILE *out) {

@@ -43,6 +43,7 @@ static int run(const command *self, int argc, char **argv) {
   if (status != ARGS_GO) return status;
   status = one_and_keys(self, &positional, "a RUN or MODEL directory", &in.options);
   if (status != ARGS_GO) return status;
+  take_sampler_keys(&in.options, &which);
   status = check_output(self, out, false);
   if (status != ARGS_GO) return status;
   elbo_ctx *ctx = NULL;
@@ -75,6 +76,7 @@ static int run(const command *self, int argc, char **argv) {
 const command command_reconstruct = {"reconstruct",
                                      "RUN --data PATH -n 32 --out pairs.png [key=value ...]",
                                      "pass examples through the code and back",
-                                     "In a picture, every row of originals has its reconstructions in the row below.",
+                                     "In a picture, every row of originals has its reconstructions in the row below. A diffusion decoder "
+                                     "takes the noise that leads to each picture; with --sample it draws it.",
                                      "elbo reconstruct run --data digits -n 32 --out pairs.png",
                                      run};

@@ -11,14 +11,14 @@
 #include "data/dataset.h"
 
 const char *const SHAPE_KIND_NAMES[SHAPE_KINDS] = {"circle", "square", "triangle", "star", "cross", "ring"};
-static const char *const SIZE_NAMES[SHAPE_SIZES] = {"small", "medium", "large"};
-static const char *const PLACE_NAMES[SHAPE_CELLS][SHAPE_CELLS] = {{"at the top left", "at the top", "at the top right"},
-                                                                  {"at the left", "in the middle", "at the right"},
-                                                                  {"at the bottom left", "at the bottom", "at the bottom right"}};
-static const char *const COLOR_NAMES[SHAPE_COLORS] = {"red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink"};
+const char *const SHAPE_SIZE_NAMES[SHAPE_SIZES] = {"small", "medium", "large"};
+const char *const SHAPE_PLACE_NAMES[SHAPE_CELLS][SHAPE_CELLS] = {{"at the top left", "at the top", "at the top right"},
+                                                                 {"at the left", "in the middle", "at the right"},
+                                                                 {"at the bottom left", "at the bottom", "at the bottom right"}};
+const char *const SHAPE_COLOR_NAMES[SHAPE_COLORS] = {"red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink"};
 const uint8_t SHAPE_COLOR_RGB[SHAPE_COLORS][3] = {{220, 40, 40},  {240, 140, 30}, {240, 220, 40}, {50, 170, 70},
                                                   {60, 200, 210}, {50, 80, 220},  {140, 60, 180}, {245, 130, 190}};
-static const char *const BACKGROUND_NAMES[SHAPE_BACKGROUNDS] = {"white", "grey", "black"};
+const char *const SHAPE_BACKGROUND_NAMES[SHAPE_BACKGROUNDS] = {"white", "grey", "black"};
 const uint8_t SHAPE_BACKGROUND_RGB[SHAPE_BACKGROUNDS][3] = {{255, 255, 255}, {128, 128, 128}, {0, 0, 0}};
 
 #define CELL_STEP 0.21   // between the middles of rows and of columns
@@ -64,9 +64,9 @@ void shape_attributes(const shape_scene *s, float *out) {
 }
 
 void shape_caption(const shape_scene *s, char *out, size_t size) {
-  const char *color = COLOR_NAMES[s->color];
-  snprintf(out, size, "a %s %s %s %s on a %s background", SIZE_NAMES[s->size], color, SHAPE_KIND_NAMES[s->kind],
-           PLACE_NAMES[s->row][s->column], BACKGROUND_NAMES[s->background]);
+  const char *color = SHAPE_COLOR_NAMES[s->color];
+  snprintf(out, size, "a %s %s %s %s on a %s background", SHAPE_SIZE_NAMES[s->size], color, SHAPE_KIND_NAMES[s->kind],
+           SHAPE_PLACE_NAMES[s->row][s->column], SHAPE_BACKGROUND_NAMES[s->background]);
 }
 
 // Corners of a shape of radius 1, pointing up; 0 for those that have none.

@@ -24,7 +24,9 @@ typedef struct shape_scene {
   double angle; // radians, clockwise on the screen
 } shape_scene;
 
-extern const char *const SHAPE_KIND_NAMES[SHAPE_KINDS];
+extern const char *const SHAPE_KIND_NAMES[SHAPE_KINDS],
+    *const SHAPE_SIZE_NAMES[SHAPE_SIZES], *const SHAPE_COLOR_NAMES[SHAPE_COLORS], *const SHAPE_BACKGROUND_NAMES[SHAPE_BACKGROUNDS];
+extern const char *const SHAPE_PLACE_NAMES[SHAPE_CELLS][SHAPE_CELLS]; // "at the top left"
 extern const uint8_t SHAPE_COLOR_RGB[SHAPE_COLORS][3];
 extern const uint8_t SHAPE_BACKGROUND_RGB[SHAPE_BACKGROUNDS][3];
 

@@ -40,6 +40,9 @@ typedef struct sampler_request {
 
 // x (rows,size): unit-variance noise in (scaled by the sampler's first sigma as diffusers does), the solver's last state out.
 elbo_status sampler_run(elbo_ctx *ctx, const sampler_request *request, double *x, int64_t *network_calls);
+// The way back of DDIM without fresh noise, by the same nodes [Song21ddim sec. 4.3]: data in, out the unit-variance noise from which
+// sampler_run leads to them, up to an error that falls with the steps. Other samplers are refused. x0 is not clipped.
+elbo_status sampler_reverse(elbo_ctx *ctx, const sampler_request *request, double *x, int64_t *network_calls);
 // How many network calls a run will take; rk45, whose steps depend on what it sees, gives 0. Fails as sampler_run does on bad steps.
 elbo_status sampler_calls(elbo_ctx *ctx, const scheduler_config *scheduler, const process *p, int steps, int64_t *out);
 

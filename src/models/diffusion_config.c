@@ -19,6 +19,17 @@ static const config_field condition_fields[] = {
 const config_table diffusion_condition_table =
     CONFIG_TABLE("condition", diffusion_condition_config, condition_fields, "conditional models");
 
+static const config_field condition_file_fields[] = {
+    {"type", CONFIG_TYPE_ENUM, offsetof(diffusion_condition_config, type), 0, 0, "none", "", "", DIFFUSION_CONDITION_FILE_NAMES, NULL, 0},
+    CONFIG_INT(diffusion_condition_config, dim, 1, 65536, "16", "", ""),
+    CONFIG_INT(diffusion_condition_config, tokens, 1, 65536, "77", "", ""),
+    CONFIG_INT(diffusion_condition_config, factor, 2, 64, "4", "", ""),
+    CONFIG_FLOAT(diffusion_condition_config, dropout, 0, 0.999, "0", "", ""),
+    CONFIG_INT(diffusion_condition_config, maps, 0, 1024, "0", "", ""),
+    CONFIG_BOOL(diffusion_condition_config, centred, "false", ""),
+};
+const config_table diffusion_condition_file_table = CONFIG_TABLE("condition", diffusion_condition_config, condition_file_fields, "");
+
 static const config_field codes_fields[] = {
     CONFIG_ENUM(diffusion_latent_config, cache, "moments", LATENT_MOMENTS_NAMES,
                 "what is kept of each training example: mean and deviation of its code, from which each step draws, or the mean alone; a "
@@ -35,20 +46,7 @@ static const config_field model_fields[] = {
                   "latent diffusion: a model of the codes of this frozen autoencoder, an earlier stage of the recipe, a run or a model "
                   "directory (AutoencoderKL, VQModel, AutoencoderTiny, or a VAE with one flat code); nothing: of the data themselves"),
     CONFIG_SECTION(diffusion_config, latent, &codes_table),
-    {"network", CONFIG_TYPE_ENUM, offsetof(diffusion_config, denoiser.network), 0, 0, "unet", "", "kind of network", DENOISER_NAMES, NULL,
-     0},
-    {"unet", CONFIG_TYPE_SECTION, offsetof(diffusion_config, denoiser.unet), 0, 0, "{}", "", "", NULL, &unet_table, 0},
-    {"dit", CONFIG_TYPE_SECTION, offsetof(diffusion_config, denoiser.dit), 0, 0, "{}", "", "", NULL, &dit_table, 0},
-    {"edm", CONFIG_TYPE_SECTION, offsetof(diffusion_config, denoiser.edm), 0, 0, "{}", "", "", NULL, &edm_table, 0},
-    {"vdm", CONFIG_TYPE_SECTION, offsetof(diffusion_config, denoiser.vdm), 0, 0, "{}", "", "", NULL, &vdm_table, 0},
-    {"mlp", CONFIG_TYPE_SECTION, offsetof(diffusion_config, denoiser.mlp), 0, 0, "{}", "", "", NULL, &mlp_table, 0},
-    CONFIG_SECTION(diffusion_config, process, &process_table),
-    CONFIG_ENUM(diffusion_config, prediction, "epsilon", PREDICTION_NAMES,
-                "what the network predicts; process edm and ve: edm, epsilon or x0; score: of a network that divides by sigma itself"),
-    CONFIG_ENUM(diffusion_config, variance, "fixed_small", REVERSE_VARIANCE_NAMES,
-                "of the reverse steps of a discrete process; learned_range: a second output between the two, trained by L_hybrid"),
-    CONFIG_FLOAT(diffusion_config, sigma_data, 1e-4, 1e4, "0.5", "", "standard deviation of the data, of prediction and weighting edm"),
-    CONFIG_ENUM(diffusion_config, time_input, "auto", TIME_INPUT_NAMES, "what the network is told of the time"),
+    DIFFUSION_NETWORK_FIELDS(diffusion_config, ),
     CONFIG_SECTION(diffusion_config, condition, &diffusion_condition_table),
 };
 static const config_table diffusion_model_table =
@@ -67,7 +65,7 @@ static const config_field objective_fields[] = {
     CONFIG_FLOAT(diffusion_objective, time_std, 1e-6, 100, "1.2", "", "likewise"),
     CONFIG_FLOAT(diffusion_objective, variance_weight, 0, 1e6, "0.001", "", "of the bound's term in L_hybrid (variance: learned_range)"),
 };
-static const config_table diffusion_objective_table =
+const config_table diffusion_objective_table =
     CONFIG_TABLE("objective", diffusion_objective, objective_fields, "weighting and times of the loss");
 
 static const config_field section_fields[] = {
@@ -77,12 +75,17 @@ static const config_field section_fields[] = {
 };
 const config_table diffusion_sections = CONFIG_TABLE("diffusion", diffusion_recipe, section_fields, "a diffusion model");
 
-int64_t diffusion_extra_channels(const diffusion_spec *spec) {
+int64_t diffusion_picture_channels(const diffusion_spec *spec) {
   switch (spec->model.condition.type) {
-  case DIFFUSION_LOWRES: return spec->channels;
+  case DIFFUSION_LOWRES:
+  case DIFFUSION_RECONSTRUCTION: return spec->channels;
   case DIFFUSION_MASKED: return spec->channels + 1;
   default: return 0;
   }
+}
+
+int64_t diffusion_extra_channels(const diffusion_spec *spec) {
+  return spec->model.condition.type == DIFFUSION_CODE ? spec->model.condition.maps : diffusion_picture_channels(spec);
 }
 
 bool diffusion_draws_codes(const diffusion_spec *spec) {
@@ -232,7 +235,8 @@ elbo_status diffusion_spec_of_codes(elbo_ctx *ctx, arena *a, const diffusion_rec
                          .out_channels = info->channels * (diffusion_learned_variance(out) ? 2 : 1),
                          .classes = c->type == DIFFUSION_CLASS ? info->classes : 0,
                          .null_class = c->dropout > 0,
-                         .class_dim = c->type == DIFFUSION_VECTOR ? c->dim : 0,
+                         .class_dim = c->type == DIFFUSION_VECTOR || c->type == DIFFUSION_CODE ? c->dim : 0,
+                         .adapted = c->type == DIFFUSION_CODE,
                          .context_dim = c->type == DIFFUSION_CONTEXT ? c->dim : 0};
   char where[512];
   snprintf(where, sizeof where, "%s: model", file);

@@ -23,20 +23,26 @@ typedef enum time_input {
 
 typedef enum diffusion_condition_type {
   DIFFUSION_UNCONDITIONAL,
-  DIFFUSION_CLASS,  // the example's class
-  DIFFUSION_VECTOR, // input "condition" (B,dim)
-  DIFFUSION_LOWRES, // the picture reduced and enlarged again, concatenated: super-resolution [Ho22a]
-  DIFFUSION_MASKED, // the picture with a box cut out, and the box, concatenated: inpainting
-  DIFFUSION_CONTEXT // a sequence of embeddings, input "condition" (B,tokens,dim)
+  DIFFUSION_CLASS,   // the example's class
+  DIFFUSION_VECTOR,  // input "condition" (B,dim)
+  DIFFUSION_LOWRES,  // the picture reduced and enlarged again, concatenated: super-resolution [Ho22a]
+  DIFFUSION_MASKED,  // the picture with a box cut out, and the box, concatenated: inpainting
+  DIFFUSION_CONTEXT, // a sequence of embeddings, input "condition" (B,tokens,dim)
+  // Of presets that make the condition themselves (decoder_config.h):
+  DIFFUSION_CODE,          // an encoder's code, input "condition" (B,dim), through linear layers of the model's own [Preechakul22]
+  DIFFUSION_RECONSTRUCTION // a picture of the same shape, input "picture", beside the state [Pandey22]
 } diffusion_condition_type;
 #define DIFFUSION_CONDITION_NAMES "none|class|vector|lowres|masked|context"
+#define DIFFUSION_CONDITION_FILE_NAMES DIFFUSION_CONDITION_NAMES "|code|reconstruction"
 
 typedef struct diffusion_condition_config {
   int type;
-  int64_t dim;    // of vector and context
+  int64_t dim;    // of vector, context and code
   int64_t tokens; // of context
   int64_t factor; // of lowres
   double dropout; // probability of "no condition" in training, for guidance
+  int64_t maps;   // of code: channels beside the state that a linear layer makes of it
+  bool centred;   // of reconstruction: the process runs around it
 } diffusion_condition_config;
 
 typedef enum reverse_variance { REVERSE_FIXED_SMALL, REVERSE_FIXED_LARGE, REVERSE_LEARNED_RANGE } reverse_variance;
@@ -88,7 +94,56 @@ typedef struct diffusion_recipe {
   sampling_config sample;
 } diffusion_recipe;
 extern const config_table diffusion_sections;
+extern const config_table diffusion_objective_table;
 extern const config_table diffusion_condition_table;
+extern const config_table diffusion_condition_file_table; // with what recipes cannot say, for a model's index
+
+// The keys of `model` that every preset with a diffusion has; of struct S, whose diffusion_config is AT ("", or "diffusion.").
+#define DIFFUSION_NETWORK_FIELDS(S, AT)                                                                                          \
+  {"network", CONFIG_TYPE_ENUM, offsetof(S, AT denoiser.network), 0, 0, "unet", "", "kind of network", DENOISER_NAMES, NULL, 0}, \
+      {"unet", CONFIG_TYPE_SECTION, offsetof(S, AT denoiser.unet), 0, 0, "{}", "", "", NULL, &unet_table, 0},                    \
+      {"dit", CONFIG_TYPE_SECTION, offsetof(S, AT denoiser.dit), 0, 0, "{}", "", "", NULL, &dit_table, 0},                       \
+      {"edm", CONFIG_TYPE_SECTION, offsetof(S, AT denoiser.edm), 0, 0, "{}", "", "", NULL, &edm_table, 0},                       \
+      {"vdm", CONFIG_TYPE_SECTION, offsetof(S, AT denoiser.vdm), 0, 0, "{}", "", "", NULL, &vdm_table, 0},                       \
+      {"mlp", CONFIG_TYPE_SECTION, offsetof(S, AT denoiser.mlp), 0, 0, "{}", "", "", NULL, &mlp_table, 0},                       \
+      {"process", CONFIG_TYPE_SECTION, offsetof(S, AT process), 0, 0, "{}", "", "", NULL, &process_table, 0},                    \
+      {"prediction",                                                                                                             \
+       CONFIG_TYPE_ENUM,                                                                                                         \
+       offsetof(S, AT prediction),                                                                                               \
+       0,                                                                                                                        \
+       0,                                                                                                                        \
+       "epsilon",                                                                                                                \
+       "",                                                                                                                       \
+       "what the network predicts; process edm and ve: edm, epsilon or x0; score: of a network that divides by sigma itself",    \
+       PREDICTION_NAMES,                                                                                                         \
+       NULL,                                                                                                                     \
+       0},                                                                                                                       \
+      {"variance",                                                                                                               \
+       CONFIG_TYPE_ENUM,                                                                                                         \
+       offsetof(S, AT variance),                                                                                                 \
+       0,                                                                                                                        \
+       0,                                                                                                                        \
+       "fixed_small",                                                                                                            \
+       "",                                                                                                                       \
+       "of the reverse steps of a discrete process; learned_range: a second output between the two, trained by L_hybrid",        \
+       REVERSE_VARIANCE_NAMES,                                                                                                   \
+       NULL,                                                                                                                     \
+       0},                                                                                                                       \
+      {"sigma_data",                                                                                                             \
+       CONFIG_TYPE_FLOAT,                                                                                                        \
+       offsetof(S, AT sigma_data),                                                                                               \
+       1e-4,                                                                                                                     \
+       1e4,                                                                                                                      \
+       "0.5",                                                                                                                    \
+       "",                                                                                                                       \
+       "standard deviation of the data, of prediction and weighting edm",                                                        \
+       NULL,                                                                                                                     \
+       NULL,                                                                                                                     \
+       0},                                                                                                                       \
+  {                                                                                                                              \
+    "time_input", CONFIG_TYPE_ENUM, offsetof(S, AT time_input), 0, 0, "auto", "", "what the network is told of the time",        \
+        TIME_INPUT_NAMES, NULL, 0                                                                                                \
+  }
 
 // A model on data of a certain shape: all that its graphs depend on.
 typedef struct diffusion_spec {
@@ -115,8 +170,9 @@ bool diffusion_draws_codes(const diffusion_spec *spec);
 elbo_status diffusion_condition_check(elbo_ctx *ctx, const diffusion_spec *spec, int64_t tokens, int64_t dim, const char *file);
 elbo_status diffusion_objective_check(elbo_ctx *ctx, const diffusion_objective *objective, const diffusion_spec *spec, const char *file);
 
-// Channels that are concatenated to the state.
+// Channels that are concatenated to the state; of them, those of the input "picture" (the others are made of a code).
 int64_t diffusion_extra_channels(const diffusion_spec *spec);
+int64_t diffusion_picture_channels(const diffusion_spec *spec);
 bool diffusion_learned_variance(const diffusion_spec *spec);
 // The class that stands for "no class": the last row of the table; -1: there is none.
 int64_t diffusion_null_class(const diffusion_spec *spec);

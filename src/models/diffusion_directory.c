@@ -9,7 +9,6 @@
 #include "core/config_json.h"
 #include "core/file.h"
 #include "core/json.h"
-#include "graph/store_memory.h"
 #include "models/autoencoder.h"
 #include "models/diffusion_model.h"
 #include "models/pipeline_index.h"
@@ -35,7 +34,8 @@ static const config_field index_fields[] = {
     {"sigma_data", CONFIG_TYPE_FLOAT, offsetof(diffusion_index, model.sigma_data), 1e-4, 1e4, "0.5", "", "", NULL, NULL, 0},
     {"time_input", CONFIG_TYPE_ENUM, offsetof(diffusion_index, model.time_input), 0, 0, "auto", "", "", TIME_INPUT_NAMES, NULL, 0},
     {"mixing", CONFIG_TYPE_ENUM, offsetof(diffusion_index, model.mixing), 0, 0, "none", "", "", SCORE_MIXING_NAMES, NULL, 0},
-    {"condition", CONFIG_TYPE_SECTION, offsetof(diffusion_index, model.condition), 0, 0, "{}", "", "", NULL, &diffusion_condition_table, 0},
+    {"condition", CONFIG_TYPE_SECTION, offsetof(diffusion_index, model.condition), 0, 0, "{}", "", "", NULL,
+     &diffusion_condition_file_table, 0},
     CONFIG_SECTION(diffusion_index, sample, &sampling_table),
 };
 static const config_table index_table = CONFIG_TABLE("_elbo", diffusion_index, index_fields, "what the model is of");
@@ -52,6 +52,14 @@ static bool scheduler_for_diffusers(elbo_ctx *ctx, arena *a, const diffusion_spe
   return scheduler_of_process(ctx, a, &m->process, m->prediction, m->sigma_data, out) == ELBO_OK;
 }
 
+// Weights that belong to no class of diffusers'.
+static elbo_status write_part(elbo_ctx *ctx, const char *directory, const char *scope, elbo_store *store) {
+  char folder[PATH_MAX];
+  TRY(path_join(ctx, folder, sizeof folder, directory, scope));
+  TRY(directory_make(ctx, folder));
+  return weights_write(ctx, folder, scope, store);
+}
+
 static elbo_status write_network(elbo_ctx *ctx, const char *directory, const diffusion_spec *spec, elbo_store *store) {
   char folder[PATH_MAX], path[PATH_MAX];
   TRY(path_join(ctx, folder, sizeof folder, directory, denoiser_folder(&spec->model.denoiser)));
@@ -59,10 +67,13 @@ static elbo_status write_network(elbo_ctx *ctx, const char *directory, const dif
   TRY(path_join(ctx, path, sizeof path, folder, "config.json"));
   TRY(denoiser_write(ctx, path, &spec->model.denoiser));
   TRY(weights_write(ctx, folder, DENOISER_SCOPE, store));
-  if (spec->model.process.type != PROCESS_LEARNED) return ELBO_OK;
-  TRY(path_join(ctx, folder, sizeof folder, directory, PROCESS_SCOPE));
-  TRY(directory_make(ctx, folder));
-  return weights_write(ctx, folder, PROCESS_SCOPE, store);
+  if (spec->model.process.type == PROCESS_LEARNED) TRY(write_part(ctx, directory, PROCESS_SCOPE, store));
+  return spec->model.condition.type == DIFFUSION_CODE ? write_part(ctx, directory, CODE_SCOPE, store) : ELBO_OK;
+}
+
+// Whether the network is told what no pipeline of diffusers' tells it.
+static bool of_ours(const diffusion_spec *spec) {
+  return spec->model.condition.type == DIFFUSION_CODE || spec->model.condition.type == DIFFUSION_RECONSTRUCTION;
 }
 
 // diffusers' pipeline for these parts, and the name of its autoencoder; OWN_PIPELINE where it has none.
@@ -70,7 +81,7 @@ static const char *pipeline_class(const diffusion_spec *spec, bool has_scheduler
   const diffusion_config *m = &spec->model;
   bool diffusers = true, unet = m->denoiser.network == DENOISER_UNET && has_scheduler;
   *autoencoder = "vae";
-  if (m->mixing) return OWN_PIPELINE; // which theirs know nothing of
+  if (m->mixing || of_ours(spec)) return OWN_PIPELINE; // which theirs know nothing of
   if (!spec->latent) return unet ? "DDPMPipeline" : OWN_PIPELINE;
   const char *class_name = latent_space_class(spec->latent, &diffusers);
   if (unet && diffusers && m->denoiser.unet.class == UNET_2D) {
@@ -144,6 +155,8 @@ static elbo_status check_network(elbo_ctx *ctx, const yaml_node *of, const diffu
   if (spec->model.condition.type == DIFFUSION_CLASS && (needs.class_labels != CLASS_INPUT_INDEX || needs.classes < spec->classes))
     return yaml_fail(ctx, of, "_elbo", "says %lld classes; the network's config has %lld", (long long)spec->classes,
                      (long long)needs.classes);
+  if (spec->model.condition.type == DIFFUSION_CODE && needs.class_labels != CLASS_INPUT_VECTOR)
+    return yaml_fail(ctx, of, "_elbo", "says that the network is told of a code; its config takes no vector");
   const int64_t context = spec->model.condition.type == DIFFUSION_CONTEXT ? spec->model.condition.dim : 0;
   if (needs.context_dim != context)
     return yaml_fail(ctx, of, "_elbo", "says a context of width %lld; the network's config has %lld", (long long)context,
@@ -283,9 +296,12 @@ elbo_status diffusion_directory_weights(elbo_ctx *ctx, const char *directory, co
   else
     snprintf(folder, sizeof folder, "%s", directory);
   TRY(load_component(ctx, folder, DENOISER_SCOPE, store));
-  if (model->spec.model.process.type == PROCESS_LEARNED) {
-    TRY(path_join(ctx, folder, sizeof folder, directory, PROCESS_SCOPE));
-    TRY(load_component(ctx, folder, PROCESS_SCOPE, store));
+  const bool part[] = {model->spec.model.process.type == PROCESS_LEARNED, model->spec.model.condition.type == DIFFUSION_CODE};
+  static const char *const scope[] = {PROCESS_SCOPE, CODE_SCOPE};
+  for (int i = 0; i < 2; i++) {
+    if (!part[i]) continue;
+    TRY(path_join(ctx, folder, sizeof folder, directory, scope[i]));
+    TRY(load_component(ctx, folder, scope[i], store));
   }
-  return store_check_filled(store);
+  return ELBO_OK;
 }

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "nn/layers.h"
+
 elbo_tensor *row_input(elbo_graph *g, const char *name, int64_t batch) {
   return elbo_reshape(elbo_input(g, name, ELBO_F32, 1, &batch), 4, (int64_t[]){batch, 1, 1, 1});
 }
@@ -25,7 +27,7 @@ static elbo_tensor *kept(const diffusion_spec *spec, elbo_graph *g, int64_t batc
   return elbo_scale(elbo_less(u, elbo_constant(g, spec->model.condition.dropout)), -1, 1);
 }
 
-static elbo_tensor *drop_rows(const diffusion_spec *spec, elbo_graph *g, elbo_tensor *v, bool drop) {
+elbo_tensor *drop_rows(const diffusion_spec *spec, elbo_graph *g, elbo_tensor *v, bool drop) {
   if (!v || !drop || spec->model.condition.dropout <= 0) return v;
   int64_t batch = elbo_tensor_dim(v, 0), dim[ELBO_MAX_RANK] = {batch, 1, 1, 1, 1};
   return elbo_mul(v, elbo_reshape(kept(spec, g, batch), elbo_tensor_rank(v), dim));
@@ -67,11 +69,17 @@ diffusion_condition diffusion_training_condition(const diffusion_spec *spec, elb
   diffusion_condition out = {0};
   switch (c->type) {
   case DIFFUSION_CLASS: out.label = drop_class(spec, g, elbo_input(g, "label", ELBO_I32, 1, &batch), drop); break;
+  case DIFFUSION_CODE:
   case DIFFUSION_VECTOR: out.label = drop_rows(spec, g, elbo_input(g, "condition", ELBO_F32, 2, (int64_t[]){batch, c->dim}), drop); break;
   case DIFFUSION_CONTEXT: out.context = drop_rows(spec, g, context_input(spec, g, batch), drop); break;
   case DIFFUSION_LOWRES: {
     elbo_tensor *small = elbo_avg_pool2d(x, (int)c->factor, (int)c->factor);
     out.picture = drop_rows(spec, g, elbo_resize_bilinear(small, spec->height, spec->width), drop);
+    break;
+  }
+  case DIFFUSION_RECONSTRUCTION: {
+    int64_t dim[4] = {batch, spec->height, spec->width, spec->channels};
+    out.picture = elbo_input(g, "picture", ELBO_F32, 4, dim);
     break;
   }
   case DIFFUSION_MASKED: {
@@ -84,6 +92,21 @@ diffusion_condition diffusion_training_condition(const diffusion_spec *spec, elb
   return out;
 }
 
+// A code as the network takes it: a vector that joins the embedding of the time, and maps beside the state.
+static diffusion_condition of_code(const diffusion_spec *spec, elbo_graph *g, elbo_tensor *code) {
+  diffusion_condition out = {0};
+  const int64_t maps = spec->model.condition.maps;
+  elbo_scope_push(g, CODE_SCOPE);
+  out.label = linear_layer(code, "embedding", denoiser_config_needs(&spec->model.denoiser).class_dim, 1);
+  if (maps) out.picture = as_map(linear_layer(code, "maps", spec->height * spec->width * maps, 1), spec->height, spec->width, maps);
+  elbo_scope_pop(g);
+  return out;
+}
+
+void diffusion_code_layers(const diffusion_spec *spec, elbo_graph *g) {
+  of_code(spec, g, elbo_input(g, "condition", ELBO_F32, 2, (int64_t[]){1, spec->model.condition.dim}));
+}
+
 elbo_tensor *diffusion_mixed(const diffusion_spec *spec, elbo_tensor *output) {
   if (!output || spec->model.mixing == MIXING_NONE) return output;
   elbo_graph *g = elbo_tensor_graph(output);
@@ -94,13 +117,18 @@ elbo_tensor *diffusion_mixed(const diffusion_spec *spec, elbo_tensor *output) {
 }
 
 elbo_tensor *diffusion_network(const diffusion_spec *spec, elbo_graph *g, elbo_tensor *state, elbo_tensor *time,
-                               const diffusion_condition *condition, bool training) {
-  elbo_tensor *parts[2] = {state, condition->picture};
+                               const diffusion_condition *given, bool training) {
+  const diffusion_condition_config *c = &spec->model.condition;
+  diffusion_condition condition = c->type == DIFFUSION_CODE ? of_code(spec, g, given->label) : *given;
+  // x_t = alpha x0 + x_hat + sigma epsilon, and the network is told of x_hat too [Pandey22 formulation 2]. Outside of it the process is the
+  // plain one of x_t - x_hat.
+  if (c->type == DIFFUSION_RECONSTRUCTION && c->centred) state = elbo_add(state, condition.picture);
+  elbo_tensor *parts[2] = {state, condition.picture};
   denoiser_inputs in = {.graph = g,
-                        .sample = condition->picture ? elbo_concat(2, parts, 3) : state,
+                        .sample = condition.picture ? elbo_concat(2, parts, 3) : state,
                         .timestep = time,
-                        .class_labels = condition->label,
-                        .context = condition->context,
+                        .class_labels = condition.label,
+                        .context = condition.context,
                         .training = training};
   elbo_scope_push(g, DENOISER_SCOPE);
   elbo_tensor *out = diffusion_mixed(spec, denoiser_network(&spec->model.denoiser, &in));
@@ -111,12 +139,13 @@ elbo_tensor *diffusion_network(const diffusion_spec *spec, elbo_graph *g, elbo_t
 elbo_tensor *diffusion_call_graph(const diffusion_spec *s, elbo_graph *g, int64_t batch) {
   const diffusion_condition_config *c = &s->model.condition;
   diffusion_condition condition = {0};
-  int64_t extra = diffusion_extra_channels(s);
+  int64_t extra = diffusion_picture_channels(s);
   elbo_tensor *state = elbo_input(g, "sample", ELBO_F32, 4, (int64_t[]){batch, s->height, s->width, s->channels});
   int64_t times = denoiser_config_needs(&s->model.denoiser).shared_time ? 1 : batch; // samplers and solvers move all rows together
   elbo_tensor *time = elbo_input(g, "timestep", ELBO_F32, 1, &times);
   if (c->type == DIFFUSION_CLASS) condition.label = elbo_input(g, "label", ELBO_I32, 1, &batch);
-  if (c->type == DIFFUSION_VECTOR) condition.label = elbo_input(g, "condition", ELBO_F32, 2, (int64_t[]){batch, c->dim});
+  if (c->type == DIFFUSION_VECTOR || c->type == DIFFUSION_CODE)
+    condition.label = elbo_input(g, "condition", ELBO_F32, 2, (int64_t[]){batch, c->dim});
   if (c->type == DIFFUSION_CONTEXT) condition.context = context_input(s, g, batch);
   if (extra) condition.picture = elbo_input(g, "picture", ELBO_F32, 4, (int64_t[]){batch, s->height, s->width, extra});
   return diffusion_network(s, g, state, time, &condition, false);
@@ -206,17 +235,29 @@ static elbo_tensor *hybrid_term(diffusion_build *t, elbo_tensor *x0, elbo_tensor
   return elbo_scale(bits, t->objective->variance_weight, 0);
 }
 
+static diffusion_batch batch_of(diffusion_build *t) {
+  const diffusion_spec *s = t->spec;
+  diffusion_batch out = {0};
+  if (t->source) {
+    t->source->build(t->source->user, t, &out);
+    return out;
+  }
+  out.x0 = diffusion_input(s, t->g, t->batch, t->training);
+  out.condition = diffusion_training_condition(s, t->g, t->batch, out.x0, t->training);
+  return out;
+}
+
 static void build_loss(diffusion_build *t, const process *p) {
   elbo_graph *g = t->g;
   const diffusion_spec *s = t->spec;
   int64_t b = t->batch, dim[4] = {b, s->height, s->width, s->channels};
-  elbo_tensor *x0 = diffusion_input(s, g, b, t->training);
+  diffusion_batch of = batch_of(t);
+  elbo_tensor *x0 = of.x0;
   elbo_tensor *epsilon = elbo_random_normal(g, "epsilon", 4, dim), *alpha = row_input(g, "alpha", b), *sigma = row_input(g, "sigma", b);
   elbo_tensor *state = elbo_add(elbo_mul(alpha, x0), elbo_mul(sigma, epsilon));
   elbo_tensor *time = elbo_input(g, "time", ELBO_F32, 1, &b);
-  diffusion_condition condition = diffusion_training_condition(s, g, b, x0, t->training);
   elbo_tensor *shown = s->model.prediction == PREDICT_EDM ? elbo_mul(state, row_input(g, "c_in", b)) : state;
-  elbo_tensor *raw = diffusion_network(s, g, shown, time, &condition, t->training), *output = raw;
+  elbo_tensor *raw = diffusion_network(s, g, shown, time, &of.condition, t->training), *output = raw;
   if (diffusion_learned_variance(s)) output = elbo_slice(raw, 3, 0, s->channels);
   elbo_tensor *error = elbo_square(elbo_sub(output, target_of(t, state, x0, epsilon, alpha, sigma)));
   elbo_tensor *each = elbo_mean(error, 1u << 1 | 1u << 2 | 1u << 3, 0); // (B)
@@ -231,14 +272,24 @@ static void build_loss(diffusion_build *t, const process *p) {
     elbo_parameter(g, TIME_HISTORY, 1, &size, ELBO_PARAM_STATE, ELBO_INIT_ZEROS);
     weighted = elbo_mul(weighted, elbo_input(g, "importance", ELBO_F32, 1, &b));
   }
+  if (of.penalty) { // not among what chooses times: it has none
+    t->out->each = elbo_add(t->out->each, of.penalty);
+    weighted = elbo_add(weighted, of.penalty);
+  }
   t->out->loss = build_mean(t, weighted);
 }
 
 elbo_status diffusion_training_build(elbo_ctx *ctx, const diffusion_spec *spec, const diffusion_objective *objective, const process *p,
                                      int64_t batch, bool training, diffusion_training_graph *out) {
+  return diffusion_training_build_from(ctx, spec, objective, p, batch, training, NULL, out);
+}
+
+elbo_status diffusion_training_build_from(elbo_ctx *ctx, const diffusion_spec *spec, const diffusion_objective *objective, const process *p,
+                                          int64_t batch, bool training, const diffusion_source *source, diffusion_training_graph *out) {
   *out = (diffusion_training_graph){0};
   TRY(elbo_graph_create(ctx, "diffusion", &out->graph));
-  diffusion_build t = {.spec = spec, .objective = objective, .g = out->graph, .batch = batch, .training = training, .out = out};
+  diffusion_build t = {
+      .spec = spec, .objective = objective, .g = out->graph, .batch = batch, .training = training, .source = source, .out = out};
   t.weight = elbo_input(t.g, "weight", ELBO_F32, 1, &batch);
   t.weight_sum = elbo_sum(t.weight, ELBO_ALL_AXES, 0);
   if (spec->model.process.type == PROCESS_LEARNED)

@@ -10,11 +10,12 @@
 // The store's names of the network's parameters begin so, those of the learned process with "process.".
 #define DENOISER_SCOPE "denoiser"
 #define PROCESS_SCOPE "process"
+#define CODE_SCOPE "code" // of the layers between a code and the network
 #define TIME_HISTORY "objective.time_history"
 
 // The condition of a batch as tensors; NULL: none of that kind.
 typedef struct diffusion_condition {
-  elbo_tensor *label;   // int32 (B), or float32 (B,dim) of a vector
+  elbo_tensor *label;   // int32 (B), or float32 (B,dim) of a vector or a code
   elbo_tensor *picture; // (B,H,W,extra) beside the state
   elbo_tensor *context; // (B,N,dim)
 } diffusion_condition;
@@ -25,10 +26,12 @@ elbo_tensor *diffusion_centred(const diffusion_spec *spec, elbo_tensor *x);
 elbo_tensor *diffusion_input(const diffusion_spec *spec, elbo_graph *g, int64_t batch, bool training);
 // From the batch's own inputs ("label", "condition", or x itself), dropped at random where the recipe says so.
 diffusion_condition diffusion_training_condition(const diffusion_spec *spec, elbo_graph *g, int64_t batch, elbo_tensor *x, bool drop);
-// Raw output (B,H,W,C or 2 C) of the network under scope DENOISER_SCOPE.
+// Raw output (B,H,W,C or 2 C) of the network under scope DENOISER_SCOPE. state: without the reconstruction that it is centred on.
 elbo_tensor *diffusion_network(const diffusion_spec *spec, elbo_graph *g, elbo_tensor *state, elbo_tensor *time,
                                const diffusion_condition *condition, bool training);
 
+// The parameters of the layers between a code and the network.
+void diffusion_code_layers(const diffusion_spec *spec, elbo_graph *g);
 // The same after mixing with N(0, I), where the model has that.
 elbo_tensor *diffusion_mixed(const diffusion_spec *spec, elbo_tensor *output);
 
@@ -46,6 +49,18 @@ elbo_tensor *diffusion_x0(elbo_graph *g, int64_t batch, elbo_tensor *state, elbo
 // 13]
 elbo_tensor *discretized_gaussian_log_mass(elbo_tensor *x, elbo_tensor *mean, elbo_tensor *log_sigma);
 
+// What a training step is about where it is not the batch's own x and condition: made in the graph.
+typedef struct diffusion_batch {
+  elbo_tensor *x0; // (B,H,W,C) in the model's range
+  diffusion_condition condition;
+  elbo_tensor *penalty; // (B) added to the loss, in its units; NULL
+} diffusion_batch;
+typedef struct diffusion_build diffusion_build;
+typedef struct diffusion_source {
+  void (*build)(const void *user, diffusion_build *t, diffusion_batch *out); // may add metrics
+  const void *user;
+} diffusion_source;
+
 typedef struct diffusion_training_graph {
   elbo_graph *graph;
   elbo_tensor *loss;
@@ -59,17 +74,23 @@ typedef struct diffusion_training_graph {
 // p: NULL where the process is learned. training: with dropout, of layers and of conditions.
 elbo_status diffusion_training_build(elbo_ctx *ctx, const diffusion_spec *spec, const diffusion_objective *objective, const process *p,
                                      int64_t batch, bool training, diffusion_training_graph *out);
+// source: NULL: the batch's own; a learned process has no other.
+elbo_status diffusion_training_build_from(elbo_ctx *ctx, const diffusion_spec *spec, const diffusion_objective *objective, const process *p,
+                                          int64_t batch, bool training, const diffusion_source *source, diffusion_training_graph *out);
 
 // --- shared by diffusion_graph.c and diffusion_learned.c ---
-typedef struct diffusion_build {
+struct diffusion_build {
   const diffusion_spec *spec;
   const diffusion_objective *objective;
   elbo_graph *g;
   int64_t batch;
   bool training;
+  const diffusion_source *source;
   elbo_tensor *weight, *weight_sum;
   diffusion_training_graph *out;
-} diffusion_build;
+};
+// x (B,dim...) with the rows of dropped conditions 0, where `drop` and the recipe say so.
+elbo_tensor *drop_rows(const diffusion_spec *spec, elbo_graph *g, elbo_tensor *v, bool drop);
 elbo_tensor *build_mean(const diffusion_build *t, elbo_tensor *v); // (B) -> scalar, by weight
 void build_metric(const diffusion_build *t, const char *name, const char *unit, elbo_tensor *v);
 // One call of the network as a plan, at one time for all rows: inputs "sample", "timestep", (B) or (1) as the network takes it, and the

@@ -15,13 +15,18 @@ static void declare_network(const diffusion_spec *spec, elbo_graph *g) {
   denoiser_inputs in = denoiser_declare(g, &needs, &call);
   diffusion_mixed(spec, denoiser_network(&spec->model.denoiser, &in));
   elbo_scope_pop(g);
+  if (spec->model.condition.type == DIFFUSION_CODE) diffusion_code_layers(spec, g);
+}
+
+void diffusion_declare(const diffusion_spec *spec, elbo_graph *g) {
+  declare_network(spec, g);
+  if (spec->model.process.type == PROCESS_LEARNED) learned_process_parameters(spec, g);
 }
 
 elbo_status diffusion_parameter_graph(elbo_ctx *ctx, const diffusion_spec *spec, elbo_graph **out) {
   elbo_graph *g = NULL;
   TRY(elbo_graph_create(ctx, "model", &g));
-  declare_network(spec, g);
-  if (spec->model.process.type == PROCESS_LEARNED) learned_process_parameters(spec, g);
+  diffusion_declare(spec, g);
   elbo_status status = elbo_graph_check(g);
   if (status == ELBO_OK)
     *out = g;
@@ -45,7 +50,8 @@ static elbo_status map_weights(elbo_model *m, const char *directory) {
   TRY(diffusion_parameter_graph(m->ctx, &m->diffusion->spec, &g));
   elbo_status status = store_create_unfilled(m->ctx, 1, &g, &m->store);
   elbo_graph_destroy(&g);
-  return status == ELBO_OK ? diffusion_directory_weights(m->ctx, directory, m->diffusion, m->store) : status;
+  if (status == ELBO_OK) status = diffusion_directory_weights(m->ctx, directory, m->diffusion, m->store);
+  return status == ELBO_OK ? store_check_filled(m->store) : status;
 }
 
 elbo_status diffusion_process_create(elbo_ctx *ctx, const diffusion_spec *spec, elbo_store *store, const char *where, process **out) {
@@ -55,8 +61,12 @@ elbo_status diffusion_process_create(elbo_ctx *ctx, const diffusion_spec *spec, 
 
 elbo_status diffusion_view(elbo_ctx *ctx, const diffusion_spec *spec, elbo_store *store, elbo_model *out) {
   int64_t size = spec->height * spec->width * spec->channels, batch = 64 * 1024 / (size > 1024 ? size : 1024);
-  *out = (elbo_model){
-      .ctx = ctx, .kind = &model_kind_diffusion, .store = store, .weights = "ema", .step = -1, .batch_size = batch < 4 ? 4 : (int)batch};
+  *out = (elbo_model){.ctx = ctx,
+                      .kind = spec->latent ? &model_kind_codes : &model_kind_diffusion,
+                      .store = store,
+                      .weights = "ema",
+                      .step = -1,
+                      .batch_size = batch < 4 ? 4 : (int)batch};
   out->diffusion = calloc(1, sizeof *out->diffusion);
   if (!out->diffusion) return fail_memory(ctx, sizeof *out->diffusion, "a model");
   out->diffusion->spec = *spec;
@@ -78,6 +88,7 @@ static elbo_status open_diffusion(elbo_model *m, const char *directory) {
   if (!m->diffusion) return fail_memory(m->ctx, sizeof *m->diffusion, "a model");
   diffusion_model *d = m->diffusion;
   TRY(diffusion_directory_read(m->ctx, m->arena, directory, d, &m->step));
+  if (d->spec.latent) m->kind = &model_kind_codes;
   if (m->ema != 0) {
     TRY(diffusion_store_create(m->ctx, &d->spec, 0, &m->store));
     TRY(run_read_weights(m->ctx, directory, m->ema, m->store));
@@ -138,6 +149,7 @@ static const char *const class_names[] = {"DDPMPipeline",
                                           "DiTTransformer2DModel",
                                           "StableDiffusionPipeline",
                                           NULL};
+static const char *const no_class[] = {NULL};
 const model_kind model_kind_diffusion = {.preset = "diffusion",
                                          .class_names = class_names,
                                          .why_not = "has no encoder: it draws samples and scores data",
@@ -145,11 +157,21 @@ const model_kind model_kind_diffusion = {.preset = "diffusion",
                                          .close = diffusion_view_close,
                                          .info = info,
                                          .sample = diffusion_sample,
-                                         .reconstruct = diffusion_reconstruct,
-                                         .encode = diffusion_encode,
-                                         .decode = diffusion_decode,
-                                         .decode_tiled = diffusion_decode_tiled,
                                          .evaluate = diffusion_evaluate,
                                          .apply = diffusion_apply,
                                          .abilities = abilities,
                                          .sample_within = diffusion_sample_within};
+const model_kind model_kind_codes = {.preset = "diffusion",
+                                     .class_names = no_class,
+                                     .why_not = "draws codes and decodes them",
+                                     .close = diffusion_view_close,
+                                     .info = info,
+                                     .sample = diffusion_sample,
+                                     .reconstruct = diffusion_reconstruct,
+                                     .encode = diffusion_encode,
+                                     .decode = diffusion_decode,
+                                     .decode_tiled = diffusion_decode_tiled,
+                                     .evaluate = diffusion_evaluate,
+                                     .apply = diffusion_apply,
+                                     .abilities = abilities,
+                                     .sample_within = diffusion_sample_within};

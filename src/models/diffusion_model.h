@@ -11,15 +11,19 @@ typedef struct diffusion_model {
   const char *network_folder; // of the directory that it came from; NULL: the directory itself
   bool has_scheduler;         // the directory came with a scheduler of its own, and not from here
   scheduler_config scheduler;
+  const diffusion_source *source; // of training and its validation, where x and condition are made in the graph; borrowed; NULL
 } diffusion_model;
 
 extern const model_kind model_kind_diffusion;
+extern const model_kind model_kind_codes; // of an autoencoder's codes: opened by the one above, and has an encoder and a decoder
 
 // A model around a spec and weights (borrowed; the process is owned): what training evaluates and previews with. diffusion_view_close it.
 elbo_status diffusion_view(elbo_ctx *ctx, const diffusion_spec *spec, elbo_store *store, elbo_model *out);
 void diffusion_view_close(elbo_model *m);
 // The process of a spec; the learned one reads its values from `store` as they are now.
 elbo_status diffusion_process_create(elbo_ctx *ctx, const diffusion_spec *spec, elbo_store *store, const char *where, process **out);
+// All parameters of a spec, into a graph that is there for them alone.
+void diffusion_declare(const diffusion_spec *spec, elbo_graph *g);
 // A graph with the parameters of a spec.
 elbo_status diffusion_parameter_graph(elbo_ctx *ctx, const diffusion_spec *spec, elbo_graph **out);
 // A store with the parameters of a spec, and their initial values.
@@ -29,7 +33,7 @@ elbo_status diffusion_store_create(elbo_ctx *ctx, const diffusion_spec *spec, ui
 elbo_status diffusion_directory_write(elbo_ctx *ctx, const char *directory, const diffusion_spec *spec, elbo_store *store, int64_t step);
 // Configuration alone: of a directory written here, of one of diffusers', or of a network's folder that stands alone.
 elbo_status diffusion_directory_read(elbo_ctx *ctx, arena *a, const char *directory, diffusion_model *out, int64_t *step);
-// Into an unfilled store.
+// Into an unfilled store, which may be for more than these: whoever made it checks that it is filled.
 elbo_status diffusion_directory_weights(elbo_ctx *ctx, const char *directory, const diffusion_model *model, elbo_store *store);
 
 // --- calling the network ---
@@ -80,13 +84,16 @@ int quick_sampling_options(const diffusion_spec *spec, const char *options[QUICK
 // model_kind.sample_within
 int diffusion_sample_within(const elbo_model *m, int64_t calls, bool own, sample_option *options);
 
-// The calls that go through the autoencoder of a model of codes; codes are its states (n,h,w,c). Other models refuse.
+// The calls that go through the autoencoder of a model of codes; codes are its states (n,h,w,c).
 elbo_status diffusion_encode(elbo_model *m, const elbo_array *x, const elbo_array *label, elbo_array **mean, elbo_array **stddev);
 elbo_status diffusion_decode(elbo_model *m, const elbo_array *codes, const elbo_array *label, elbo_array **x);
 elbo_status diffusion_decode_tiled(elbo_model *m, const elbo_array *codes, const elbo_decode_config *config, elbo_array **x);
 elbo_status diffusion_reconstruct(elbo_model *m, const elbo_array *x, const elbo_array *label, int sample, uint64_t seed, elbo_array **out);
 
 elbo_status diffusion_sample(elbo_model *m, const elbo_sample_config *config, elbo_array **x);
+// x (n,H,W,C) in the model's range back to the unit-variance noise that ddim without fresh noise, which the config must ask for, leads to
+// it.
+elbo_status diffusion_reverse(elbo_model *m, const elbo_sample_config *config, const elbo_array *x, elbo_array **noise);
 elbo_status diffusion_apply(elbo_model *m, const char *component, int n_in, const elbo_named_array *in, int n_out, elbo_named_array *out);
 elbo_status diffusion_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out);
 

@@ -123,6 +123,7 @@ typedef struct sampling {
   sampling_config options;
   scheduler_config scheduler;
   elbo_model *guide;
+  const elbo_array *reversed; // data that are led to noise; NULL: noise to data
   guided net;
   int32_t *label; // (n)
   arena *arena;
@@ -181,17 +182,19 @@ static elbo_status check_conditions(sampling *s) {
     TRY(array_new(ctx, (size_t)config->n, sizeof(int32_t), "labels", (void **)&s->label));
     for (int64_t i = 0; i < config->n; i++) s->label[i] = config->label >= 0 ? config->label : (int32_t)(i % p->classes);
   }
-  bool wants = c->type == DIFFUSION_VECTOR || c->type == DIFFUSION_LOWRES || c->type == DIFFUSION_MASKED || c->type == DIFFUSION_CONTEXT;
+  bool wants = c->type == DIFFUSION_VECTOR || c->type == DIFFUSION_LOWRES || c->type == DIFFUSION_MASKED || c->type == DIFFUSION_CONTEXT ||
+               c->type == DIFFUSION_CODE || c->type == DIFFUSION_RECONSTRUCTION;
   if (wants && !config->condition && c->dropout <= 0)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "sample: this model is conditioned: --condition FILE.npy (n rows) is needed");
   if (!wants && config->condition) return fail(ctx, ELBO_ERROR_ARGUMENT, "sample: a condition was given, but this model takes none");
   if (wants && config->condition) {
     int64_t n = config->n;
-    if (c->type == DIFFUSION_VECTOR) return check_rows(s, "condition", config->condition, 2, (int64_t[]){n, c->dim});
+    if (c->type == DIFFUSION_VECTOR || c->type == DIFFUSION_CODE)
+      return check_rows(s, "condition", config->condition, 2, (int64_t[]){n, c->dim});
     if (c->type == DIFFUSION_CONTEXT && config->condition->rank == 3 && config->condition->dim[1] > 0)
       s->m->diffusion->spec.model.condition.tokens = config->condition->dim[1]; // any length: no weight depends on it
     if (c->type == DIFFUSION_CONTEXT) return check_rows(s, "condition", config->condition, 3, (int64_t[]){n, c->tokens, c->dim});
-    return check_rows(s, "condition", config->condition, 4, (int64_t[]){n, p->height, p->width, diffusion_extra_channels(p)});
+    return check_rows(s, "condition", config->condition, 4, (int64_t[]){n, p->height, p->width, diffusion_picture_channels(p)});
   }
   return ELBO_OK;
 }
@@ -212,9 +215,9 @@ static elbo_status open_guidance(sampling *s, int64_t batch) {
     elbo_model_config config;
     elbo_model_defaults(&config);
     TRY(elbo_model_load(ctx, g->model, &config, &s->guide));
-    if (s->guide->kind != &model_kind_diffusion || !s->guide->diffusion->spec.latent != !p->latent ||
-        s->guide->diffusion->spec.height != p->height || s->guide->diffusion->spec.width != p->width ||
-        s->guide->diffusion->spec.channels != p->channels || s->guide->diffusion->spec.model.prediction != p->model.prediction)
+    if (!s->guide->diffusion || !s->guide->diffusion->spec.latent != !p->latent || s->guide->diffusion->spec.height != p->height ||
+        s->guide->diffusion->spec.width != p->width || s->guide->diffusion->spec.channels != p->channels ||
+        s->guide->diffusion->spec.model.prediction != p->model.prediction)
       return fail(ctx, ELBO_ERROR_ARGUMENT, "sample.guidance.model: %s is no diffusion model of the same pictures and prediction",
                   g->model);
     TRY(denoiser_session_open(s->guide, batch, &s->net.weak));
@@ -241,14 +244,15 @@ static elbo_status run_batches(sampling *s, int64_t batch, elbo_array *x) {
     int64_t count = n - first < batch ? n - first : batch;
     for (int64_t i = 0; i < batch; i++) index[i] = first + i;
     draw_noise(config->seed, first, batch, size, state);
-    const float *given = config->noise ? (const float *)config->noise->data + first * size : NULL;
+    const elbo_array *begin = s->reversed ? s->reversed : config->noise;
+    const float *given = begin ? (const float *)begin->data + first * size : NULL;
     for (int64_t i = 0; given && i < count * size; i++) state[i] = (double)given[i];
-    for (int64_t i = 0; config->temperature != 1 && i < batch * size; i++) state[i] *= config->temperature;
+    for (int64_t i = 0; config->temperature != 1 && !s->reversed && i < batch * size; i++) state[i] *= config->temperature;
     const float *condition = config->condition ? (const float *)config->condition->data + first * row : NULL;
     s->net.count = count;
     s->net.rows = (condition_rows){.label = s->label ? s->label + first : NULL,
-                                   .numbers = diffusion_extra_channels(p) ? NULL : condition,
-                                   .picture = diffusion_extra_channels(p) ? condition : NULL};
+                                   .numbers = diffusion_picture_channels(p) ? NULL : condition,
+                                   .picture = diffusion_picture_channels(p) ? condition : NULL};
     sampler_request request = {.scheduler = &s->scheduler,
                                .process = s->m->diffusion->process,
                                .rows = batch,
@@ -260,7 +264,7 @@ static elbo_status run_batches(sampling *s, int64_t batch, elbo_array *x) {
                                .user = &s->net,
                                .progress = n <= batch ? config->progress : NULL,
                                .progress_user = config->progress_user};
-    TRY_GOTO(sampler_run(s->m->ctx, &request, state, &calls));
+    TRY_GOTO(s->reversed ? sampler_reverse(s->m->ctx, &request, state, &calls) : sampler_run(s->m->ctx, &request, state, &calls));
     float *to = (float *)x->data + first * size;
     for (int64_t i = 0; i < count * size; i++) to[i] = (float)state[i];
     if (n > batch && config->progress && !config->progress(config->progress_user, "sample", first + count, n, ""))
@@ -273,8 +277,8 @@ fail:
   return status;
 }
 
-elbo_status diffusion_sample(elbo_model *m, const elbo_sample_config *config, elbo_array **x) {
-  sampling s = {.m = m, .config = config};
+static elbo_status sample(elbo_model *m, const elbo_sample_config *config, const elbo_array *reversed, elbo_array **x) {
+  sampling s = {.m = m, .config = config, .reversed = reversed};
   const diffusion_spec *p = &m->diffusion->spec;
   elbo_status status;
   s.arena = arena_create(1 << 14);
@@ -304,4 +308,10 @@ fail:
   free(s.label);
   arena_destroy(&s.arena);
   return status;
+}
+
+elbo_status diffusion_sample(elbo_model *m, const elbo_sample_config *config, elbo_array **x) { return sample(m, config, NULL, x); }
+
+elbo_status diffusion_reverse(elbo_model *m, const elbo_sample_config *config, const elbo_array *x, elbo_array **noise) {
+  return sample(m, config, x, noise);
 }

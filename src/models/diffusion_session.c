@@ -77,7 +77,7 @@ elbo_status condition_session_open(const elbo_model *m, int64_t batch, session *
   const diffusion_spec *s = &m->diffusion->spec;
   elbo_graph *g = NULL;
   *out = (session){0};
-  if (!diffusion_extra_channels(s)) return ELBO_OK;
+  if (!diffusion_picture_channels(s)) return ELBO_OK;
   TRY(elbo_graph_create(m->ctx, "condition", &g));
   elbo_tensor *x = elbo_input(g, "x", ELBO_F32, 4, (int64_t[]){batch, s->height, s->width, s->channels});
   elbo_tensor *picture = diffusion_training_condition(s, g, batch, diffusion_centred(s, x), false).picture;
@@ -122,7 +122,7 @@ elbo_status diffusion_validation_loss(elbo_model *m, const diffusion_objective *
   int64_t n = x->dim[0], batch = m->batch_size;
   double *times = NULL;
   elbo_status status;
-  TRY(diffusion_training_build(m->ctx, &d->spec, objective, p, batch, false, &t));
+  TRY(diffusion_training_build_from(m->ctx, &d->spec, objective, p, batch, false, d->source, &t));
   TRY_GOTO(session_create(m->ctx, t.graph, m->store, batch, 1, &t.each, &s));
   TRY_GOTO(array_new(m->ctx, (size_t)batch, sizeof(double), "times", (void **)&times));
   session_rows rows = {.x = x->data, .condition = label ? label->data : NULL, .seed = seed};

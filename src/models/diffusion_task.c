@@ -17,6 +17,7 @@ enum { VALID_LIMIT = 1000, PREVIEW_COUNT = 64, PREVIEW_POINTS = 1000 };
 typedef struct diffusion_task {
   elbo_ctx *ctx;
   arena *arena; // lists of spec
+  diffusion_hooks hooks;
   diffusion_spec spec;
   diffusion_objective objective;
   process *process; // NULL: learned
@@ -149,6 +150,7 @@ static elbo_status validate(void *user, elbo_store *weights, int64_t step, doubl
   int64_t n = info.count[ELBO_SPLIT_VALID] < VALID_LIMIT ? info.count[ELBO_SPLIT_VALID] : VALID_LIMIT;
   double sum = 0;
   TRY(diffusion_view(t->ctx, &t->spec, weights, &m));
+  m.diffusion->source = t->hooks.source;
   int64_t part = 16 * m.batch_size;
   for (int64_t first = 0; first < n; first += part) {
     int64_t count = n - first < part ? n - first : part;
@@ -166,8 +168,14 @@ fail:
   return status;
 }
 
+static elbo_status initialize(void *user, elbo_store *weights) {
+  diffusion_task *t = user;
+  return t->hooks.initialize(t->hooks.user, weights);
+}
+
 static elbo_status save(void *user, elbo_store *weights, const char *directory) {
   diffusion_task *t = user;
+  if (t->hooks.save) return t->hooks.save(t->hooks.user, weights, directory, t->last_step + 1);
   return diffusion_directory_write(t->ctx, directory, &t->spec, weights, t->last_step + 1);
 }
 
@@ -177,7 +185,7 @@ static elbo_status read_conditions(diffusion_task *t, const elbo_model *m, int64
   elbo_dataset_info info;
   elbo_dataset_get_info(t->data, &info);
   elbo_split split = info.count[ELBO_SPLIT_VALID] > 0 ? ELBO_SPLIT_VALID : ELBO_SPLIT_TRAIN;
-  int64_t n = info.count[split] < most ? info.count[split] : most, dim[4] = {n, s->height, s->width, diffusion_extra_channels(s)};
+  int64_t n = info.count[split] < most ? info.count[split] : most, dim[4] = {n, s->height, s->width, diffusion_picture_channels(s)};
   elbo_array *label = NULL;
   session told = {0};
   elbo_status status;
@@ -213,6 +221,7 @@ static elbo_status plane_of_points(diffusion_task *t, const elbo_array *samples,
 
 static elbo_status preview(void *user, elbo_store *weights, int64_t step, const char *directory) {
   diffusion_task *t = user;
+  if (t->hooks.preview) return t->hooks.preview(t->hooks.user, weights, step, directory);
   const diffusion_spec *s = &t->spec;
   const bool plane = !s->latent && s->height * s->width * s->channels == 2 && !s->bits;
   const picture_shape p = s->latent ? s->latent->picture : (picture_shape){s->height, s->width, s->channels};
@@ -260,7 +269,8 @@ static void destroy_task(void *self) {
   elbo_array_destroy(&t->valid);
   elbo_graph_destroy(&t->graph.graph);
   process_destroy(&t->process);
-  arena_destroy(&t->arena);
+  if (t->arena) arena_destroy(&t->arena);
+  if (t->hooks.destroy) t->hooks.destroy(t->hooks.user);
   free(t->drawn);
   free(t);
 }
@@ -280,56 +290,87 @@ static elbo_status take_autoencoder(diffusion_task *t, const preset_request *req
   return ELBO_OK;
 }
 
+// What is common to all tasks around a diffusion; spec, objective and hooks are set.
 static elbo_status make_task(diffusion_task *t, const preset_request *request) {
-  const diffusion_recipe *recipe = request->config;
   const train_config *train = &request->stage->train;
   elbo_ctx *ctx = t->ctx;
   elbo_dataset_info info;
   char where[512];
   elbo_dataset_get_info(request->data, &info);
-  latent_space *latent = NULL;
-  if (request->frozen) TRY(take_autoencoder(t, request, &latent));
-  TRY(diffusion_spec_of_codes(ctx, t->arena, recipe, &info, latent, request->file, &t->spec));
-  TRY(diffusion_objective_check(ctx, &recipe->objective, &t->spec, request->file));
-  t->objective = recipe->objective;
+  TRY(diffusion_objective_check(ctx, &t->objective, &t->spec, request->file));
   TRY(array_new(ctx, (size_t)request->micro_batch, sizeof(double), "times", (void **)&t->drawn));
-  t->time = (time_config){recipe->objective.time, recipe->objective.time_mean, recipe->objective.time_std, train->batch_size};
+  t->time = (time_config){t->objective.time, t->objective.time_mean, t->objective.time_std, train->batch_size};
   snprintf(where, sizeof where, "%s: model.process", request->file);
   if (t->spec.model.process.type != PROCESS_LEARNED) TRY(process_create(ctx, &t->spec.model.process, where, &t->process));
-  TRY(diffusion_training_build(ctx, &t->spec, &t->objective, t->process, request->micro_batch, true, &t->graph));
+  TRY(diffusion_training_build_from(ctx, &t->spec, &t->objective, t->process, request->micro_batch, true, t->hooks.source, &t->graph));
   for (int i = 0; i < t->graph.n_metrics; i++)
     t->metric[i] = (train_metric){t->graph.metric_name[i], t->graph.metric_unit[i], t->graph.metric[i], false};
   t->phase = (train_phase){.name = "diffusion",
                            .graph = t->graph.graph,
                            .loss = t->graph.loss,
-                           .prefix = "",
+                           .prefix = t->hooks.prefix ? t->hooks.prefix : "",
                            .observed = t->graph.observed,
                            .n_metrics = t->graph.n_metrics,
                            .metrics = t->metric};
   t->task = (train_task){.user = t,
                          .n_phases = 1,
                          .phases = &t->phase,
+                         .initialize = t->hooks.initialize ? initialize : NULL,
                          .fill = fill,
                          .observe = observe,
-                         .prepare = latent ? prepare : NULL,
+                         .prepare = t->spec.latent ? prepare : NULL,
                          .validate = info.count[ELBO_SPLIT_VALID] > 0 ? validate : NULL,
                          .save = save,
                          .preview = preview};
   return ELBO_OK;
 }
 
-static elbo_status create(elbo_ctx *ctx, const preset_request *request, preset_task *out) {
+static elbo_status new_task(elbo_ctx *ctx, const preset_request *request, diffusion_task **out) {
   diffusion_task *t = calloc(1, sizeof *t);
+  *out = t;
   if (!t) return fail_memory(ctx, sizeof *t, "a task");
   t->ctx = ctx, t->data = request->data, t->seed = (uint64_t)request->stage->train.seed, t->last_step = -1;
-  t->arena = arena_create(1 << 12);
-  elbo_status status = t->arena ? make_task(t, request) : fail_memory(ctx, 1 << 12, "a task");
-  if (status != ELBO_OK) {
+  return ELBO_OK;
+}
+
+static elbo_status finish_task(diffusion_task *t, elbo_status status, preset_task *out) {
+  if (status != ELBO_OK)
     destroy_task(t);
+  else
+    *out = (preset_task){.self = t, .task = &t->task, .source = t->spec.latent ? &t->source : NULL, .destroy = destroy_task};
+  return status;
+}
+
+elbo_status diffusion_task_create(elbo_ctx *ctx, const preset_request *request, const diffusion_spec *spec,
+                                  const diffusion_objective *objective, const diffusion_hooks *hooks, preset_task *out) {
+  diffusion_task *t;
+  elbo_status status = new_task(ctx, request, &t);
+  if (!t) {
+    if (hooks->destroy) hooks->destroy(hooks->user);
     return status;
   }
-  *out = (preset_task){.self = t, .task = &t->task, .source = t->spec.latent ? &t->source : NULL, .destroy = destroy_task};
-  return ELBO_OK;
+  t->spec = *spec, t->objective = *objective, t->hooks = *hooks;
+  return finish_task(t, make_task(t, request), out);
+}
+
+static elbo_status spec_of_recipe(diffusion_task *t, const preset_request *request) {
+  const diffusion_recipe *recipe = request->config;
+  t->arena = arena_create(1 << 12);
+  if (!t->arena) return fail_memory(t->ctx, 1 << 12, "a task");
+  elbo_dataset_info info;
+  elbo_dataset_get_info(request->data, &info);
+  latent_space *latent = NULL;
+  if (request->frozen) TRY(take_autoencoder(t, request, &latent));
+  t->objective = recipe->objective;
+  return diffusion_spec_of_codes(t->ctx, t->arena, recipe, &info, latent, request->file, &t->spec);
+}
+
+static elbo_status create(elbo_ctx *ctx, const preset_request *request, preset_task *out) {
+  diffusion_task *t;
+  TRY(new_task(ctx, request, &t));
+  elbo_status status = spec_of_recipe(t, request);
+  if (status == ELBO_OK) status = make_task(t, request);
+  return finish_task(t, status, out);
 }
 
 static elbo_status forward(elbo_ctx *ctx, const preset_request *request, elbo_graph **graph, elbo_tensor **out) {

@@ -11,7 +11,7 @@
 #include "core/number.h"
 #include "graph/store.h"
 #include "models/autoencoder.h"
-#include "models/diffusion_model.h"
+#include "models/diffusion_decoder.h"
 #include "models/lsgm_model.h"
 #include "train/run.h"
 
@@ -26,8 +26,8 @@ static void count_params(elbo_model *m) {
 
 // --- kinds ---
 
-static const model_kind *const kinds[] = {&model_kind_vae, &model_kind_diffusion, &model_kind_classifier, &model_kind_autoencoder,
-                                          &model_kind_lsgm};
+static const model_kind *const kinds[] = {&model_kind_vae,         &model_kind_diffusion, &model_kind_classifier,
+                                          &model_kind_autoencoder, &model_kind_lsgm,      &model_kind_decoder};
 
 const model_kind *model_kind_of_class(const char *class_name) {
   for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
@@ -79,6 +79,20 @@ static elbo_status choose_weights(elbo_model *m, const char *directory, double e
   return m->weights ? ELBO_OK : fail_memory(m->ctx, NUMBER_TEXT, "a model");
 }
 
+// Options are a diffusion decoder's alone, so that a slip shows.
+static elbo_status take_options(elbo_model *m, const elbo_model_config *config) {
+  if (config->n_options < 1) return ELBO_OK;
+  if (!m->decoder)
+    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "'%s': this model (%s) does not decode by a sampler, and takes no such keys",
+                config->options[0], m->kind->preset);
+  m->options = arena_alloc(m->arena, (size_t)config->n_options * sizeof *m->options);
+  for (int i = 0; m->options && i < config->n_options; i++)
+    if (!(m->options[i] = arena_string(m->arena, config->options[i]))) m->options = NULL;
+  if (!m->options) return fail_memory(m->ctx, 64, "options");
+  m->n_options = config->n_options;
+  return ELBO_OK;
+}
+
 elbo_status elbo_model_load(elbo_ctx *ctx, const char *path, const elbo_model_config *config, elbo_model **out) {
   *out = NULL;
   elbo_model_config defaults;
@@ -107,6 +121,7 @@ elbo_status elbo_model_load(elbo_ctx *ctx, const char *path, const elbo_model_co
   TRY_GOTO(find_kind(m, directory));
   TRY_GOTO(choose_weights(m, directory, config->ema));
   TRY_GOTO(m->kind->open(m, directory));
+  TRY_GOTO(take_options(m, config));
   if (run_step >= 0) m->step = run_step;
   if (m->store) take_engine_of_run(m, directory);
   count_params(m);
@@ -170,6 +185,18 @@ elbo_status elbo_encode(elbo_model *m, const elbo_array *x, const elbo_array *la
 elbo_status elbo_decode(elbo_model *m, const elbo_array *codes, const elbo_array *label, elbo_array **x) {
   *x = NULL;
   return m->kind->decode ? m->kind->decode(m, codes, label, x) : cannot(m, "decode");
+}
+
+elbo_status elbo_encode_noise(elbo_model *m, const elbo_array *x, const elbo_array *codes, elbo_array **noise) {
+  *noise = NULL;
+  if (m->kind->encode_noise) return m->kind->encode_noise(m, x, codes, noise);
+  return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "encode: noise: this model (%s) has no diffusion for a decoder", m->kind->preset);
+}
+
+elbo_status elbo_decode_noise(elbo_model *m, const elbo_array *codes, const elbo_array *noise, elbo_array **x) {
+  *x = NULL;
+  if (m->kind->decode_noise) return m->kind->decode_noise(m, codes, noise, x);
+  return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "decode: noise: this model (%s) has no diffusion for a decoder", m->kind->preset);
 }
 
 void elbo_decode_defaults(elbo_decode_config *config) { *config = (elbo_decode_config){.size = sizeof *config}; }

@@ -36,6 +36,8 @@ typedef struct model_kind {
   elbo_status (*reconstruct)(elbo_model *m, const elbo_array *x, const elbo_array *label, int sample, uint64_t seed, elbo_array **out);
   elbo_status (*encode)(elbo_model *m, const elbo_array *x, const elbo_array *label, elbo_array **mean, elbo_array **stddev);
   elbo_status (*decode)(elbo_model *m, const elbo_array *codes, const elbo_array *label, elbo_array **x);
+  elbo_status (*encode_noise)(elbo_model *m, const elbo_array *x, const elbo_array *codes, elbo_array **noise);
+  elbo_status (*decode_noise)(elbo_model *m, const elbo_array *codes, const elbo_array *noise, elbo_array **x);
   elbo_status (*decode_tiled)(elbo_model *m, const elbo_array *codes, const elbo_decode_config *config, elbo_array **x);
   elbo_status (*interpolate)(elbo_model *m, const elbo_array *a, const elbo_array *b, int label, int steps, elbo_array **x);
   elbo_status (*evaluate)(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out);
@@ -57,10 +59,13 @@ struct elbo_model {
   int64_t step;        // -1: unknown
   int64_t params;
   int batch_size;
-  vae_spec spec;                            // of a VAE
-  gaussian_mixture fitted;                  // components 0: none
-  struct diffusion_model *diffusion;        // of a diffusion model; owned
-  struct elbo_model *prior;                 // of an LSGM: the diffusion model of its codes, on the same store; owned
+  vae_spec spec;                     // of a VAE
+  gaussian_mixture fitted;           // components 0: none
+  struct diffusion_model *diffusion; // of a diffusion model, and of pictures given a code; owned
+  struct elbo_model *prior;          // of an LSGM: the diffusion model of its codes, on the same store; owned
+  struct decoder_model *decoder;     // of a model whose decoder is a diffusion; owned
+  int n_options;                     // of elbo_model_config; in the arena
+  const char **options;
   const struct classifier_spec *classifier; // of a classifier; in the arena
   const struct codec_config *autoencoder;   // of an autoencoder; in the arena
 };
@@ -75,7 +80,6 @@ elbo_status vae_decode(elbo_model *m, const elbo_array *codes, const elbo_array 
 elbo_status vae_interpolate(elbo_model *m, const elbo_array *a, const elbo_array *b, int label, int steps, elbo_array **x);
 // Pictures of codes float32 (n,D), as config->draw says: of a model without conditions.
 elbo_status vae_draw_pictures(elbo_model *m, const elbo_array *codes, const elbo_sample_config *config, elbo_array **x);
-void vae_abilities(const elbo_model *m, model_abilities *out);
 elbo_status vae_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out);
 elbo_status vae_apply(elbo_model *m, const char *component, int n_in, const elbo_named_array *in, int n_out, elbo_named_array *out);
 

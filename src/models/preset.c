@@ -4,13 +4,15 @@
 
 #include "models/autoencoder_preset.h"
 #include "models/classifier_task.h"
+#include "models/diffusion_decoder.h"
 #include "models/diffusion_task.h"
 #include "models/lsgm_task.h"
 #include "models/vae_gan_task.h"
 #include "models/vae_task.h"
 
-static const preset_def *const presets[] = {&preset_vae,  &preset_vae_gan,    &preset_ddpm,       &preset_vdm,
-                                            &preset_lsgm, &preset_classifier, &preset_autoencoder};
+static const preset_def *const presets[] = {
+    &preset_vae,    &preset_vae_gan,           &preset_ddpm,      &preset_vdm, &preset_lsgm, &preset_classifier, &preset_autoencoder,
+    &preset_diffae, &preset_diffusion_decoder, &preset_code_prior};
 enum { N_PRESETS = sizeof presets / sizeof *presets };
 
 const preset_def *preset_find(const char *name) {

@@ -11,6 +11,7 @@
 #include "core/place.h"
 
 #define NAME_LIMIT 128
+enum { MAX_KEYS = 64 };
 
 static const config_field bench_fields[] = {
     CONFIG_BOOL(bench_config, forward, "false",
@@ -328,10 +329,35 @@ elbo_status elbo_recipe_get(const elbo_recipe *recipe, const char *key, char **o
   return status;
 }
 
-static void add_section(text_buffer *t, const config_table *section, const char *of) {
-  text_add(t, "\n## %s: %s%s%s%s\n\n| key | type | default | range | meaning |\n|---|---|---|---|---|\n", section->name, section->help,
-           of ? " (" : "", of ? of : "", of ? ")" : "");
-  config_markdown(section, section->name, t);
+// Whether an earlier table of the same section has this very key.
+static bool has_key(const config_table *earlier, const config_table *of, const config_field *f) {
+  if (strcmp(earlier->name, of->name) != 0) return false;
+  for (int i = 0; i < earlier->n_fields; i++) {
+    const config_field *g = &earlier->fields[i];
+    if (strcmp(f->name, g->name) == 0 && f->type == g->type && f->section == g->section && strcmp(f->help, g->help) == 0) return true;
+  }
+  return false;
+}
+
+// Keys that an earlier table has whole (a diffusion's, of every preset that has one) are named, not written out again.
+static void add_section(text_buffer *t, const config_table *section, const char *of, int n_earlier, const config_table *const *earlier) {
+  config_field own[MAX_KEYS];
+  char shared[512] = "";
+  size_t used = 0;
+  int n = 0;
+  for (int i = 0; i < section->n_fields && n < MAX_KEYS; i++) {
+    const config_field *f = &section->fields[i];
+    bool known = false;
+    for (int k = 0; k < n_earlier && !known; k++) known = f->section && has_key(earlier[k], section, f);
+    if (!known) own[n++] = *f;
+    if (known && used < sizeof shared) used += (size_t)snprintf(shared + used, sizeof shared - used, "%s`%s`", used ? ", " : "", f->name);
+  }
+  config_table rest = *section;
+  rest.fields = own, rest.n_fields = n;
+  text_add(t, "\n## %s: %s%s%s%s\n\n", section->name, section->help, of ? " (" : "", of ? of : "", of ? ")" : "");
+  if (used) text_add(t, "And %s, as above.\n\n", shared);
+  text_add(t, "| key | type | default | range | meaning |\n|---|---|---|---|---|\n");
+  config_markdown(&rest, section->name, t);
 }
 
 elbo_status elbo_recipe_keys_markdown(elbo_ctx *ctx, char **out) {
@@ -354,13 +380,13 @@ elbo_status elbo_recipe_keys_markdown(elbo_ctx *ctx, char **out) {
       bool known = n == 2 * MAX_SECTIONS;
       for (int k = 0; k < n; k++) known = known || written[k] == section;
       if (known) continue;
+      add_section(&t, section, preset_at(p)->summary, n, written);
       written[n++] = section;
-      add_section(&t, section, preset_at(p)->summary);
     }
   }
-  add_section(&t, &data_table, NULL);
-  add_section(&t, &train_table, NULL);
-  add_section(&t, &engine_table, NULL);
-  add_section(&t, &bench_table, NULL);
+  add_section(&t, &data_table, NULL, 0, NULL);
+  add_section(&t, &train_table, NULL, 0, NULL);
+  add_section(&t, &engine_table, NULL, 0, NULL);
+  add_section(&t, &bench_table, NULL, 0, NULL);
   return take_text(ctx, &t, out);
 }

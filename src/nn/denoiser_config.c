@@ -87,6 +87,9 @@ static const denoiser_def kinds[DENOISER_KINDS] = {
 
 elbo_status denoiser_fit(elbo_ctx *ctx, arena *a, denoiser_config *config, const denoiser_data *data, const char *where) {
   if (config->network == DENOISER_MLP && !config->mlp.condition_dim) config->mlp.condition_dim = data->class_dim;
+  if (config->network == DENOISER_UNET && data->adapted && config->unet.class == UNET_2D &&
+      config->unet.class_embed_type == UNET_CLASS_NULL)
+    config->unet.class_embed_type = UNET_CLASS_IDENTITY; // added to the embedding of the time
   TRY(kinds[config->network].fit(ctx, a, config, data, where));
   denoiser_needs needs = denoiser_config_needs(config);
   const char *key = kinds[config->network].key;
@@ -96,7 +99,13 @@ elbo_status denoiser_fit(elbo_ctx *ctx, arena *a, denoiser_config *config, const
   if (data->classes && (needs.class_labels != CLASS_INPUT_INDEX || needs.classes < data->classes + data->null_class))
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s.%s: takes no %lld classes%s, which model.condition asks for", where, key,
                 (long long)data->classes, data->null_class ? " and one more for none" : "");
-  if (data->class_dim && (needs.class_labels != CLASS_INPUT_VECTOR || needs.class_dim != data->class_dim))
+  if (data->adapted && needs.class_labels != CLASS_INPUT_VECTOR)
+    return fail(
+        ctx, ELBO_ERROR_ARGUMENT,
+        "%s.%s: takes no vector, which a code is; unet (of class UNet2DConditionModel with class_embed_type: projection) or mlp was "
+        "expected",
+        where, key);
+  if (data->class_dim && !data->adapted && (needs.class_labels != CLASS_INPUT_VECTOR || needs.class_dim != data->class_dim))
     return fail(ctx, ELBO_ERROR_ARGUMENT, "%s.%s: takes no vector of %lld numbers, which model.condition asks for", where, key,
                 (long long)data->class_dim);
   if (!data->classes && !data->class_dim && needs.class_labels != CLASS_INPUT_NONE)

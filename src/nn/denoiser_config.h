@@ -31,6 +31,7 @@ typedef struct denoiser_data {
   int64_t classes;                   // of the data, where the network is told them; 0: none
   bool null_class;                   // and one more for "no class"
   int64_t class_dim;                 // numbers of a vector condition; 0: none
+  bool adapted;                      // a layer in front of the network makes of that vector one as wide as the network takes
   int64_t context_dim;               // of each embedding of a sequence; 0: none
 } denoiser_data;
 

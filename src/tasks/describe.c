@@ -16,7 +16,7 @@
 #include "core/memory.h"
 #include "core/pickle.h"
 #include "models/autoencoder.h"
-#include "models/diffusion_model.h"
+#include "models/diffusion_decoder.h"
 #include "models/pipeline_index.h"
 #include "models/weights.h"
 #include "tasks/describe.h"
@@ -174,7 +174,7 @@ static void describe_diffusion(const diffusion_model *d, json_t *out) {
   }
   set(out, "prediction", choice_json(PREDICTION_NAMES, m->prediction));
   set(out, "variance", choice_json(REVERSE_VARIANCE_NAMES, m->variance));
-  set(out, "condition", choice_json(DIFFUSION_CONDITION_NAMES, m->condition.type));
+  set(out, "condition", choice_json(DIFFUSION_CONDITION_FILE_NAMES, m->condition.type));
   if (d->has_scheduler)
     set(out, "scheduler", json_string(scheduler_class_name(d->scheduler.class_)));
   else
@@ -228,12 +228,20 @@ static elbo_status describe_model(elbo_ctx *ctx, const char *path, json_t *out) 
   else
     json_decref(range), set(out, "value_range", json_string("as in the data")); // floats are taken as they are
   set(out, "likelihood", json_string(info.likelihood));
-  if (model->diffusion) {
-    describe_diffusion(model->diffusion, out);
-  } else {
+  if (model->diffusion) describe_diffusion(model->diffusion, out);
+  if (model->decoder || !model->diffusion) {
     if (model->prior) describe_diffusion(model->prior->diffusion, out);
     set(out, "latent_dim", json_integer(info.latent_dim));
     set(out, "latent_groups", json_integer(info.latent_groups));
+  }
+  if (model->decoder) {
+    const decoder_model *d = model->decoder;
+    const char *codes = d->prior                   ? "a diffusion over the codes"
+                        : model->fitted.components ? "a mixture fitted to the codes"
+                        : d->vae                   ? "the VAE's prior"
+                        : d->spec.code.kl > 0      ? "N(0, I)"
+                                                   : "not known";
+    set(out, "codes_from", json_string(codes));
   }
   set(out, "classes", json_integer(info.classes));
   if (info.condition_tokens) set(out, "condition_tokens", json_integer(info.condition_tokens));

@@ -14,7 +14,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/memory.h"
-#include "models/diffusion_model.h"
+#include "models/diffusion_decoder.h"
 #include "train/run.h"
 #include "train/run_stages.h"
 
@@ -258,7 +258,7 @@ static void add_pictures(report *r) {
   const diffusion_model *d = r->model->diffusion;
   const bool pictures = r->info.height > 1 || r->info.width > 1, plane = d && !pictures && r->info.channels == 2 && !r->info.bits;
   elbo_status ready = r->data ? read_examples(r) : fail(r->ctx, ELBO_ERROR_ARGUMENT, "no data");
-  const picture_part *part = d ? (plane ? of_plane : of_diffusion) : r->model->autoencoder ? of_autoencoder : of_vae;
+  const picture_part *part = r->model->autoencoder ? of_autoencoder : !d || r->model->decoder ? of_vae : plane ? of_plane : of_diffusion;
   for (; (pictures || plane) && part->title; part++) {
     text_add(&r->page, "<h2>%s</h2><p class=\"soft\">%s</p>\n", part->title, part->text);
     if (part->needs_data && ready != ELBO_OK)
@@ -308,7 +308,8 @@ static elbo_status add_latents(report *r) {
   int64_t n = 0;
   const char *from = "while it trained";
   void *memory;
-  if (!r->info.latent_dim) return ELBO_OK;
+  const decoder_model *decoder = r->model->decoder;
+  if (!r->info.latent_dim || (decoder && decoder->spec.told == TOLD_CODE && !(decoder->spec.code.kl > 0))) return ELBO_OK;
   for (size_t i = json_array_size(r->lines); i > 0 && !n; i--) {
     const char *key;
     json_t *value;
