@@ -80,7 +80,7 @@ static elbo_tensor *kl_term(autoencoder_terms *t) {
 
 static elbo_tensor *table_term(autoencoder_terms *t) {
   const autoencoder_objective *o = &t->spec->objective;
-  elbo_tensor *pull = quantization_loss(t->pass.mean, &t->pass.quantized, o->commitment, o->legacy);
+  elbo_tensor *pull = quantization_loss(t->pass.mean, &t->pass.quantized, o->commitment, o->legacy, t->weight);
   autoencoder_metric(t, "quantization", "", pull, true);
   const int64_t codes = t->spec->network.vq.num_vq_embeddings, one = 1;
   elbo_tensor *shares = code_shares(&t->pass.quantized, codes, elbo_reshape(t->weight, 3, (int64_t[]){t->batch, 1, 1}));

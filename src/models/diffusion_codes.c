@@ -1,12 +1,6 @@
 // What a model of codes answers to the calls that go through its autoencoder.
 #include "models/diffusion_model.h"
 
-static elbo_status check(const elbo_model *m, const char *what, const elbo_array *label) {
-  (void)label; // an autoencoder is told nothing
-  if (m->diffusion->spec.latent) return ELBO_OK;
-  return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "%s: this model (%s) %s", what, m->kind->preset, m->kind->why_not);
-}
-
 // Pictures in the model's range, as a data set gives them
 static elbo_status as_data(const latent_space *s, const elbo_array *x, elbo_array **out) {
   char given[ARRAY_TEXT_SIZE];
@@ -21,7 +15,7 @@ static elbo_status as_data(const latent_space *s, const elbo_array *x, elbo_arra
 
 elbo_status diffusion_encode(elbo_model *m, const elbo_array *x, const elbo_array *label, elbo_array **mean, elbo_array **stddev) {
   elbo_array *data;
-  TRY(check(m, "encode", label));
+  (void)label; // an autoencoder is told nothing
   TRY(as_data(m->diffusion->spec.latent, x, &data));
   elbo_status status = latent_encode(m->diffusion->spec.latent, data, mean, stddev);
   elbo_array_destroy(&data);
@@ -29,14 +23,13 @@ elbo_status diffusion_encode(elbo_model *m, const elbo_array *x, const elbo_arra
 }
 
 elbo_status diffusion_decode(elbo_model *m, const elbo_array *codes, const elbo_array *label, elbo_array **x) {
-  TRY(check(m, "decode", label));
+  (void)label; // an autoencoder is told nothing
   return latent_decode(m->diffusion->spec.latent, codes, NULL, NULL, x);
 }
 
 elbo_status diffusion_decode_tiled(elbo_model *m, const elbo_array *states, const elbo_decode_config *config, elbo_array **x) {
   const latent_space *s = m->diffusion->spec.latent;
   elbo_array *codes;
-  TRY(check(m, "decode", NULL));
   TRY(latent_codes(s, states, &codes));
   elbo_status status = elbo_decode_tiled(s->autoencoder, codes, config, x);
   elbo_array_destroy(&codes);
@@ -51,7 +44,7 @@ elbo_status diffusion_reconstruct(elbo_model *m, const elbo_array *x, const elbo
                                   elbo_array **out) {
   elbo_array *codes;
   (void)seed;
-  TRY(check(m, "reconstruct", label));
+  (void)label; // an autoencoder is told nothing
   if (sample) return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "reconstruct: from the mean of the code alone, not from a draw");
   TRY(diffusion_encode(m, x, NULL, &codes, NULL));
   elbo_status status = latent_decode(m->diffusion->spec.latent, codes, NULL, NULL, out);

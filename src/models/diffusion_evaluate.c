@@ -10,10 +10,11 @@
 #include "models/diffusion_density.h"
 #include "models/diffusion_schedules.h"
 #include "models/eval_result.h"
+#include "models/reconstruction.h"
 #include "models/sample_quality.h"
 
 enum { TIME_DRAWS = 20, EXACT_MOST = 16 };
-#define METRICS "bpd, bpd_parts, ode_bpd, ode_nll, density_mass, schedule_variance, " QUALITY_METRICS
+#define METRICS "bpd, bpd_parts, ode_bpd, ode_nll, density_mass, schedule_variance, " RECONSTRUCTION_METRICS ", " QUALITY_METRICS
 
 typedef struct evaluation {
   elbo_model *m;
@@ -50,7 +51,7 @@ static elbo_status read_examples(evaluation *e, elbo_dataset *data) {
   TRY(diffusion_condition_check(ctx, s, info.condition_tokens, info.condition_dim, "evaluate"));
   if (s->bits == 8 && info.bits != 8)
     return fail(ctx, ELBO_ERROR_ARGUMENT, "evaluate: the model is of 8-bit pictures; these are %s", info.bits ? "16-bit" : "float");
-  if (s->latent) return ELBO_OK; // its samples alone are judged
+  if (s->latent) return ELBO_OK; // its samples and its autoencoder's reconstructions are judged
   TRY(diffusion_read(s, data, e->config->split, 0, all, &e->x, &e->label));
   if (limit > 0 && limit < e->x->dim[0]) TRY(examples_subset(ctx, e->config->seed, limit, e->x, e->label));
   e->examples = (scored_examples){.x = e->x,
@@ -154,6 +155,35 @@ static elbo_status check_likelihoods(const elbo_model *m, const char *metrics) {
   return ELBO_OK;
 }
 
+// Of a model of codes: what its autoencoder, which limits it, keeps of pictures.
+static elbo_status report_reconstructions(evaluation *e, elbo_dataset *data) {
+  reconstruction_wanted wanted = {asked(e, "psnr"), asked(e, "mse"), asked(e, "ssim"), asked(e, "perceptual")};
+  elbo_array *x = NULL, *in = NULL, *y = NULL;
+  elbo_dataset_info about;
+  elbo_model_info info;
+  elbo_status status;
+  if (!wanted.psnr && !wanted.mse && !wanted.ssim && !wanted.perceptual) return ELBO_OK;
+  if (!e->m->diffusion->spec.latent)
+    return fail(e->m->ctx, ELBO_ERROR_UNSUPPORTED, "metrics: " RECONSTRUCTION_METRICS " are of reconstructions: this model %s",
+                e->m->kind->why_not);
+  elbo_dataset_get_info(data, &about);
+  elbo_model_get_info(e->m, &info);
+  int64_t all = about.count[e->config->split], limit = e->config->limit;
+  TRY_GOTO(elbo_dataset_read(data, e->config->split, 0, all, 0, 0, &x, NULL));
+  if (limit > 0 && limit < x->dim[0]) TRY_GOTO(examples_subset(e->m->ctx, e->config->seed, limit, x, NULL));
+  TRY_GOTO(elbo_array_convert(e->m->ctx, x, ELBO_F32, &in));
+  const float low = (float)info.low, width = (float)(info.high - info.low);
+  for (int64_t i = 0, n = elbo_array_count(in); i < n; i++) ((float *)in->data)[i] = low + ((float *)in->data)[i] * width;
+  TRY_GOTO(elbo_reconstruct(e->m, in, NULL, 0, e->config->seed, &y));
+  for (int64_t i = 0, n = elbo_array_count(y); i < n; i++) ((float *)y->data)[i] = (((float *)y->data)[i] - low) / width;
+  status = reconstruction_report(e->m->ctx, x, y, "reconstructions of the autoencoder, from the code's mean", wanted, e->config, e->out);
+fail:
+  elbo_array_destroy(&x);
+  elbo_array_destroy(&in);
+  elbo_array_destroy(&y);
+  return status;
+}
+
 elbo_status diffusion_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out) {
   TRY(metric_names_check(m->ctx, config->metrics, METRICS));
   TRY(check_likelihoods(m, config->metrics));
@@ -170,6 +200,7 @@ elbo_status diffusion_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eva
   if (asked(&e, "ode_nll")) TRY_GOTO(report_ode(&e, false));
   if (asked(&e, "density_mass")) TRY_GOTO(report_density_mass(m, &e.examples, e.out));
   if (asked(&e, "schedule_variance")) TRY_GOTO(report_schedule_variance(m, &e.examples, config->samples, e.out));
+  TRY_GOTO(report_reconstructions(&e, data));
   if (quality_asked(config->metrics)) TRY_GOTO(model_quality_report(m, false, data, config, e.out));
   TRY_GOTO(eval_result_finish(m, config, e.out));
   *out = e.out, e.out = NULL;

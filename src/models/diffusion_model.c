@@ -61,8 +61,12 @@ elbo_status diffusion_process_create(elbo_ctx *ctx, const diffusion_spec *spec, 
 
 elbo_status diffusion_view(elbo_ctx *ctx, const diffusion_spec *spec, elbo_store *store, elbo_model *out) {
   int64_t size = spec->height * spec->width * spec->channels, batch = 64 * 1024 / (size > 1024 ? size : 1024);
-  *out = (elbo_model){
-      .ctx = ctx, .kind = &model_kind_diffusion, .store = store, .weights = "ema", .step = -1, .batch_size = batch < 4 ? 4 : (int)batch};
+  *out = (elbo_model){.ctx = ctx,
+                      .kind = spec->latent ? &model_kind_codes : &model_kind_diffusion,
+                      .store = store,
+                      .weights = "ema",
+                      .step = -1,
+                      .batch_size = batch < 4 ? 4 : (int)batch};
   out->diffusion = calloc(1, sizeof *out->diffusion);
   if (!out->diffusion) return fail_memory(ctx, sizeof *out->diffusion, "a model");
   out->diffusion->spec = *spec;
@@ -84,6 +88,7 @@ static elbo_status open_diffusion(elbo_model *m, const char *directory) {
   if (!m->diffusion) return fail_memory(m->ctx, sizeof *m->diffusion, "a model");
   diffusion_model *d = m->diffusion;
   TRY(diffusion_directory_read(m->ctx, m->arena, directory, d, &m->step));
+  if (d->spec.latent) m->kind = &model_kind_codes;
   if (m->ema != 0) {
     TRY(diffusion_store_create(m->ctx, &d->spec, 0, &m->store));
     TRY(run_read_weights(m->ctx, directory, m->ema, m->store));
@@ -144,6 +149,7 @@ static const char *const class_names[] = {"DDPMPipeline",
                                           "DiTTransformer2DModel",
                                           "StableDiffusionPipeline",
                                           NULL};
+static const char *const no_class[] = {NULL};
 const model_kind model_kind_diffusion = {.preset = "diffusion",
                                          .class_names = class_names,
                                          .why_not = "has no encoder: it draws samples and scores data",
@@ -151,11 +157,21 @@ const model_kind model_kind_diffusion = {.preset = "diffusion",
                                          .close = diffusion_view_close,
                                          .info = info,
                                          .sample = diffusion_sample,
-                                         .reconstruct = diffusion_reconstruct,
-                                         .encode = diffusion_encode,
-                                         .decode = diffusion_decode,
-                                         .decode_tiled = diffusion_decode_tiled,
                                          .evaluate = diffusion_evaluate,
                                          .apply = diffusion_apply,
                                          .abilities = abilities,
                                          .sample_within = diffusion_sample_within};
+const model_kind model_kind_codes = {.preset = "diffusion",
+                                     .class_names = no_class,
+                                     .why_not = "draws codes and decodes them",
+                                     .close = diffusion_view_close,
+                                     .info = info,
+                                     .sample = diffusion_sample,
+                                     .reconstruct = diffusion_reconstruct,
+                                     .encode = diffusion_encode,
+                                     .decode = diffusion_decode,
+                                     .decode_tiled = diffusion_decode_tiled,
+                                     .evaluate = diffusion_evaluate,
+                                     .apply = diffusion_apply,
+                                     .abilities = abilities,
+                                     .sample_within = diffusion_sample_within};

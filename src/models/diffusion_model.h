@@ -15,6 +15,7 @@ typedef struct diffusion_model {
 } diffusion_model;
 
 extern const model_kind model_kind_diffusion;
+extern const model_kind model_kind_codes; // of an autoencoder's codes: opened by the one above, and has an encoder and a decoder
 
 // A model around a spec and weights (borrowed; the process is owned): what training evaluates and previews with. diffusion_view_close it.
 elbo_status diffusion_view(elbo_ctx *ctx, const diffusion_spec *spec, elbo_store *store, elbo_model *out);
@@ -83,7 +84,7 @@ int quick_sampling_options(const diffusion_spec *spec, const char *options[QUICK
 // model_kind.sample_within
 int diffusion_sample_within(const elbo_model *m, int64_t calls, bool own, sample_option *options);
 
-// The calls that go through the autoencoder of a model of codes; codes are its states (n,h,w,c). Other models refuse.
+// The calls that go through the autoencoder of a model of codes; codes are its states (n,h,w,c).
 elbo_status diffusion_encode(elbo_model *m, const elbo_array *x, const elbo_array *label, elbo_array **mean, elbo_array **stddev);
 elbo_status diffusion_decode(elbo_model *m, const elbo_array *codes, const elbo_array *label, elbo_array **x);
 elbo_status diffusion_decode_tiled(elbo_model *m, const elbo_array *codes, const elbo_decode_config *config, elbo_array **x);

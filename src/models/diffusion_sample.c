@@ -215,9 +215,9 @@ static elbo_status open_guidance(sampling *s, int64_t batch) {
     elbo_model_config config;
     elbo_model_defaults(&config);
     TRY(elbo_model_load(ctx, g->model, &config, &s->guide));
-    if (s->guide->kind != &model_kind_diffusion || !s->guide->diffusion->spec.latent != !p->latent ||
-        s->guide->diffusion->spec.height != p->height || s->guide->diffusion->spec.width != p->width ||
-        s->guide->diffusion->spec.channels != p->channels || s->guide->diffusion->spec.model.prediction != p->model.prediction)
+    if (!s->guide->diffusion || !s->guide->diffusion->spec.latent != !p->latent || s->guide->diffusion->spec.height != p->height ||
+        s->guide->diffusion->spec.width != p->width || s->guide->diffusion->spec.channels != p->channels ||
+        s->guide->diffusion->spec.model.prediction != p->model.prediction)
       return fail(ctx, ELBO_ERROR_ARGUMENT, "sample.guidance.model: %s is no diffusion model of the same pictures and prediction",
                   g->model);
     TRY(denoiser_session_open(s->guide, batch, &s->net.weak));

@@ -80,7 +80,6 @@ elbo_status vae_decode(elbo_model *m, const elbo_array *codes, const elbo_array 
 elbo_status vae_interpolate(elbo_model *m, const elbo_array *a, const elbo_array *b, int label, int steps, elbo_array **x);
 // Pictures of codes float32 (n,D), as config->draw says: of a model without conditions.
 elbo_status vae_draw_pictures(elbo_model *m, const elbo_array *codes, const elbo_sample_config *config, elbo_array **x);
-void vae_abilities(const elbo_model *m, model_abilities *out);
 elbo_status vae_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out);
 elbo_status vae_apply(elbo_model *m, const char *component, int n_in, const elbo_named_array *in, int n_out, elbo_named_array *out);
 

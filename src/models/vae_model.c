@@ -419,6 +419,8 @@ void vae_abilities(const elbo_model *m, model_abilities *out) {
     out->no_score = "an adversary, which is no part of the bound, trained it";
   else if (m->spec.bits != 8 || l.kind == LIKELIHOOD_BERNOULLI || !(likelihood_discrete(&l) || m->spec.dequantize))
     out->no_score = "its likelihood is not one of 256 levels";
+  else if (m->spec.binarize)
+    out->no_score = "its pictures are binarised";
   else
     out->score[SCORE_ONE_SAMPLE] = "bits_per_dim", out->score[SCORE_K_SAMPLES] = "iwae_bits_per_dim";
   out->draws = !out->no_score; // of a Bernoulli's mean grey, or a density's width, they are no pictures

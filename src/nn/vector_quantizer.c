@@ -31,9 +31,18 @@ quantized quantize_vectors(elbo_tensor *z, elbo_tensor *table) {
   return (quantized){.index = index, .row = row, .codes = elbo_add(z, elbo_stop_gradient(elbo_sub(row, z)))};
 }
 
-elbo_tensor *quantization_loss(elbo_tensor *z, const quantized *q, double commitment, bool legacy) {
-  elbo_tensor *commit = elbo_mean(elbo_square(elbo_sub(elbo_stop_gradient(q->row), z)), ELBO_ALL_AXES, 0);
-  elbo_tensor *rows = elbo_mean(elbo_square(elbo_sub(q->row, elbo_stop_gradient(z))), ELBO_ALL_AXES, 0);
+// The mean square over all, or over what counts.
+static elbo_tensor *mean_square(elbo_tensor *off, elbo_tensor *weight) {
+  off = elbo_square(off);
+  if (!off || !weight) return elbo_mean(off, ELBO_ALL_AXES, 0);
+  const int rank = elbo_tensor_rank(off);
+  elbo_tensor *each = elbo_mean(off, ((1u << rank) - 1) & ~1u, 0);
+  return elbo_div(elbo_sum(elbo_mul(each, weight), ELBO_ALL_AXES, 0), elbo_sum(weight, ELBO_ALL_AXES, 0));
+}
+
+elbo_tensor *quantization_loss(elbo_tensor *z, const quantized *q, double commitment, bool legacy, elbo_tensor *weight) {
+  elbo_tensor *commit = mean_square(elbo_sub(elbo_stop_gradient(q->row), z), weight);
+  elbo_tensor *rows = mean_square(elbo_sub(q->row, elbo_stop_gradient(z)), weight);
   return legacy ? elbo_add(commit, elbo_scale(rows, commitment, 0)) : elbo_add(elbo_scale(commit, commitment, 0), rows);
 }
 

@@ -16,8 +16,8 @@ typedef struct quantized {
 quantized quantize_vectors(elbo_tensor *z, elbo_tensor *table);
 
 // What pulls rows and vectors together: mean (z - stop(row))^2 and mean (stop(z) - row)^2. `commitment` weighs the former, as in [Oord17
-// eq. 3]; with `legacy` the latter, as diffusers' VQModel has it. A scalar.
-elbo_tensor *quantization_loss(elbo_tensor *z, const quantized *q, double commitment, bool legacy);
+// eq. 3]; with `legacy` the latter, as diffusers' VQModel has it. weight (B): of each entry of the first axis; NULL: all alike. A scalar.
+elbo_tensor *quantization_loss(elbo_tensor *z, const quantized *q, double commitment, bool legacy, elbo_tensor *weight);
 
 // How often each of the n rows is the nearest one, (n), summing to 1. weight: as index, or broadcast to it; NULL: all alike.
 elbo_tensor *code_shares(const quantized *q, int64_t n, elbo_tensor *weight);

@@ -138,7 +138,7 @@ static elbo_status attention_prepare(compile_env *env, const node *n, kernel *k)
   attention_buffers t;
   TRY(kernel_state_new(env, k, sizeof *state, &state));
   attention_shape *s = &state->s;
-  int64_t block = 256, threads = pool_threads(env->pool);
+  int64_t block = 512, threads = pool_threads(env->pool);
   attention_shape_of(n, block, s);
   while (block > TILE_LANES && threads > 1 && s->batch * s->heads * s->q_tiles < 4 * threads) {
     block /= 2;

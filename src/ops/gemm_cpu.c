@@ -1,5 +1,7 @@
 #include "ops/gemm_cpu.h"
 
+#include "core/ctx.h"
+
 #define INLINE static inline __attribute__((always_inline))
 
 // --- micro-kernels ------------------------------------------------------------------------------------------------------------------
@@ -85,6 +87,53 @@ INLINE void outer_body(const int rows, const int vectors, int64_t K, const float
     for (int v = 0; v < vectors; v++) vstore(acc_out + r * ld_acc + v * VW, acc[r][v]);
 }
 
+// What a tile's kernel asks memory for while it computes.
+typedef struct tile_ahead {
+  const float *next;     // B of the next tiles: a cache line of it with every step of k, into the second level
+  const float *c;        // where the tile goes,
+  const int64_t *offset; // rows of it: a little before they are needed. At the beginning they would be gone again by then
+} tile_ahead;
+
+enum { TILE_AHEAD = 40, FEW_ROWS = 4 }; // steps of k: some hundred cycles
+
+// tile = product; a block of A has rows `row_step` apart and steps of k `k_step` apart, B is packed
+INLINE void tile_body(const int rows, const int vectors, const int64_t row_step, const int64_t k_step, int64_t K, const float *restrict a,
+                      const float *restrict b, const tile_ahead *ahead, float *restrict tile) {
+  vfloat acc[GEMM_MR][2];
+  const float *next = ahead->next;
+#pragma GCC unroll 14
+  for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) acc[r][v] = (vfloat){0};
+  int64_t end = K > TILE_AHEAD ? K - TILE_AHEAD : 0;
+  for (int64_t k = 0;; end = K) {
+    for (; k < end; k++) {
+      vfloat bv[2];
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; v++) bv[v] = vload(b + v * VW);
+      __builtin_prefetch(next, 0, 2);
+#pragma GCC unroll 14
+      for (int r = 0; r < rows; r++) {
+        vfloat ar = vsplat(a[r * row_step]);
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) acc[r][v] += ar * bv[v];
+      }
+      a += k_step;
+      b += vectors * VW;
+      next += 16;
+    }
+    if (k == K) break;
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; r++)
+      for (int n = 0; n < vectors * VW; n += 16) __builtin_prefetch(ahead->c + ahead->offset[r] + n, 1);
+  }
+#pragma GCC unroll 14
+  for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) vstore(tile + r * GEMM_NR + v * VW, acc[r][v]);
+}
+
+typedef void (*tile_fn)(int64_t K, const float *a, const float *b, const tile_ahead *ahead, float *tile);
 typedef void (*rows_fn)(int64_t K, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc, bool add);
 typedef void (*pairs_fn)(int64_t K, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc);
 typedef void (*outer_fn)(int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, float *acc, int64_t ld_acc, bool add);
@@ -96,6 +145,12 @@ typedef void (*outer_fn)(int64_t K, const float *a, int64_t lda, const float *b,
   static void pairs_##rows##_##vectors(int64_t K, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc) {            \
     pairs_body(rows, vectors, K, a, b, ldb, acc, ld_acc);                                                                               \
   }                                                                                                                                     \
+  static void tile_rows_##rows##_##vectors(int64_t K, const float *a, const float *b, const tile_ahead *ahead, float *tile) {           \
+    tile_body(rows, vectors, GEMM_LD, 1, K, a, b, ahead, tile);                                                                         \
+  }                                                                                                                                     \
+  static void tile_outer_##rows##_##vectors(int64_t K, const float *a, const float *b, const tile_ahead *ahead, float *tile) {          \
+    tile_body(rows, vectors, 1, GEMM_KMAJOR_LD, K, a, b, ahead, tile);                                                                  \
+  }                                                                                                                                     \
   static void outer_##rows##_##vectors(int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, float *acc, int64_t ld_acc, \
                                        bool add) {                                                                                      \
     outer_body(rows, vectors, K, a, lda, b, ldb, acc, ld_acc, add);                                                                     \
@@ -105,6 +160,8 @@ GEMM_FOR_ROWS(BOTH)
 #define ROWS_ENTRY(rows) {rows_##rows##_1, rows_##rows##_2},
 #define PAIRS_ENTRY(rows) {pairs_##rows##_1, pairs_##rows##_2},
 #define OUTER_ENTRY(rows) {outer_##rows##_1, outer_##rows##_2},
+#define TILE_ENTRY(rows) {{tile_rows_##rows##_1, tile_rows_##rows##_2}, {tile_outer_##rows##_1, tile_outer_##rows##_2}},
+static const tile_fn tile_table[GEMM_MR][2][2] = {GEMM_FOR_ROWS(TILE_ENTRY)}; // [rows][A transposed][vectors]
 static const rows_fn rows_table[GEMM_MR][2] = {GEMM_FOR_ROWS(ROWS_ENTRY)};
 static const pairs_fn pairs_table[GEMM_MR][2] = {GEMM_FOR_ROWS(PAIRS_ENTRY)};
 static const outer_fn outer_table[GEMM_MR][2] = {GEMM_FOR_ROWS(OUTER_ENTRY)};
@@ -225,12 +282,39 @@ typedef struct tile_store {
   bool first, last; // of the blocks of K
 } tile_store;
 
+// The usual tile: whole, with no more of an epilogue than bias and residual.
+INLINE void store_whole(const float *tile, const int64_t *offset, int rows, float *c, const float *bias, const float *residual,
+                        const bool first) {
+  vfloat b[2] = {{0}, {0}};
+  if (bias) b[0] = vload(bias), b[1] = vload(bias + VW);
+  for (int r = 0; r < rows; r++, tile += GEMM_NR)
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; v++) {
+      float *to = c + offset[r] + v * VW;
+      vfloat x = vload(tile + v * VW);
+      if (!first) x += vload(to);
+      if (bias) x += b[v];
+      if (residual) x += vload(residual + offset[r] + v * VW);
+      vstore(to, x);
+    }
+}
+
 // Adds a tile to C and, after the last block of K, applies the epilogue.
 static void store_tile(const tile_store *s, const float *tile, const int64_t *offset, int rows, int64_t n0, int vectors) {
   const gemm_job *j = s->job;
   const gemm_io *io = s->io;
   const contraction_epilogue *e = &j->epilogue;
   float alpha = (float)e->alpha, slope = (float)e->slope;
+  bool plain = e->alpha == 1 && e->activation == CONTRACTION_LINEAR && !io->pre;
+  if (vectors == 2 && j->N - n0 >= GEMM_NR && (plain || !s->last)) {
+    const float *bias = s->last && io->bias ? io->bias + j->n_offset + n0 : NULL;
+    const float *residual = s->last && io->residual ? io->residual + n0 : NULL;
+    if (s->first)
+      store_whole(tile, offset, rows, io->c + n0, bias, residual, true);
+    else
+      store_whole(tile, offset, rows, io->c + n0, bias, residual, false);
+    return;
+  }
   for (int v = 0; v < vectors; v++) {
     int64_t n = n0 + v * VW, columns = j->N - n < VW ? j->N - n : VW;
     vfloat bias = io->bias && s->last ? load_upto(io->bias + j->n_offset + n, columns) : (vfloat){0};
@@ -278,17 +362,16 @@ static void gather_block(const gemm_job *j, const float *a, int64_t m0, int rows
 }
 
 // tile = rows of A times `vectors` columns of B, over `steps` rows of the packed B
-static void multiply_tile(const gemm_job *j, int rows, int vectors, int64_t steps, const float *a, const float *b, float *tile) {
-  int64_t ldb = vectors * VW;
-  bool dot = j->precision == GEMM_BF16_DOT;
-  if (!j->a_transposed && !dot)
-    rows_table[rows - 1][vectors - 1](steps, a, b, ldb, tile, GEMM_NR, false);
+static void multiply_tile(const gemm_job *j, int rows, int vectors, int64_t steps, const float *a, const float *b, const tile_ahead *ahead,
+                          float *tile) {
+  if (j->precision != GEMM_BF16_DOT && rows < FEW_ROWS && !j->a_transposed) // bound by B, which the processor fetches by itself
+    rows_table[rows - 1][vectors - 1](steps, a, b, vectors * VW, tile, GEMM_NR, false);
+  else if (j->precision != GEMM_BF16_DOT)
+    tile_table[rows - 1][j->a_transposed][vectors - 1](steps, a, b, ahead, tile);
   else if (!j->a_transposed)
-    ISA(gemm_dot_rows)(rows, vectors, steps, a, b, ldb, tile, GEMM_NR);
-  else if (!dot)
-    outer_table[rows - 1][vectors - 1](steps, a, GEMM_KMAJOR_LD, b, ldb, tile, GEMM_NR, false);
+    ISA(gemm_dot_rows)(rows, vectors, steps, a, b, vectors * VW, tile, GEMM_NR);
   else
-    ISA(gemm_dot_outer)(rows, vectors, steps, a, GEMM_KMAJOR_LD, b, ldb, tile, GEMM_NR, false);
+    ISA(gemm_dot_outer)(rows, vectors, steps, a, GEMM_KMAJOR_LD, b, vectors * VW, tile, GEMM_NR, false);
 }
 
 // A thread's scratch: the block of A, then one panel's block of B, widened.
@@ -307,8 +390,6 @@ static void run_block(const gemm_job *j, const gemm_io *io, const packed_columns
   const tile_store s = {j, io, kb == 0, kb == blocks - 1};
   block_range(j, kb, blocks, &k0, &k1);
   (j->place ? j->place : place_matrix)(j, m0, rows, offset);
-  for (int r = 0; r < rows && s.first; r++) // C comes to the cache while the product is computed, not when it is stored
-    for (int64_t n = v0 * VW; n < v1 * VW && n < j->N; n += 16) __builtin_prefetch(io->c + offset[r] + n, 1);
   gather_block(j, a, m0, rows, k0, k1 - k0, block);
   for (int64_t v = v0; v < v1; v += 2) {
     int vectors = v + 1 < v1 ? 2 : 1;
@@ -319,17 +400,27 @@ static void run_block(const gemm_job *j, const gemm_io *io, const packed_columns
       ISA(bf16_widen_rows)(b, (k1 - k0 + 1) / 2, vectors * VW, block + BLOCK_FLOATS);
       b = block + BLOCK_FLOATS;
     }
+    // The first tiles ask for the next panel, each for a line a step.
+    const float *next = j->precision == GEMM_FLOAT32 && v + 2 < v1 ? b + packed->rows * GEMM_NR : NULL;
     for (int t = 0; t < tiles; t++) {
       int64_t r0, r1;
       split_range(rows, t, tiles, &r0, &r1);
-      multiply_tile(j, (int)(r1 - r0), vectors, steps, block + (j->a_transposed ? t * GEMM_KMAJOR_LD * GEMM_KC : r0 * GEMM_LD), b, tile);
+      tile_ahead ahead = {next && t * 16 < GEMM_NR ? next + t * steps * 16 : b, io->c + v * VW, offset + r0};
+      multiply_tile(j, (int)(r1 - r0), vectors, steps, block + (j->a_transposed ? t * GEMM_KMAJOR_LD * GEMM_KC : r0 * GEMM_LD), b, &ahead,
+                    tile);
       store_tile(&s, tile, offset + r0, (int)(r1 - r0), v * VW, vectors);
     }
   }
 }
 
-// Columns and rows that are taken through all of K together: a block of K of so many columns of B, and so much of C, stay in L2.
-enum { PANEL_COLUMNS = 512, PANEL_ROWS = 280, BY_BLOCK_ROWS = 640 };
+// Columns and rows that are taken through all of K together. A block of K of so many columns of B stays in L2: the more, the less often A
+// is gathered. Where B is packed by block, so does C.
+enum { LEAST_COLUMNS = 128, MOST_COLUMNS = 1024, BY_BLOCK_COLUMNS = 512, PANEL_ROWS = 280, BY_BLOCK_ROWS = 640 };
+
+static int panel_columns(void) {
+  int64_t columns = cpu_cache_bytes(2) * 5 / 8 / (GEMM_KC * (int64_t)sizeof(float)) / GEMM_NR * GEMM_NR;
+  return (int)(columns < LEAST_COLUMNS ? LEAST_COLUMNS : columns > MOST_COLUMNS ? MOST_COLUMNS : columns);
+}
 
 // A panel's block of a job that packs by block: nothing keeps it, so it lies as it is multiplied.
 static void pack_own(const gemm_job *j, const float *b, int64_t k0, int64_t kc, int64_t n0, int width, float *dst) {
@@ -344,7 +435,7 @@ static void run_rows(const gemm_job *j, const gemm_io *io, int64_t m0, int64_t m
   // read again for every tile.
   int64_t most = v1 - v0 <= GEMM_NARROW && j->precision != GEMM_BF16_WIDENED ? GEMM_MR : GEMM_ROWS, blocks = (m1 - m0 + most - 1) / most;
   int64_t k_blocks = j->K <= GEMM_KC ? 1 : (j->K + GEMM_KC - 1) / GEMM_KC; // an empty sum is still the epilogue of zero
-  int64_t column_step = k_blocks > 1 ? PANEL_COLUMNS / VW : v1 - v0, group = k_blocks > 1 ? PANEL_ROWS / most : 1;
+  int64_t column_step = k_blocks > 1 ? j->panel_columns / VW : v1 - v0, group = k_blocks > 1 ? PANEL_ROWS / most : 1;
   if (j->by_block) group = blocks;
   for (int64_t v = v0; v < v1; v += column_step) {
     int64_t v_end = v1 - v < column_step ? v1 : v + column_step;
@@ -390,7 +481,8 @@ int64_t ISA(gemm_plan)(gemm_job *j, int threads) {
   }
   // What a block of K needs of C should stay in the cache, and there must be more of B than a block to gain anything.
   j->by_block = !j->keep && !j->pack && j->row_parts == 1 && j->K > GEMM_KC && j->M <= BY_BLOCK_ROWS;
-  return j->by_block ? (int64_t)threads * PANEL_COLUMNS * GEMM_KC : vectors * VW * packed_rows(j);
+  j->panel_columns = j->by_block ? BY_BLOCK_COLUMNS : panel_columns();
+  return j->by_block ? (int64_t)threads * BY_BLOCK_COLUMNS * GEMM_KC : vectors * VW * packed_rows(j);
 }
 
 typedef struct gemm_region {
@@ -432,7 +524,7 @@ static void gemm_thread(void *arg, int id, int count) {
         split_range(j->M, part / j->column_parts, j->row_parts, &m0, &m1);
         split_range(m1 - m0, (int)slice, (int)slices, &s0, &s1);
         column_range(j, part % j->column_parts, &v0, &v1);
-        run_rows(j, region->io, m0 + s0, m0 + s1, v0, v1, block, region->io->packed + part * (int64_t)(PANEL_COLUMNS * GEMM_KC));
+        run_rows(j, region->io, m0 + s0, m0 + s1, v0, v1, block, region->io->packed + part * (int64_t)(BY_BLOCK_COLUMNS * GEMM_KC));
       }
     }
 }

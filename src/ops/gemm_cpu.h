@@ -16,13 +16,14 @@
 #define GEMM_MR 14 // 28 accumulators of 32 registers
 #define GEMM_FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
 #define GEMM_ROWS 56
+#define GEMM_KC 320
 #else
 #define GEMM_MR 6 // 12 accumulators of 16 registers
 #define GEMM_FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)
 #define GEMM_ROWS 48
+#define GEMM_KC 256
 #endif
 #define GEMM_NR (2 * VW)
-#define GEMM_KC 256
 #define GEMM_LD (GEMM_KC + 16)            // an odd number of cache lines
 #define GEMM_KMAJOR_LD (VW >= 8 ? VW : 8) // row length of a tile of transposed A: [k][GEMM_KMAJOR_LD]
 
@@ -67,6 +68,7 @@ struct gemm_job {
   // set by gemm_plan
   int row_parts, column_parts; // row_parts * column_parts threads
   bool by_block;               // B is packed block by block of K as it is used, and is never packed whole
+  int panel_columns;           // taken through all of K together
 };
 
 // "own:gemm.v4", "own:gemm_bf16.v4", "own:gemm_bf16_dot.v4"

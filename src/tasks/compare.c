@@ -11,6 +11,7 @@
 #include "core/ctx.h"
 #include "core/file.h"
 #include "core/memory.h"
+#include "data/dataset.h"
 #include "models/condition_accuracy.h"
 #include "models/feature_net.h"
 #include "train/run.h"
@@ -31,15 +32,10 @@ bool compare_stopped(const comparison *c, elbo_status status) { return status ==
 int compare_progress(void *user, const char *what, int64_t done, int64_t total, const char *text) {
   comparison *c = user;
   char named[192];
-  double now = compare_clock();
-  bool step = strncmp(what, "train", 5) == 0;
-  if (!step) c->preparation += now - c->heard;
-  c->heard = now;
-  c->replan |= step && c->config.budget_seconds > 0 && c->preparation - c->planned_preparation > 0.01 * c->config.budget_seconds;
-  if (!c->config.progress) return !c->replan;
+  if (!c->config.progress) return 1;
   snprintf(named, sizeof named, "%s: %s", c->now ? c->now->name : "compare", what);
   if (!c->config.progress(c->config.progress_user, named, done, total, text)) c->stopped = true;
-  return !c->stopped && !c->replan;
+  return !c->stopped;
 }
 
 // --- the models ---
@@ -151,6 +147,22 @@ static elbo_status check_pictures(comparison *c, const compared *m) {
   return ELBO_OK;
 }
 
+// The page ranks the models, so they are judged on one set of pictures: without --data, their recipes must agree on it.
+static elbo_status check_same_data(comparison *c, const compared *m, elbo_split before) {
+  static const char *const splits[] = {"training", "held-out", "test"};
+  char identity[65];
+  TRY(dataset_identity(m->data, c->split, identity));
+  if (*c->identity && (strcmp(c->identity, identity) != 0 || c->split != before)) {
+    const elbo_split here = c->split;
+    c->split = before;
+    return fail(c->ctx, ELBO_ERROR_ARGUMENT,
+                "%s: its %s pictures are not the %s pictures that the models before were judged on; --data gives all the same", m->run,
+                splits[here], splits[before]);
+  }
+  snprintf(c->identity, sizeof c->identity, "%s", identity);
+  return ELBO_OK;
+}
+
 static elbo_status open_model(comparison *c, compared *m) {
   elbo_dataset_info d;
   TRY(identify(c, m));
@@ -160,8 +172,10 @@ static elbo_status open_model(comparison *c, compared *m) {
   if (m->model->kind->abilities) m->model->kind->abilities(m->model, &m->can);
   TRY(elbo_model_open_data(c->ctx, m->run, c->config.data, 0, NULL, &m->data));
   elbo_dataset_get_info(m->data, &d);
+  const elbo_split split = c->split;
   c->split = d.count[ELBO_SPLIT_TEST] ? ELBO_SPLIT_TEST : d.count[ELBO_SPLIT_VALID] ? ELBO_SPLIT_VALID : ELBO_SPLIT_TRAIN;
   TRY(check_pictures(c, m));
+  TRY(check_same_data(c, m, split));
   json_object_set_new(m->row, "kind", json_string(m->info.preset));
   json_object_set_new(m->row, "classes", json_integer(m->info.classes));
   json_object_set_new(m->row, "condition_dim", json_integer(m->info.condition_dim));
@@ -218,7 +232,7 @@ static elbo_status train_network(comparison *c, const char *name, char run[COMPA
   TRY(path_join(c->ctx, run, COMPARE_PATH, c->runs, m.name));
   TRY(compare_load_recipe(c, &m, NULL, &recipe));
   elbo_train_defaults(&train);
-  c->now = &m, c->heard = compare_clock();
+  c->now = &m;
   train.out = run, train.resume = 1, train.progress = compare_progress, train.progress_user = c;
   elbo_status status = recipe->preset && strcmp(recipe->preset->name, "classifier") == 0
                            ? elbo_train(c->ctx, recipe, &train, &result)

@@ -4,7 +4,7 @@
 //   RUNS/NAME.json   what was measured of it, by the command that measures it again; and the steps that the budget came to
 //
 // A row:    {"name", "source", "run", "kind", "classes", "condition_dim", "error": why there is nothing more,
-//            "training": {"seconds", "flops", "preparation", "stages": [{"name", "steps", "batch_size", "seconds", "flops"}]},
+//            "training": {"seconds", "flops", "stages": [{"name", "steps", "batch_size", "seconds", "flops"}]},
 //            "seconds": {"evaluation", "sampling"}, "values": {KEY: value}, "curve": [{"calls", "seconds_per_sample", "fid", "stderr",
 //            "command"}], "of": the row whose model it samples in another way}
 // A value:  {"value", "stderr", "unit", "n", "k", "note", "label", "command"}, or {"none": why}, or {"error": why, "command"}
@@ -47,14 +47,11 @@ typedef struct comparison {
   int n;
   compared *model; // (n)
   elbo_split split;
+  char identity[65];                                        // of its pictures; "": no model was opened yet
   elbo_array *inputs;                                       // examples of the split, in 0..1: what is reconstructed, and the ends of walks
   char features[160], judge[160];                           // "classifier 64, sha256 ..."; "" where there is none
   char features_run[COMPARE_PATH], judge_run[COMPARE_PATH]; // where they were trained here
   const compared *now;                                      // for progress
-  double preparation;                                       // seconds that the training under way spent on other things than steps
-  double planned_preparation;                               // of these, what its plan reckons with
-  double heard;                                             // when progress was last heard of
-  bool replan;                                              // the training under way was stopped for a new plan
   bool stopped;                                             // by the caller
 } comparison;
 
@@ -94,6 +91,7 @@ typedef struct drawing {
   int n;
   bool draw; // pixels from p(x|z)
 } drawing;
+bool compare_encodes(const compared *m); // an open model that has codes, and so reconstructions and walks
 drawing compare_drawing(const compared *m, int64_t calls, bool own);
 // Draws what is shown of an open model.
 elbo_status compare_make_pictures(comparison *c, compared *m);

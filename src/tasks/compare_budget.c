@@ -136,7 +136,6 @@ elbo_status compare_save_plan(comparison *c, compared *m, const stage_plan *plan
     json_array_append_new(stages, json_pack("{s:I, s:f, s:I}", "steps", (json_int_t)plan->steps[i], "seconds", plan->seconds[i], "warmup",
                                             (json_int_t)plan->warmup[i]));
   if (json_object_set_new(budget, "stages", stages)) return fail_memory(c->ctx, 256, "JSON");
-  json_object_set_new(m->known, "preparation", json_real(c->preparation));
   return compare_save_known(c, m);
 }
 
@@ -161,18 +160,13 @@ elbo_status compare_plan(comparison *c, compared *m, stage_plan *out) {
   TRY_GOTO(hash_of(c, recipe, hash));
   const json_t *budget = json_object_get(m->known, "budget");
   const char *of = json_string_value(json_object_get(budget, "sha256"));
-  c->preparation = c->planned_preparation = 0;
-  if (of && !strcmp(of, hash) && read_plan(budget, recipe, out)) {
-    c->preparation = c->planned_preparation = json_number_value(json_object_get(m->known, "preparation"));
-    goto fail;
-  }
+  if (of && !strcmp(of, hash) && read_plan(budget, recipe, out)) goto fail;
   if (run_is_run(m->run)) {
     status = fail(c->ctx, ELBO_ERROR_STATE,
                   "%s: was trained by another recipe or under another budget; remove it, or choose another --runs", m->run);
     goto fail;
   }
   TRY_GOTO(make_plan(c, recipe, out));
-  c->preparation = 0; // the timing of steps is none
   json_object_set_new(m->known, "budget", json_pack("{s:s}", "sha256", hash));
   status = compare_save_plan(c, m, out);
 fail:

@@ -113,8 +113,7 @@ static elbo_status add_training(comparison *c, compared *m, const elbo_recipe *r
     if (status == ELBO_OK) status = add_stage(c, path, stage, stages, &seconds, &flops);
     if (status == ELBO_OK) status = read_rates(c->ctx, path, &mean, &error, &intervals);
   }
-  double preparation = json_number_value(json_object_get(m->known, "preparation"));
-  json_t *training = json_pack("{s:f, s:f, s:f, s:o}", "seconds", seconds, "flops", flops, "preparation", preparation, "stages", stages);
+  json_t *training = json_pack("{s:f, s:f, s:o}", "seconds", seconds, "flops", flops, "stages", stages);
   const json_t *planned = json_object_get(m->known, "budget");
   if (planned) json_object_set_new(training, "budget", json_deep_copy(planned));
   json_object_set_new(m->row, "training", training);
@@ -126,8 +125,7 @@ static elbo_status add_training(comparison *c, compared *m, const elbo_recipe *r
   snprintf(note, sizeof note, "mean of %lld logging intervals%s%s", (long long)intervals, n > 1 ? " of the last stage, " : "",
            n > 1 ? elbo_recipe_stage_name(elbo_recipe_stage(recipe, n - 1)) : "");
   set_value(values, "training_speed", mean, error, "samples/s", note, command);
-  snprintf(note, sizeof note, "%s%.1f s of it other than steps", preparation > 0 ? "all stages; " : "", preparation);
-  set_value(values, "training_seconds", seconds + preparation, NAN, "s", preparation > 0 ? note : "steps alone", command);
+  set_value(values, "training_seconds", seconds, NAN, "s", "steps, and caches made for them, of all stages", command);
   set_value(values, "training_flops", flops, NAN, "FLOP", "direct algorithm, 2 per multiply-add", command);
   return ELBO_OK;
 }

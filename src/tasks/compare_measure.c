@@ -31,6 +31,8 @@ static void add_number(text_buffer *command, const char *name, int64_t value) {
   if (value > 0) text_add(command, " %s %lld", name, (long long)value);
 }
 
+bool compare_encodes(const compared *m) { return m->model->kind->reconstruct && m->info.latent_dim > 0; }
+
 drawing compare_drawing(const compared *m, int64_t calls, bool own) {
   drawing d = {.n = 0};
   if (m->model->kind->sample_within) d.n = m->model->kind->sample_within(m->model, calls, own, d.option);
@@ -270,7 +272,7 @@ static elbo_status measure_likelihood(comparison *c, compared *m, json_t *values
 
 static elbo_status measure_reconstruction(comparison *c, compared *m, json_t *values) {
   static const char keys[] = "psnr,ssim,perceptual";
-  if (!m->model->kind->reconstruct) return set_none(values, keys, m->model->kind->why_not), ELBO_OK;
+  if (!compare_encodes(m)) return set_none(values, keys, m->model->kind->why_not), ELBO_OK;
   bool features = c->config.features != NULL;
   group g = {.keys = features ? keys : "psnr,ssim", .limit = c->config.limit, .with_features = features};
   g.metrics = g.keys;

@@ -62,10 +62,36 @@ static elbo_status reconstruct(comparison *c, compared *m, const elbo_array *x, 
   return take_unit(c, m, &y, &m->reconstructions);
 }
 
+// Of a kind without walks of its own: the line between the codes' means, decoded.
+static elbo_status walk_codes(comparison *c, compared *m, const elbo_array *a, const elbo_array *b, elbo_array **out) {
+  elbo_array *end[2] = {NULL, NULL}, *codes = NULL;
+  elbo_status status;
+  TRY_GOTO(elbo_encode(m->model, a, NULL, &end[0], NULL));
+  TRY_GOTO(elbo_encode(m->model, b, NULL, &end[1], NULL));
+  int64_t dim[ELBO_MAX_RANK], d = elbo_array_count(end[0]);
+  memcpy(dim, end[0]->dim, sizeof dim);
+  dim[0] = WALK_STEPS;
+  TRY_GOTO(elbo_array_create(c->ctx, ELBO_F32, end[0]->rank, dim, &codes));
+  const float *from = end[0]->data, *to = end[1]->data;
+  for (int64_t i = 0; i < WALK_STEPS; i++)
+    for (int64_t j = 0; j < d; j++) {
+      float t = (float)i / (WALK_STEPS - 1);
+      ((float *)codes->data)[i * d + j] = (1 - t) * from[j] + t * to[j];
+    }
+  status = elbo_decode(m->model, codes, NULL, out);
+fail:
+  elbo_array_destroy(&end[0]);
+  elbo_array_destroy(&end[1]);
+  elbo_array_destroy(&codes);
+  return status;
+}
+
 // Walks of a class-conditional model stay in the class of their first end.
 static elbo_status walk(comparison *c, compared *m, const elbo_array *x, const elbo_array *told, int i) {
   elbo_array *y = NULL, a = part_of(x, 2 * i, 1), b = part_of(x, 2 * i + 1, 1), ends;
-  if (m->info.condition_dim && told) {
+  if (!m->model->kind->interpolate)
+    TRY(walk_codes(c, m, &a, &b, &y));
+  else if (m->info.condition_dim && told) {
     ends = part_of(told, 2 * i, 2);
     TRY(elbo_interpolate_conditioned(m->model, &a, &b, &ends, WALK_STEPS, &y));
   } else
@@ -82,13 +108,12 @@ static elbo_status read_inputs(comparison *c, compared *m, elbo_array **x, elbo_
 }
 
 elbo_status compare_make_pictures(comparison *c, compared *m) {
-  const model_kind *kind = m->model->kind;
   elbo_array *unit = NULL, *x = NULL, *told = NULL;
   elbo_status status = read_inputs(c, m, &unit, &told);
   if (status == ELBO_OK) status = rescaled(c, m, unit, true, &x);
   if (status == ELBO_OK) status = draw_samples(c, m, told);
-  if (status == ELBO_OK && kind->reconstruct) status = reconstruct(c, m, x, told);
-  for (int i = 0; status == ELBO_OK && kind->interpolate && i < COMPARE_WALKS && 2 * i + 1 < x->dim[0]; i++)
+  if (status == ELBO_OK && compare_encodes(m)) status = reconstruct(c, m, x, told);
+  for (int i = 0; status == ELBO_OK && compare_encodes(m) && i < COMPARE_WALKS && 2 * i + 1 < x->dim[0]; i++)
     status = walk(c, m, x, told, i);
   if (status == ELBO_OK && !c->inputs) c->inputs = unit, unit = NULL;
   elbo_array_destroy(&unit);
@@ -143,8 +168,8 @@ static elbo_status add_reconstructions(comparison *c, text_buffer *page) {
   for (int i = 0; i < c->n; i++) any = any || c->model[i].reconstructions;
   if (!any || !c->inputs) return ELBO_OK;
   elbo_array originals = part_of(c->inputs, 0, c->inputs->dim[0] < RECONSTRUCTED ? c->inputs->dim[0] : RECONSTRUCTED);
-  text_add(page, "<h2>Reconstructions</h2><p class=\"soft\">Pictures that none was trained on, encoded and decoded.</p>"
-                 "<div class=\"strips\">\n");
+  text_add(page, "<h2>Reconstructions</h2><p class=\"soft\">%s, encoded and decoded.</p><div class=\"strips\">\n",
+           c->split == ELBO_SPLIT_TRAIN ? "Pictures of the training set" : "Pictures that none was trained on");
   TRY(add_strip(c, page, &originals, "pictures", "originals"));
   for (int i = 0; i < c->n; i++)
     if (c->model[i].reconstructions) TRY(add_strip(c, page, c->model[i].reconstructions, "reconstructions", c->model[i].name));

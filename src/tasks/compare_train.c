@@ -52,8 +52,8 @@ static elbo_status next_stops(comparison *c, const compared *m, const elbo_recip
   return ELBO_OK;
 }
 
-// After a stop: the stage under way gets the steps that the rest of its share is good for. What was prepared for it meanwhile is paid by it
-// and those behind it.
+// After a stop: the stage under way gets the steps that the rest of its share is good for. Its record counts what was prepared for it (a
+// cache of codes) as the steps themselves.
 static elbo_status plan_anew(comparison *c, compared *m, const elbo_recipe *recipe, stage_plan *plan) {
   stage_state at = {0};
   int now = 0;
@@ -62,14 +62,6 @@ static elbo_status plan_anew(comparison *c, compared *m, const elbo_recipe *reci
     if (at.step < plan->steps[now]) break;
   }
   if (now == plan->n) return ELBO_OK;
-  double left = 0, took = c->preparation - c->planned_preparation;
-  for (int i = now; i < plan->n; i++) left += plan->seconds[i];
-  double factor = left > took ? (left - took) / left : 0;
-  for (int i = now; i < plan->n; i++) {
-    plan->seconds[i] *= factor;
-    plan->steps[i] = (int64_t)(factor * (double)plan->steps[i]);
-  }
-  c->planned_preparation = c->preparation, c->replan = false;
   double rest = plan->seconds[now] - at.seconds;
   if (at.step > 1 && at.seconds > 0) // one step is no measure of their speed
     plan->steps[now] = at.step + (rest > 0 ? (int64_t)(rest * (double)at.step / at.seconds) : 0);
@@ -93,7 +85,6 @@ elbo_status compare_train(comparison *c, compared *m) {
     TRY(compare_load_recipe(c, m, &plan, &recipe));
     elbo_train_defaults(&train);
     train.out = m->run, train.resume = 1, train.progress = compare_progress, train.progress_user = c;
-    c->heard = compare_clock();
     if (c->config.budget_seconds > 0) {
       status = next_stops(c, m, recipe, &plan, limit);
       train.stop_after = limit;
@@ -103,7 +94,5 @@ elbo_status compare_train(comparison *c, compared *m) {
     if (early) status = plan_anew(c, m, recipe, &plan);
     elbo_recipe_destroy(&recipe);
   }
-  if (status == ELBO_OK) return compare_save_plan(c, m, &plan);
-  if (compare_stopped(c, status)) TRY(compare_save_plan(c, m, &plan)); // with the preparation so far
-  return status;
+  return status == ELBO_OK ? compare_save_plan(c, m, &plan) : status;
 }

@@ -51,7 +51,8 @@ static double largest(const elbo_array *a, const elbo_array *b) {
   assert_int_equal(elbo_array_count(a), elbo_array_count(b));
   for (int64_t i = 0; i < elbo_array_count(a); i++) {
     double d = fabs((double)((float *)a->data)[i] - ((float *)b->data)[i]);
-    if (!(d <= most)) most = d;
+    if (!isfinite(d)) fail_msg("number %lld is %g and %g", (long long)i, ((float *)a->data)[i], ((float *)b->data)[i]);
+    most = fmax(most, d);
   }
   return most;
 }

@@ -90,7 +90,7 @@ static void build_quantised(golden_run *r) {
   const akl_config *c = &r->config->vq;
   elbo_tensor *latents = vq_encoder(c, input(r, "x"));
   quantized q = quantize_vectors(latents, vq_codebook(c, r->graph));
-  elbo_tensor *loss = quantization_loss(latents, &q, 0.25, true), *sample = vq_decoder(c, q.codes);
+  elbo_tensor *loss = quantization_loss(latents, &q, 0.25, true, NULL), *sample = vq_decoder(c, q.codes);
   assert_ok(r->ctx, elbo_graph_check(r->graph));
   expect(r, "latents", latents);
   expect(r, "index", elbo_cast(elbo_reshape(q.index, 1, (int64_t[]){-1}), ELBO_F32));
@@ -196,7 +196,7 @@ static void test_quantiser(void **state) {
   const float rows[] = {1, 0, 0, 1, 1, 0, -1, -1}; // the third is the first again
   elbo_tensor *table = elbo_constant_array(g, 2, (int64_t[]){4, 2}, rows), *gradient[2], *wrt[2] = {z, table};
   quantized q = quantize_vectors(z, table);
-  elbo_tensor *legacy = quantization_loss(z, &q, 0.25, true), *paper = quantization_loss(z, &q, 0.25, false);
+  elbo_tensor *legacy = quantization_loss(z, &q, 0.25, true, NULL), *paper = quantization_loss(z, &q, 0.25, false, NULL);
   assert_ok(shared, elbo_gradient(elbo_sum(elbo_scale(q.codes, 3, 0), ELBO_ALL_AXES, 0), 2, wrt, gradient));
   assert_null(gradient[1]); // the reconstruction does not move the table
   elbo_tensor *outputs[] = {q.index, q.codes, gradient[0], legacy, paper}, *pull[2], *pull_paper[2];

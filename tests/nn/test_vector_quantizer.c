@@ -38,7 +38,8 @@ static void test_losses(void **state) {
     assert_ok(ctx, elbo_graph_create(ctx, "quantiser", &g));
     elbo_tensor *z = input(g, "z"), *table = input(g, "table"), *wrt[2] = {z, table}, *gradient[2];
     quantized q = quantize_vectors(z, table);
-    elbo_tensor *loss = quantization_loss(z, &q, 0.25, legacy), *codes = elbo_sum(elbo_mul(q.codes, input(g, "dcodes")), ELBO_ALL_AXES, 0);
+    elbo_tensor *loss = quantization_loss(z, &q, 0.25, legacy, NULL),
+                *codes = elbo_sum(elbo_mul(q.codes, input(g, "dcodes")), ELBO_ALL_AXES, 0);
     assert_ok(ctx, elbo_gradient(elbo_add(loss, codes), 2, wrt, gradient));
     elbo_tensor *outputs[] = {elbo_scale(loss, 1, 0), gradient[0], gradient[1]};
     assert_ok(ctx, elbo_plan_create(ctx, g, 3, outputs, NULL, &plan));
@@ -82,8 +83,28 @@ static void test_use(void **state) {
   elbo_graph_destroy(&g);
 }
 
+// An example of weight 0 pulls at nothing: the loss is that of the others alone.
+static void test_padding(void **state) {
+  (void)state;
+  elbo_graph *g;
+  elbo_plan *plan;
+  const int64_t two = 2;
+  assert_ok(ctx, elbo_graph_create(ctx, "quantiser", &g));
+  elbo_tensor *z = input(g, "z"), *table = input(g, "table"), *weight = elbo_input(g, "weight", ELBO_F32, 1, &two),
+              *first = elbo_slice(z, 0, 0, 1);
+  quantized q = quantize_vectors(z, table), alone = quantize_vectors(first, table);
+  elbo_tensor *outputs[] = {quantization_loss(z, &q, 0.25, false, weight), quantization_loss(first, &alone, 0.25, false, NULL)};
+  assert_ok(ctx, elbo_plan_create(ctx, g, 2, outputs, NULL, &plan));
+  fill(plan, "z"), fill(plan, "table");
+  assert_ok(ctx, elbo_plan_set(plan, "weight", (float[]){1, 0}, 2));
+  assert_ok(ctx, elbo_plan_run(plan, NULL));
+  assert_near(*(const float *)elbo_plan_output(plan, 0), *(const float *)elbo_plan_output(plan, 1), 1e-6);
+  elbo_plan_destroy(&plan);
+  elbo_graph_destroy(&g);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_losses), cmocka_unit_test(test_use)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_losses), cmocka_unit_test(test_use), cmocka_unit_test(test_padding)};
   ctx = test_ctx(1);
   assert_ok(ctx, safetensors_open(ctx, test_repository_file("tests/golden/autoencoder_losses.safetensors"), &file));
   int failed = cmocka_run_group_tests(tests, NULL, NULL);
