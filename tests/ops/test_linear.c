@@ -30,7 +30,9 @@ static void test_kernels(void **unused) {
       {.rank = 2, .dim = {128, 784}, .O = 400, .bias = 1, .text = "128 x 784 -> 400"},
       {.rank = 2, .dim = {1, 513}, .O = 33, .text = "1 x 513 -> 33"},
       {.rank = 2, .dim = {211, 20}, .O = 7, .bias = 1, .text = "211 x 20 -> 7"},
-      {.rank = 2, .dim = {57, 257}, .O = 49, .bias = 1, .text = "57 x 257 -> 49"}};
+      {.rank = 2, .dim = {57, 257}, .O = 49, .bias = 1, .text = "57 x 257 -> 49"},
+      {.rank = 2, .dim = {15, 330}, .O = 2200, .bias = 1, .text = "15 x 330 -> 2200, several panels, kept"},
+      {.rank = 2, .dim = {57, 321}, .O = 49, .bias = 1, .text = "57 x 321 -> 49"}};
   enum { LARGE = sizeof large / sizeof large[0] };
   for (int isa = 0; isa < ISA_COUNT; isa++) {
     test_random r = {test_seed(), 0};
