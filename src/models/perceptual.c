@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/file.h"
 #include "models/feature_net.h"
 #include "ops/freeze.h"
 
@@ -26,6 +27,9 @@ static elbo_status check(elbo_ctx *ctx, const char *what, const char *path, cons
 
 elbo_status perceptual_open(elbo_ctx *ctx, const char *what, const char *path, const picture_shape *of, perceptual **out) {
   *out = NULL;
+  if (!directory_exists(path))
+    return fail(ctx, ELBO_ERROR_IO, "%s: %s: not there, or no directory; the run or model directory of a classifier was expected", what,
+                path);
   perceptual *p = calloc(1, sizeof *p);
   if (!p) return fail_memory(ctx, sizeof *p, "a network of features");
   p->ctx = ctx;

@@ -57,7 +57,7 @@ static int fit(const comparison *c, axis *x, axis *y) {
   widen(y, floor_of(c));
   axis *both[2] = {x, y};
   for (int i = 0; i < 2; i++) {
-    double pad = fmax(0.06 * (both[i]->high - both[i]->low), 0.08);
+    double range = both[i]->high - both[i]->low, pad = fmax(0.06 * range, (1 - range) / 2); // a decade at least
     both[i]->low -= pad, both[i]->high += pad;
   }
   return points;

@@ -82,7 +82,7 @@ says "^perplexity"
 expect 1 "$ELBO" decode whole --codes codes.npy --out y.npy --tile 2
 complains "only an AutoencoderKL is decoded in parts"
 
-expect 2 "$ELBO" train kl.yaml --out bad objective.perceptual=nowhere
+expect 1 "$ELBO" train kl.yaml --out bad objective.perceptual=nowhere
 complains "objective.perceptual: nowhere: not there"
 expect 2 "$ELBO" train kl.yaml --out bad model.kl.in_channels=3
 complains "model.kl.in_channels: 3; the data have 1"
