@@ -87,7 +87,8 @@ ELBO_API ELBO_MUST_CHECK elbo_status elbo_decode_noise(elbo_model *model, const 
 typedef struct elbo_decode_config {
   size_t size;          // sizeof, set by elbo_decode_defaults
   int64_t tile;         // rows of the code under a band, at least 2; 0: as memory_limit has it
-  int64_t memory_limit; // bytes that maps, plans and pictures may take, beside the weights: bands as large as that allows; 0: no limit
+  int64_t memory_limit; // bytes that maps, plans and pictures may take, beside the weights: bands of 64 rows, or as many (a power of two)
+                        // as that allows; 0: no limit
   elbo_progress_fn progress;
   void *progress_user;
   int64_t *planned_bytes; // receives what it was reckoned to take; may be NULL

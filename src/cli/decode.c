@@ -21,19 +21,19 @@ static int run(const command *self, int argc, char **argv) {
   int64_t memory = 0, planned = 0;
   elbo_decode_defaults(&parts);
   text_list positional, keys;
-  const option options[] = {
-      {"codes", 0, OPTION_TEXT, &codes_path, 0, 0, "codes.npy",
-       "codes (n, numbers in a code), or maps (n, h, w, channels) of models that have them; any numeric type"},
-      {"noise", 0, OPTION_TEXT, &noise_path, 0, 0, "noise.npy",
-       "of a diffusion decoder: what `elbo encode --noise` wrote (default: drawn)"},
-      TOLD_OPTIONS(told),
-      {"out", 'o', OPTION_TEXT, &out, 0, 0, "PATH", "x.npy, grid.png, or a directory of pictures"},
-      {"tile", 0, OPTION_INT, &parts.tile, 2, 65536, "ROWS",
-       "of an AutoencoderKL: decode in bands of so many rows of the code, for less memory; there are no seams"},
-      {"memory", 0, OPTION_INT, &memory, 1, 1e9, "MIB", "the same in bands as large as this many MiB beside the weights allow"},
-      ARRAY_OPTIONS(arrays),
-      MODEL_OPTIONS(which),
-      COMMON_OPTIONS(common)};
+  const option options[] = {{"codes", 0, OPTION_TEXT, &codes_path, 0, 0, "codes.npy",
+                             "codes (n, numbers in a code), or maps (n, h, w, channels) of models that have them; any numeric type"},
+                            {"noise", 0, OPTION_TEXT, &noise_path, 0, 0, "noise.npy",
+                             "of a diffusion decoder: what `elbo encode --noise` wrote (default: drawn)"},
+                            TOLD_OPTIONS(told),
+                            {"out", 'o', OPTION_TEXT, &out, 0, 0, "PATH", "x.npy, grid.png, or a directory of pictures"},
+                            {"tile", 0, OPTION_INT, &parts.tile, 2, 65536, "ROWS",
+                             "of an AutoencoderKL: decode in bands of so many rows of the code, for less memory; there are no seams"},
+                            {"memory", 0, OPTION_INT, &memory, 1, 1e9, "MIB",
+                             "the same in bands of 64 rows or fewer, as many as this many MiB beside the weights allow"},
+                            ARRAY_OPTIONS(arrays),
+                            MODEL_OPTIONS(which),
+                            COMMON_OPTIONS(common)};
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);
   if (status == ARGS_GO) status = take_engine_keys(self, &positional, &common);
   if (status != ARGS_GO) return status;

@@ -11,6 +11,7 @@ void prepare_pictures(const vae_spec *spec, uint64_t seed, int64_t first, elbo_a
 // The one-sample bound E_q log p(x|z) - KL, averaged over `draws` draws.
 typedef struct bound_estimate {
   int64_t n, code_size, groups;
+  int64_t times;                   // of cross_entropy, drawn for each example
   double *elbo, *recon, *kl;       // (n) nats
   double *entropy, *cross_entropy; // (n) of a diffusion prior, whose kl is the second less the first; else NULL
   double *cross_variance;          // (n) of cross_entropy over its draws, divided by their number; NULL likewise

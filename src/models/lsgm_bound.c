@@ -196,6 +196,7 @@ elbo_status lsgm_bound(elbo_model *m, const elbo_array *x, const int64_t *index,
   out->n = s.n, out->code_size = vae_code_size(&m->spec), out->groups = vae_groups(&m->spec, group);
   int sets = times < 2 ? 1 : times < 2 * MOST_SETS ? 2 : MOST_SETS;
   int64_t samples = (times + sets - 1) / sets, batches = (s.n + s.batch - 1) / s.batch;
+  out->times = (int64_t)sets * samples;
   s.total = batches * (draws + sets);
   TRY_GOTO(allocate(&s));
   TRY_GOTO(score_reconstruction(&s, draws, out->draw_variance));

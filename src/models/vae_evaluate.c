@@ -84,7 +84,7 @@ static void report_prior(evaluation *e) {
   if (asked(e, "cross_entropy")) {
     mean_and_error(b->cross_entropy, b->n, &mean, &error);
     elbo_metric *m = eval_result_add(e->out, "cross_entropy", "nats/image", mean, error, b->n, doubles_copy(b->cross_entropy, b->n));
-    m->mc_stderr = root_of_sum(b->cross_variance, b->n), m->k = times_of(e);
+    m->mc_stderr = root_of_sum(b->cross_variance, b->n), m->k = (int)b->times;
   }
 }
 
@@ -105,7 +105,8 @@ static void report_bound(evaluation *e) {
         eval_result_add(e->out, e->proper ? "elbo" : "bound_unnormalised", "nats/image", mean, error, b->n, doubles_copy(b->elbo, b->n));
     m->mc_stderr = mc;
     if (e->proper && b->cross_entropy)
-      snprintf(m->note, sizeof m->note, "one-sample bound, likelihood weighting, averaged over 2 draws and %d times", times_of(e));
+      snprintf(m->note, sizeof m->note, "one-sample bound, likelihood weighting, averaged over 2 draws and %lld times",
+               (long long)b->times);
     else
       metric_note(m, e->proper ? "one-sample bound, averaged over 2 draws" : e->why);
   }

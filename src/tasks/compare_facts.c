@@ -81,11 +81,16 @@ static elbo_status add_costs(comparison *c, compared *m, const elbo_recipe *reci
   json_t *values = json_object_get(m->row, "values");
   int64_t trained = 0, peak = 0;
   int n = elbo_recipe_stage_count(recipe);
+  int64_t params[MAX_STAGES] = {0};
   char note[128];
   for (int i = 0; i < n; i++) {
     elbo_train_cost cost;
     TRY(elbo_train_dry_run(c->ctx, elbo_recipe_stage(recipe, i), m->data, &cost));
     trained += cost.params;
+    // what goes on training with an earlier stage's weights has them already
+    const elbo_recipe *stage = elbo_recipe_stage(recipe, i), *from = recipe_earlier_stage(stage, stage->stage->train.init);
+    params[i] = cost.params;
+    if (from) trained -= params[from - elbo_recipe_stage(recipe, 0)];
     if (cost.planned_bytes > peak) peak = cost.planned_bytes;
   }
   snprintf(note, sizeof note, "most at once in training, as planned%s", n > 1 ? ", of all stages" : "");
