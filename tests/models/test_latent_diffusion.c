@@ -347,7 +347,9 @@ static void test_calls(void **state) {
   }
   eval.metrics = "fid";
   assert_status(ctx, elbo_evaluate(m, set, &eval, &result), ELBO_ERROR_ARGUMENT, "need features");
-  assert_status(ctx, elbo_encode(m, mean, NULL, &back, NULL), ELBO_ERROR_ARGUMENT, "encode: float32 (n,8,8,3) was expected");
+  elbo_array *none;
+  assert_status(ctx, elbo_encode(m, mean, NULL, &none, NULL), ELBO_ERROR_ARGUMENT, "encode: float32 (n,8,8,3) was expected");
+  assert_null(none);
   elbo_array_destroy(&x), elbo_array_destroy(&mean), elbo_array_destroy(&deviation), elbo_array_destroy(&back), elbo_array_destroy(&again);
   elbo_array_destroy(&out[0].array), elbo_array_destroy(&out[1].array);
   elbo_dataset_destroy(&set);
