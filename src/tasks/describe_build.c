@@ -63,7 +63,7 @@ elbo_status elbo_describe_build(elbo_ctx *ctx, int json, char **out) {
                       json_pack("[s]", "base")
 #endif
   );
-  const char *onednn = onednn_version();
+  const char *onednn = onednn_version(), *archive = archive_version_string(); // its details would be allocated anew by each call, for good
   json_array_append_new(libraries, version_json("oneDNN", onednn ? onednn : "not found: own kernels alone"));
   const char *openblas = openblas_version();
   json_array_append_new(libraries, version_json("OpenBLAS", openblas ? openblas : "not found: no FID, KID, precision or recall"));
@@ -75,7 +75,7 @@ elbo_status elbo_describe_build(elbo_ctx *ctx, int json, char **out) {
   snprintf(text, sizeof text, "%d.%d.%d", webp >> 16, (webp >> 8) & 255, webp & 255);
   json_array_append_new(libraries, version_json("libwebp", text));
   json_array_append_new(libraries, version_json("zlib", zlibVersion()));
-  json_array_append_new(libraries, version_json("libarchive", archive_version_details()));
+  json_array_append_new(libraries, version_json("libarchive", strncmp(archive, "libarchive ", 11) ? archive : archive + 11));
   json_object_set_new(object, "libraries", libraries);
   processor_name(text, sizeof text);
   json_object_set_new(machine, "processor", json_string(text));
