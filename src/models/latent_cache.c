@@ -88,6 +88,24 @@ static bool has_shape(const tensor_view *v, elbo_dtype dtype, int rank, const in
   return true;
 }
 
+// Whether what rows say of their examples can be: a number of the training set, one of its classes.
+static bool rows_are_possible(const latent_cache *c, int64_t n, const int64_t *example, const int32_t *label) {
+  const elbo_dataset *data = c->request->data;
+  elbo_dataset_info info;
+  elbo_dataset_get_info(c->request->data, &info);
+  if ((label != NULL) != data->labels) return false;
+  for (int64_t i = 0; i < n; i++)
+    if (example[i] < 0 || example[i] >= info.count[ELBO_SPLIT_TRAIN] || (label && (label[i] < 0 || label[i] >= data->classes)))
+      return false;
+  return true;
+}
+
+static bool scale_is_possible(const float *scale, const float *shift, int64_t channels) {
+  for (int64_t k = 0; k < channels; k++)
+    if (!isfinite(scale[k]) || !(scale[k] > 0) || !isfinite(shift[k])) return false;
+  return true;
+}
+
 // Takes the file when it was made from the same; else says in *stale what is other.
 static elbo_status take_file(latent_cache *c, const char *path, const made_from *now, const char **stale) {
   const latent_space *s = c->request->space;
@@ -108,6 +126,8 @@ static elbo_status take_file(latent_cache *c, const char *path, const made_from 
               has_shape(codes, ELBO_F32, 4, (int64_t[]){n, s->code.height, s->code.width, channels * (c->request->moments ? 2 : 1)}) &&
               (!label || has_shape(label, ELBO_I32, 1, &n)) && has_shape(scale, ELBO_F32, 1, &channels) &&
               has_shape(shift, ELBO_F32, 1, &channels);
+  fits =
+      fits && rows_are_possible(c, n, example->data, label ? label->data : NULL) && scale_is_possible(scale->data, shift->data, channels);
   if (!*stale && !fits) *stale = "file, which is of another form,";
   if (*stale) {
     safetensors_close(&c->file);

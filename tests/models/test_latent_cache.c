@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "core/file.h"
+#include "core/safetensors.h"
 #include "data/dataset.h"
 #include "graph/store.h"
 
@@ -248,6 +249,59 @@ static void test_stale(void **state) {
   close_fixture(&f);
 }
 
+// The file of a run again, with number `row` of one of its tensors replaced.
+static void forge(const char *path, const char *name, int64_t row, double value) {
+  static const char *const made[] = {"format", "autoencoder", "data", "transforms", "options"};
+  safetensors *file;
+  tensor_view view[5];
+  const char *meta[10];
+  char forged[700];
+  int n = 0;
+  assert_ok(ctx, safetensors_open(ctx, path, &file));
+  for (int k = 0; k < 5; k++) meta[2 * k] = made[k], meta[2 * k + 1] = safetensors_metadata(file, made[k]);
+  void *copy = NULL;
+  for (int k = 0; k < 5; k++) {
+    static const char *const names[] = {"codes", "example", "label", "scale", "shift"};
+    const tensor_view *v = safetensors_find(file, names[k]);
+    view[n] = *v;
+    if (!strcmp(names[k], name)) {
+      copy = malloc(v->bytes);
+      memcpy(copy, v->data, v->bytes);
+      if (v->dtype == ELBO_I64) ((int64_t *)copy)[row] = (int64_t)value;
+      if (v->dtype == ELBO_I32) ((int32_t *)copy)[row] = (int32_t)value;
+      if (v->dtype == ELBO_F32) ((float *)copy)[row] = (float)value;
+      view[n].data = copy;
+    }
+    n++;
+  }
+  snprintf(forged, sizeof forged, "%s.forged", path);
+  assert_ok(ctx, safetensors_write(ctx, forged, n, view, 5, meta));
+  safetensors_close(&file);
+  free(copy);
+  assert_int_equal(rename(forged, path), 0);
+}
+
+// A file that says it is of the same, but whose rows lead out of the data: it is made anew, and nothing is read out of bounds.
+static void test_forged(void **state) {
+  (void)state;
+  static const struct {
+    const char *name;
+    int64_t row;
+    double value;
+  } lies[] = {{"example", 3, 1e6}, {"example", 0, -1}, {"label", 19, 1e6},    {"label", 0, -1},
+              {"scale", 1, 0},     {"scale", 0, NAN},  {"shift", 1, INFINITY}};
+  fixture f = fixture_of("kl", "forged-kl");
+  char run[512], file[600];
+  snprintf(run, sizeof run, "%s", test_path("forged"));
+  snprintf(file, sizeof file, "%s/latents/train.safetensors", run);
+  expect_anew(&f, run, "encoding the training examples once");
+  for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+    forge(file, lies[i].name, lies[i].row, lies[i].value);
+    expect_anew(&f, run, "another file, which is of another form,");
+  }
+  close_fixture(&f);
+}
+
 static void test_stopped(void **state) {
   (void)state;
   fixture f = fixture_of("kl", "stopped-kl");
@@ -311,6 +365,7 @@ static int tear_down(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows),  cmocka_unit_test(test_channels), cmocka_unit_test(test_conditions),
-                                     cmocka_unit_test(test_stale), cmocka_unit_test(test_stopped),  cmocka_unit_test(test_shapes)};
+                                     cmocka_unit_test(test_stale), cmocka_unit_test(test_forged),   cmocka_unit_test(test_stopped),
+                                     cmocka_unit_test(test_shapes)};
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }
