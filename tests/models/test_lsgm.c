@@ -1,5 +1,6 @@
 // LSGMs as people meet them: what is refused, a run after a VAE, resumption to the bit, the calls on what was written.
 #include "models/lsgm_cases.h"
+#include "models/train_job.h"
 
 #include <elbo/model.h>
 #include <elbo/train.h>
@@ -55,42 +56,6 @@ static void test_refused(void **state) {
   "model: {preset: lsgm, " NETWORKS ", prior: {mlp: {width: 8, layers: 1, time_width: 8}}}\nobjective: {spectral: 0.01}\n" DATA \
   "\ntrain: {steps: 8, batch_size: 8, ema: 0.9, learning_rate: 0.003, checkpoint_every: 4, log_every: 2, preview_every: 4}\n"
 
-typedef struct job {
-  const char *recipe, *out, *override;
-  bool resume;
-  int64_t stop_at;
-} job;
-
-static int stop(void *user, const char *what, int64_t done, int64_t total, const char *text) {
-  (void)what, (void)total, (void)text;
-  return done != ((const job *)user)->stop_at;
-}
-
-static elbo_status run(elbo_ctx *ctx, job j) {
-  elbo_recipe *r;
-  elbo_train_config config;
-  elbo_train_result result;
-  const char *path = test_path("r.yaml");
-  test_write_file(path, j.recipe, strlen(j.recipe));
-  TRY(elbo_recipe_load(ctx, path, j.override != NULL, &j.override, &r));
-  elbo_train_defaults(&config);
-  config.out = j.out, config.resume = j.resume, config.progress = stop, config.progress_user = &j;
-  elbo_status status = elbo_train(ctx, r, &config, &result);
-  elbo_recipe_destroy(&r);
-  return status;
-}
-
-static void assert_same_file(elbo_ctx *ctx, const char *a, const char *b, const char *name) {
-  char path[2][8192], *text[2];
-  size_t size[2];
-  for (int k = 0; k < 2; k++) {
-    snprintf(path[k], sizeof path[k], "%s/%s", k ? b : a, name);
-    assert_ok(ctx, file_read(ctx, path[k], 1 << 24, &text[k], &size[k]));
-  }
-  if (size[0] != size[1] || memcmp(text[0], text[1], size[0]) != 0) fail_msg("%s and %s differ", path[0], path[1]);
-  free(text[0]), free(text[1]);
-}
-
 // Stopped and resumed, singular vectors included, with one time for both and with two; and whatever parts a batch comes in.
 static void test_resume(void **state) {
   (void)state;
@@ -103,10 +68,10 @@ static void test_resume(void **state) {
     snprintf(whole, sizeof whole, "%s", test_path(name));
     snprintf(name, sizeof name, "parts-%d", (int)i);
     snprintf(parts, sizeof parts, "%s", test_path(name));
-    assert_ok(ctx, run(ctx, (job){TINY, whole, overrides[i], false, -1}));
-    assert_int_equal(run(ctx, (job){TINY, parts, overrides[i], false, 3}), ELBO_ERROR_STOPPED);
-    assert_int_equal(run(ctx, (job){TINY, parts, overrides[i], true, 6}), ELBO_ERROR_STOPPED);
-    assert_ok(ctx, run(ctx, (job){TINY, parts, overrides[i], true, -1}));
+    assert_ok(ctx, run_job(ctx, (job){TINY, whole, overrides[i], false, -1}, NULL));
+    assert_int_equal(run_job(ctx, (job){TINY, parts, overrides[i], false, 3}, NULL), ELBO_ERROR_STOPPED);
+    assert_int_equal(run_job(ctx, (job){TINY, parts, overrides[i], true, 6}, NULL), ELBO_ERROR_STOPPED);
+    assert_ok(ctx, run_job(ctx, (job){TINY, parts, overrides[i], true, -1}, NULL));
     assert_same_file(ctx, whole, parts, "checkpoints/step-8/training/state.safetensors");
     assert_same_file(ctx, whole, parts, "checkpoints/step-8/training/state.json");
     assert_same_file(ctx, whole, parts, "checkpoints/step-8/latent_prior/network/diffusion_pytorch_model.safetensors");
@@ -143,7 +108,7 @@ static void test_combinations(void **state) {
                models[m], objectives[o]);
       snprintf(name, sizeof name, "pair-%d-%d", (int)m, (int)o);
       const char *out = test_path(name);
-      assert_ok(ctx, run(ctx, (job){text, out, NULL, false, -1}));
+      assert_ok(ctx, run_job(ctx, (job){text, out, NULL, false, -1}, NULL));
       snprintf(path, sizeof path, "%s/metrics.jsonl", out);
       assert_ok(ctx, file_read(ctx, path, 1 << 20, &lines, &size));
       static const char *const told[] = {"\"elbo\"",          "\"recon\"",      "\"kl\"",   "\"entropy\"",
@@ -185,7 +150,7 @@ static void test_after_a_vae(void **state) {
   elbo_ctx *ctx = test_ctx(1);
   const char *out = test_path("stages");
   char first[4200];
-  assert_ok(ctx, run(ctx, (job){recipe, out, NULL, false, -1}));
+  assert_ok(ctx, run_job(ctx, (job){recipe, out, NULL, false, -1}, NULL));
   snprintf(first, sizeof first, "%s/stages/1-plain", out);
   elbo_eval_config config;
   elbo_dataset *data;
@@ -207,7 +172,7 @@ static void test_after_a_vae(void **state) {
   elbo_dataset_destroy(&data);
   // networks that are not the VAE's are refused by name, the prior's, which the VAE lacks, not among them
   job other = {recipe, test_path("other"), "stages.joint.model.decoder.hidden=[9]", false, -1};
-  assert_status(ctx, run(ctx, other), ELBO_ERROR_ARGUMENT, "of another shape: decoder.");
+  assert_status(ctx, run_job(ctx, other, NULL), ELBO_ERROR_ARGUMENT, "of another shape: decoder.");
   assert_null(strstr(elbo_ctx_message(ctx), "denoiser"));
   // but one that is there must fit: from an LSGM to another
   char init[4300], text[8192];
@@ -215,9 +180,10 @@ static void test_after_a_vae(void **state) {
   snprintf(text, sizeof text,
            "model: {preset: lsgm, " NETWORKS ", prior: {mlp: {layers: 6}}}\n" DATA "\ntrain: {steps: 1, batch_size: 8, init: '%s'}\n",
            init);
-  assert_status(ctx, run(ctx, (job){text, test_path("deeper"), NULL, false, -1}), ELBO_ERROR_ARGUMENT, "missing: denoiser.blocks.4.");
+  assert_status(ctx, run_job(ctx, (job){text, test_path("deeper"), NULL, false, -1}, NULL), ELBO_ERROR_ARGUMENT,
+                "missing: denoiser.blocks.4.");
   snprintf(text, sizeof text, "model: {" NETWORKS "}\n" DATA "\ntrain: {steps: 1, batch_size: 8, init: '%s'}\n", init);
-  assert_status(ctx, run(ctx, (job){text, test_path("narrower"), NULL, false, -1}), ELBO_ERROR_ARGUMENT, "unused: denoiser.");
+  assert_status(ctx, run_job(ctx, (job){text, test_path("narrower"), NULL, false, -1}, NULL), ELBO_ERROR_ARGUMENT, "unused: denoiser.");
   elbo_ctx_destroy(&ctx);
 }
 
@@ -225,7 +191,7 @@ static void test_model(void **state) {
   (void)state;
   elbo_ctx *ctx = test_ctx(1);
   const char *out = test_path("run");
-  assert_ok(ctx, run(ctx, (job){TINY, out, NULL, false, -1}));
+  assert_ok(ctx, run_job(ctx, (job){TINY, out, NULL, false, -1}, NULL));
   elbo_model *m;
   elbo_model_info info;
   elbo_dataset *data;
@@ -306,7 +272,7 @@ static void test_levels(void **state) {
   elbo_eval_config config;
   elbo_eval_result *score;
   int64_t n;
-  assert_ok(ctx, run(ctx, (job){recipe, out, NULL, false, -1}));
+  assert_ok(ctx, run_job(ctx, (job){recipe, out, NULL, false, -1}, NULL));
   assert_ok(ctx, elbo_model_load(ctx, out, NULL, &m));
   assert_ok(ctx, elbo_dataset_open(ctx, "digits", 0, NULL, &data));
   elbo_eval_defaults(&config);

@@ -1,5 +1,6 @@
 // Training with an adversary: what each combination needs, who stands still when, resumption to the bit, what may be said of the result.
 #include "models/gan_cases.h"
+#include "models/train_job.h"
 
 #include <elbo/model.h>
 #include <elbo/train.h>
@@ -226,42 +227,6 @@ static void test_refused(void **state) {
   "data: {path: digits, limit: 200, holdout: 20}\n"                                                                           \
   "train: {steps: 8, batch_size: 8, ema: 0.9, learning_rate: 0.003, checkpoint_every: 4, log_every: 2, preview_every: 4}\n"
 
-typedef struct job {
-  const char *recipe, *out, *override;
-  bool resume;
-  int64_t stop_at;
-} job;
-
-static int stop(void *user, const char *what, int64_t done, int64_t total, const char *text) {
-  (void)what, (void)total, (void)text;
-  return done != ((const job *)user)->stop_at;
-}
-
-static elbo_status run(elbo_ctx *ctx, job j) {
-  elbo_recipe *r;
-  elbo_train_config config;
-  elbo_train_result result;
-  const char *path = test_path("r.yaml");
-  test_write_file(path, j.recipe, strlen(j.recipe));
-  assert_ok(ctx, elbo_recipe_load(ctx, path, j.override != NULL, &j.override, &r));
-  elbo_train_defaults(&config);
-  config.out = j.out, config.resume = j.resume, config.progress = stop, config.progress_user = &j;
-  elbo_status status = elbo_train(ctx, r, &config, &result);
-  elbo_recipe_destroy(&r);
-  return status;
-}
-
-static void assert_same_file(elbo_ctx *ctx, const char *a, const char *b, const char *name) {
-  char path[2][8192], *text[2];
-  size_t size[2];
-  for (int k = 0; k < 2; k++) {
-    snprintf(path[k], sizeof path[k], "%s/%s", k ? b : a, name);
-    assert_ok(ctx, file_read(ctx, path[k], 1 << 24, &text[k], &size[k]));
-  }
-  if (size[0] != size[1] || memcmp(text[0], text[1], size[0]) != 0) fail_msg("%s and %s differ", path[0], path[1]);
-  free(text[0]), free(text[1]);
-}
-
 // Stopped and resumed, adversary, singular vectors and all their moments included; both with and without phases of their own.
 static void test_resume(void **state) {
   (void)state;
@@ -273,10 +238,10 @@ static void test_resume(void **state) {
     snprintf(whole, sizeof whole, "%s", test_path(name));
     snprintf(name, sizeof name, "parts-%d", (int)i);
     snprintf(parts, sizeof parts, "%s", test_path(name));
-    assert_ok(ctx, run(ctx, (job){TINY, whole, overrides[i], false, -1}));
-    assert_int_equal(run(ctx, (job){TINY, parts, overrides[i], false, 3}), ELBO_ERROR_STOPPED);
-    assert_int_equal(run(ctx, (job){TINY, parts, overrides[i], true, 6}), ELBO_ERROR_STOPPED);
-    assert_ok(ctx, run(ctx, (job){TINY, parts, overrides[i], true, -1}));
+    assert_ok(ctx, run_job(ctx, (job){TINY, whole, overrides[i], false, -1}, NULL));
+    assert_int_equal(run_job(ctx, (job){TINY, parts, overrides[i], false, 3}, NULL), ELBO_ERROR_STOPPED);
+    assert_int_equal(run_job(ctx, (job){TINY, parts, overrides[i], true, 6}, NULL), ELBO_ERROR_STOPPED);
+    assert_ok(ctx, run_job(ctx, (job){TINY, parts, overrides[i], true, -1}, NULL));
     assert_same_file(ctx, whole, parts, "checkpoints/step-8/training/state.safetensors");
     assert_same_file(ctx, whole, parts, "checkpoints/step-8/training/state.json");
     assert_same_file(ctx, whole, parts, "checkpoints/step-8/decoder/diffusion_pytorch_model.safetensors");
@@ -292,7 +257,7 @@ static void test_model(void **state) {
   char *lines, path[8192];
   size_t size;
   const char *out = test_path("run");
-  assert_ok(ctx, run(ctx, (job){TINY, out, NULL, false, -1}));
+  assert_ok(ctx, run_job(ctx, (job){TINY, out, NULL, false, -1}, NULL));
   snprintf(path, sizeof path, "%s/metrics.jsonl", out);
   assert_ok(ctx, file_read(ctx, path, 1 << 20, &lines, &size));
   assert_null(strstr(lines, "\"elbo\""));
@@ -352,7 +317,7 @@ static void test_after_a_vae(void **state) {
       "     train: {steps: 4, batch_size: 8, ema: 0, init: plain, freeze: [encoder]}}\n";
   elbo_ctx *ctx = test_ctx(1);
   const char *out = test_path("stages");
-  assert_ok(ctx, run(ctx, (job){recipe, out, NULL, false, -1}));
+  assert_ok(ctx, run_job(ctx, (job){recipe, out, NULL, false, -1}, NULL));
   assert_same_file(ctx, out, out, "stages/2-sharp/checkpoints/step-4/model_index.json");
   char first[4200], second[4200];
   snprintf(first, sizeof first, "%s/stages/1-plain/checkpoints/step-4", out);
@@ -360,7 +325,7 @@ static void test_after_a_vae(void **state) {
   assert_same_file(ctx, first, second, "encoder/diffusion_pytorch_model.safetensors");
   // a network that is not the first's is refused by its parameters' names, the adversary's not among them
   job other = {recipe, test_path("other"), "stages.sharp.model.decoder.hidden=[9]", false, -1};
-  assert_status(ctx, run(ctx, other), ELBO_ERROR_ARGUMENT, "of another shape: decoder.");
+  assert_status(ctx, run_job(ctx, other, NULL), ELBO_ERROR_ARGUMENT, "of another shape: decoder.");
   assert_null(strstr(elbo_ctx_message(ctx), "discriminator"));
   elbo_ctx_destroy(&ctx);
 }
