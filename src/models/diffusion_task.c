@@ -286,7 +286,7 @@ static elbo_status take_autoencoder(diffusion_task *t, const preset_request *req
   t->transforms = request->stage->data, t->scaling = ((const diffusion_recipe *)request->config)->model.latent.scale;
   t->loading = (loader_config){
       .split = ELBO_SPLIT_TRAIN, .batch_size = request->micro_batch, .shuffle = true, .seed = (uint64_t)train->seed, .augment = true};
-  t->source = (train_source){t, next_codes, seek_codes, bytes_of_codes};
+  t->source = (train_source){t, next_codes, seek_codes, bytes_of_codes, NULL};
   return ELBO_OK;
 }
 

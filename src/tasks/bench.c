@@ -116,7 +116,9 @@ static elbo_status open_subject(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_d
   TRY(workload_create(ctx, recipe, data, NULL, &s->workload));
   const train_task *task = workload_task(s->workload);
   if (task->prepare) TRY(task->prepare(task->user, NULL, NULL, NULL));
-  TRY(trainer_create(ctx, workload_train_config(s->workload), workload_task(s->workload), workload_source(s->workload), NULL, &s->trainer));
+  const train_source *source = workload_source(s->workload);
+  if (source->begin) TRY(source->begin(source->user));
+  TRY(trainer_create(ctx, workload_train_config(s->workload), workload_task(s->workload), source, NULL, &s->trainer));
   trainer_get_cost(s->trainer, cost);
   return ELBO_OK;
 }

@@ -118,8 +118,9 @@ static elbo_status restore(run *r) {
 
 static elbo_status start(run *r) {
   const run_options *o = r->options;
-  TRY(trainer_create(r->ctx, r->config, r->task, &o->source, o->weights, &r->t));
   bool resumed = r->has_directory && !r->directory.fresh;
+  if (!resumed && o->source.begin) TRY(o->source.begin(o->source.user));
+  TRY(trainer_create(r->ctx, r->config, r->task, &o->source, o->weights, &r->t));
   const run_record *rec = &r->record;
   TRY(run_log_open(&r->log, r->ctx, r->t, r->has_directory ? o->out : NULL, resumed ? rec->metrics_length : 0,
                    resumed && rec->events_name[0] ? rec->events_name : NULL, resumed ? rec->events_length : 0));
