@@ -52,6 +52,11 @@ static int64_t calls_of_step(int sampler) {
   }
 }
 
+int64_t diffusion_usual_calls(const elbo_model *m) {
+  const sampler_config *solver = &m->diffusion->spec.sample.solver;
+  return solver->steps * calls_of_step(solver->sampler);
+}
+
 int diffusion_sample_within(const elbo_model *m, int64_t calls, bool own, sample_option *options) {
   const diffusion_spec *spec = &m->diffusion->spec;
   const sampler_config *solver = &spec->sample.solver;

@@ -94,18 +94,3 @@ elbo_status perceptual_fill(const perceptual *p, elbo_store *to) {
   elbo_store_touch(to);
   return ELBO_OK;
 }
-
-elbo_status perceptual_store(const perceptual *p, elbo_store **out) {
-  const picture_shape *s = &feature_net_classifier(p->net)->shape;
-  elbo_graph *g = NULL;
-  *out = NULL;
-  TRY(elbo_graph_create(p->ctx, SCOPE, &g));
-  features_of(p, elbo_input(g, "x", ELBO_F32, 4, (int64_t[]){1, s->height, s->width, s->channels}));
-  graph_freeze(g, PERCEPTUAL_PREFIX);
-  elbo_status status = elbo_graph_check(g);
-  if (status == ELBO_OK) status = elbo_store_create(p->ctx, 1, &g, 0, out);
-  elbo_graph_destroy(&g);
-  if (status == ELBO_OK) status = perceptual_fill(p, *out);
-  if (status != ELBO_OK) elbo_store_destroy(out);
-  return status;
-}

@@ -22,7 +22,5 @@ const char *perceptual_hash(const perceptual *p); // SHA-256 of the weights' fil
 elbo_tensor *perceptual_distance(const perceptual *p, elbo_tensor *x, elbo_tensor *y);
 // The network's weights into a store whose graphs have such a distance.
 elbo_status perceptual_fill(const perceptual *p, elbo_store *to);
-// The weights under these names: for stores that have nothing else. Owned by the caller.
-elbo_status perceptual_store(const perceptual *p, elbo_store **out);
 
 #endif

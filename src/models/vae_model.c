@@ -423,7 +423,8 @@ void vae_abilities(const elbo_model *m, model_abilities *out) {
     out->no_score = "its pictures are binarised";
   else
     out->score[SCORE_ONE_SAMPLE] = "bits_per_dim", out->score[SCORE_K_SAMPLES] = "iwae_bits_per_dim";
-  out->draws = !out->no_score; // of a Bernoulli's mean grey, or a density's width, they are no pictures
+  if (!out->no_score) // of a Bernoulli's mean grey, or a density's width, they are no pictures
+    out->second = "draws", out->second_how = "from p(x|z)", out->second_draws = true;
 }
 
 static const char *const class_names[] = {"ElboVAE", NULL};

@@ -34,7 +34,7 @@ static elbo_status draw_samples(comparison *c, compared *m, const elbo_array *to
   elbo_sample_config s;
   elbo_array *x = NULL, rows;
   const char *options[SAMPLE_OPTIONS];
-  drawing d = compare_drawing(m, c->config.calls, true);
+  drawing d = compare_drawing(m, c->config.calls, true, false);
   elbo_sample_defaults(&s);
   for (int i = 0; i < d.n; i++) options[i] = d.option[i];
   s.n = SAMPLES, s.seed = c->config.seed, s.n_options = d.n, s.options = options;

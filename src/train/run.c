@@ -21,12 +21,13 @@ typedef struct run {
   run_record record;
   int64_t saved_step; // of the last checkpoint; -1: none
   int64_t resumed_from;
+  int64_t prepare_flops; // of what the task made before the first step, in whichever session
 } run;
 
 static double flops_so_far(const run *r) {
   elbo_train_cost cost;
   trainer_get_cost(r->t, &cost);
-  return (double)cost.flops_per_step * (double)r->t->step;
+  return (double)r->prepare_flops + (double)cost.flops_per_step * (double)r->t->step;
 }
 
 static elbo_status save(run *r, bool scored, double score) {
@@ -157,6 +158,7 @@ static elbo_status run_all(run *r, elbo_train_result *out) {
   const double begin = seconds_now();
   if (r->task->prepare) TRY(r->task->prepare(r->task->user, o->out, o->progress, o->progress_user));
   const double prepared = seconds_now() - begin;
+  if (r->task->prepare_flops) TRY(r->task->prepare_flops(r->task->user, &r->prepare_flops));
   TRY(start(r));
   if (r->task->prepare) r->log.seconds += prepared; // part of what training takes
   return train(r);

@@ -144,15 +144,16 @@ static void test_training(void **state) {
   assert_same_file(ctx, whole, parts, "checkpoints/step-4/training/state.safetensors");
   assert_same_file(ctx, whole, parts, "checkpoints/step-4/diffusion_pytorch_model.safetensors");
   // they are those of the classifier still, and in no model directory
-  elbo_store *store;
+  elbo_model *own;
   safetensors *saved;
-  assert_ok(ctx, perceptual_store(p, &store));
+  assert_ok(ctx, elbo_model_load(ctx, path, NULL, &own));
+  elbo_store *store = own->store;
   snprintf(file, sizeof file, "%s/checkpoints/step-4/training/state.safetensors", whole);
   assert_ok(ctx, safetensors_open(ctx, file, &saved));
   assert_true(store->n > 4);
   for (int i = 0; i < store->n; i++) {
     char name[512];
-    snprintf(name, sizeof name, "raw/%s", store->entries[i].name);
+    snprintf(name, sizeof name, "raw/" PERCEPTUAL_PREFIX "%s", store->entries[i].name);
     const tensor_view *v = safetensors_find(saved, name);
     assert_non_null(v);
     assert_memory_equal(v->data, store_data(store, i), v->bytes);
@@ -162,7 +163,7 @@ static void test_training(void **state) {
   assert_ok(ctx, safetensors_open(ctx, file, &saved));
   for (int64_t i = 0; i < safetensors_count(saved); i++) assert_null(strstr(safetensors_at(saved, i)->name, "perceptual"));
   safetensors_close(&saved);
-  elbo_store_destroy(&store);
+  elbo_model_destroy(&own);
   // another training begins with the autoencoder's weights alone
   snprintf(file, sizeof file, "%strain: {steps: 2, batch_size: 8, init: %s}\n", "model: {preset: autoencoder, " SMALL_KL "}\n" SMALL_DATA,
            whole);
