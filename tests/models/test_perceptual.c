@@ -2,6 +2,7 @@
 #include "models/autoencoder_cases.h"
 
 #include "core/safetensors.h"
+#include "models/classifier.h"
 #include "models/perceptual.h"
 
 #define CLASSIFIER                                                                                              \
@@ -55,7 +56,7 @@ static void test_distance(void **state) {
   char path[4096];
   const int64_t dim[4] = {B, 8, 8, 1};
   snprintf(path, sizeof path, "%s", classifier(ctx, "classifier", "8"));
-  assert_ok(ctx, perceptual_open(ctx, "test", path, &pictures, &p));
+  assert_ok(ctx, perceptual_open(ctx, "test", path, "", &pictures, &p));
   assert_int_equal(strlen(perceptual_hash(p)), 64);
   assert_ok(ctx, elbo_graph_create(ctx, "distance", &g));
   elbo_tensor *x = elbo_input(g, "x", ELBO_F32, 4, dim), *y = elbo_input(g, "y", ELBO_F32, 4, dim), *slope = NULL;
@@ -132,7 +133,7 @@ static void test_training(void **state) {
   snprintf(parts, sizeof parts, "%s", test_path("parts"));
   assert_ok(ctx, run_job(ctx, (job){RECIPE, whole, key, false, -1}, &result));
   perceptual *p;
-  assert_ok(ctx, perceptual_open(ctx, "test", path, &pictures, &p));
+  assert_ok(ctx, perceptual_open(ctx, "test", path, "", &pictures, &p));
   assert_non_null(strstr(log.text, perceptual_hash(p)));
   snprintf(file, sizeof file, "%s/metrics.jsonl", whole);
   assert_ok(ctx, file_read(ctx, file, 1 << 20, &text, &size));
