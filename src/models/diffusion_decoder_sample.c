@@ -96,7 +96,8 @@ static elbo_status told_of_samples(elbo_model *m, const elbo_sample_config *conf
   }
   if (d->vae && source == CODES_PRIOR) { // the VAE draws by itself
     elbo_sample_config c = *config;
-    c.seed = seed, c.n_options = 0, c.options = NULL, c.noise = NULL, c.network_calls = NULL, c.prior = m->fitted.components > 0;
+    c.seed = seed, c.n_options = 0, c.options = NULL, c.noise = NULL, c.network_calls = NULL, c.loop_seconds = c.network_seconds = NULL,
+    c.prior = m->fitted.components > 0;
     TRY(elbo_sample(d->vae, &c, &y));
     elbo_status status = decoder_to_model_range(m, y, told);
     elbo_array_destroy(&y);

@@ -50,6 +50,7 @@ typedef struct denoiser_session {
   const process *process;
   session plan;
   int64_t size, out_size; // numbers of a row of state and of output
+  double seconds;         // in the network, all calls
 } denoiser_session;
 elbo_status denoiser_session_open(const elbo_model *m, int64_t batch, denoiser_session *out);
 void denoiser_session_close(denoiser_session *s);

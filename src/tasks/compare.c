@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "core/ctx.h"
 #include "core/file.h"
@@ -20,12 +19,6 @@
 enum { KNOWN_LIMIT = 64 << 20 };
 
 void elbo_compare_defaults(elbo_compare_config *config) { *config = (elbo_compare_config){.size = sizeof *config}; }
-
-double compare_clock(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 bool compare_stopped(const comparison *c, elbo_status status) { return status == ELBO_ERROR_STOPPED && c->stopped; }
 

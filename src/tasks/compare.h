@@ -55,7 +55,6 @@ typedef struct comparison {
   bool stopped;                                             // by the caller
 } comparison;
 
-double compare_clock(void); // seconds
 bool compare_stopped(const comparison *c, elbo_status status);
 int compare_progress(void *user, const char *what, int64_t done, int64_t total, const char *text); // user: the comparison
 elbo_status compare_save_known(comparison *c, compared *m);

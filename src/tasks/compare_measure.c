@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/clock.h"
 #include "core/memory.h"
 #include "eval/statistics.h"
 #include "models/condition_accuracy.h"
@@ -140,7 +141,7 @@ static elbo_status measured(comparison *c, compared *m, const group *g, const ch
   const json_t *of = json_object_get(known, "of"), *with = json_object_get(known, "with");
   const char *need = g->with_features ? c->features : g->with_judge ? c->judge : "";
   if (!json_is_string(of) || strcmp(json_string_value(of), m->identity) || !json_is_string(with) || strcmp(json_string_value(with), need)) {
-    double began = compare_clock();
+    double began = seconds_now();
     elbo_status status = g->run ? g->run(c, m, g, command, made) : run_evaluation(c, m, g, command, made);
     if (compare_stopped(c, status)) return json_decref(made), status;
     if (status != ELBO_OK) {
@@ -148,7 +149,7 @@ static elbo_status measured(comparison *c, compared *m, const group *g, const ch
       json_decref(made);
       return ELBO_OK;
     }
-    known = json_pack("{s:s, s:s, s:f, s:o}", "of", m->identity, "with", need, "seconds", compare_clock() - began, "values", made);
+    known = json_pack("{s:s, s:s, s:f, s:o}", "of", m->identity, "with", need, "seconds", seconds_now() - began, "values", made);
     json_object_set_new(groups, command, known);
     made = NULL;
     TRY(compare_save_known(c, m));
@@ -187,9 +188,9 @@ static elbo_status time_once(comparison *c, compared *m, const drawing *d, int64
   if (m->info.condition_dim) TRY(elbo_dataset_read_condition(m->data, c->split, 0, n, 1, seed, &told));
   if (told && told->dim[0] < n) s.n = told->dim[0];
   s.condition = told;
-  double began = compare_clock();
+  double began = seconds_now();
   elbo_status status = elbo_sample(m->model, &s, &x);
-  *seconds = (compare_clock() - began) / (double)s.n;
+  *seconds = (seconds_now() - began) / (double)s.n;
   elbo_array_destroy(&x);
   elbo_array_destroy(&told);
   return status;
