@@ -3,35 +3,17 @@
 
     python3 tests/golden/make_lpips.py     # needs torch and numpy; seconds
 
-The weights (14.7 million) are not stored: they are a function of (name, index), below and in tests/models/test_lpips.c, as are the pictures.
+The weights (14.7 million) are not stored: they are a function of (name, index), in named.py and tests/support/named_weights.c, as are the pictures.
 "lpips.rgb" (2) of two pairs of coloured pictures of 32x24 with weights of the channels, "slope.rgb" (2,24,32,3) the gradient of their sum by
 the second of each pair in 0..1, "alike.rgb" (2) with all channels alike, "lpips.grey" (1) of one grey pair of 20x16."""
-
-import json
-import os
-import struct
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from named import uniform, write
 
 LEVELS = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
 CHANNELS = (64, 128, 256, 512, 512)
-
-
-def uniform(name, count):
-    """count numbers in [-1, 1): 32-bit FNV-1a of the name, and the finaliser of MurmurHash3 of hash + 0x9E3779B9 (index + 1)."""
-    h = 2166136261
-    for c in name.encode():
-        h = ((h ^ c) * 16777619) & 0xFFFFFFFF
-    with np.errstate(over="ignore"):
-        x = np.uint32(h) + np.uint32(0x9E3779B9) * (np.arange(count, dtype=np.uint32) + np.uint32(1))
-        x ^= x >> np.uint32(16)
-        x *= np.uint32(0x85EBCA6B)
-        x ^= x >> np.uint32(13)
-        x *= np.uint32(0xC2B2AE35)
-        x ^= x >> np.uint32(16)
-    return (x >> np.uint32(8)).astype(np.float64) / 2**23 - 1
 
 
 def tensor(name, shape, scale, offset=0.0):
@@ -74,15 +56,4 @@ with torch.no_grad():
     grey = [pictures(n, 1, 16, 20, 1).expand(-1, 3, -1, -1) for n in ("grey.x", "grey.y")]
     tensors = {"lpips.rgb": rgb, "slope.rgb": y.grad.permute(0, 2, 3, 1), "alike.rgb": distance(x, y, False), "lpips.grey": distance(*grey, True)}
 print(*(f"{k} {v.abs().mean():.4g}" for k, v in tensors.items()))
-header, blobs, offset = {}, [], 0
-for key in sorted(tensors):
-    value = np.ascontiguousarray(tensors[key].detach().numpy(), np.float32)
-    header[key] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": [offset, offset + value.nbytes]}
-    blobs.append(value.tobytes())
-    offset += value.nbytes
-text = json.dumps(header).encode()
-text += b" " * (-len(text) % 64)
-path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "lpips.safetensors")
-with open(path, "wb") as file:
-    file.write(struct.pack("<Q", len(text)) + text + b"".join(blobs))
-print(path, os.path.getsize(path))
+write("lpips.safetensors", {key: value.detach().numpy() for key, value in tensors.items()})
