@@ -27,7 +27,7 @@ typedef struct elbo_train_result { // of several stages: all of them together, b
   int64_t steps;                   // done in all
   int64_t samples;                 // consumed in all
   double seconds;                  // of training alone, all sessions of the run
-  double flops;                    // training FLOPs in all (direct algorithm, 2 per multiply-add)
+  double flops;                    // training FLOPs in all (direct algorithm, 2 per multiply-add), and those of what was prepared for it
   double loss;                     // of the last logged interval
   int already_finished;            // resume met a finished run
   int resumed_from;                // step, 0: from the start
@@ -41,6 +41,7 @@ ELBO_API ELBO_MUST_CHECK elbo_status elbo_train(elbo_ctx *ctx, const elbo_recipe
 typedef struct elbo_train_cost {
   int64_t params; // trained numbers
   int64_t flops_per_step;
+  int64_t prepare_flops; // once, before the first step: the codes of all examples (latent diffusion); else 0
   int64_t planned_bytes; // everything below together
   int64_t arena_bytes, weight_bytes, optimizer_bytes, library_bytes, loader_bytes;
 } elbo_train_cost;

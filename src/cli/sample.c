@@ -51,6 +51,7 @@ static int run(const command *self, int argc, char **argv) {
   elbo_sample_config config;
   elbo_sample_defaults(&config);
   int64_t n = 0, steps = 0, label = -1, columns = 0, calls = 0;
+  double loop = 0, network = 0;
   int draw = 0;
   double temperature = 1;
   const char *out = NULL, *sampler = NULL, *guidance = NULL, *eta = NULL, *noise_path = NULL, *condition_path = NULL;
@@ -93,6 +94,7 @@ static int run(const command *self, int argc, char **argv) {
   config.n = n ? n : config.n, config.seed = common.seed, config.label = (int)label, config.draw = draw, config.temperature = temperature;
   config.progress = show_progress;
   config.n_options = keys.count, config.options = keys.at, config.network_calls = &calls;
+  config.loop_seconds = &loop, config.network_seconds = &network;
   elbo_array *x = NULL;
   catch_interruption();
   elbo_status sampled = read_floats(ctx, noise_path, arrays.layout, true, &noise);
@@ -108,7 +110,7 @@ static int run(const command *self, int argc, char **argv) {
     printf("{\"n\": %lld, \"seed\": %llu, \"weights\": \"%s\", \"step\": %lld, ", (long long)config.n, (unsigned long long)common.seed,
            info.weights, (long long)info.step);
     printf("\"seconds\": %.6g, \"samples_per_s\": %.6g, ", seconds, (double)config.n / (seconds > 0 ? seconds : 1e-9));
-    if (calls) printf("\"network_calls\": %lld, ", (long long)calls);
+    if (calls) printf("\"network_calls\": %lld, \"loop_seconds\": %.6g, \"network_seconds\": %.6g, ", (long long)calls, loop, network);
     printf("\"out\": ");
     print_json_text(stdout, out);
     printf("}\n");

@@ -80,14 +80,17 @@ static void print_cost(const elbo_train_cost *c, const char *name, bool json) {
       print_json_text(stdout, name);
       printf(", ");
     }
-    printf("\"params\": %lld, \"flops_per_step\": %lld, \"planned_bytes\": %lld, \"arena_bytes\": %lld, \"weight_bytes\": %lld, "
+    printf("\"params\": %lld, \"flops_per_step\": %lld, \"prepare_flops\": %lld, \"planned_bytes\": %lld, \"arena_bytes\": %lld, "
+           "\"weight_bytes\": %lld, "
            "\"optimizer_bytes\": %lld, \"library_bytes\": %lld, \"loader_bytes\": %lld}",
-           (long long)c->params, (long long)c->flops_per_step, (long long)c->planned_bytes, (long long)c->arena_bytes,
-           (long long)c->weight_bytes, (long long)c->optimizer_bytes, (long long)c->library_bytes, (long long)c->loader_bytes);
+           (long long)c->params, (long long)c->flops_per_step, (long long)c->prepare_flops, (long long)c->planned_bytes,
+           (long long)c->arena_bytes, (long long)c->weight_bytes, (long long)c->optimizer_bytes, (long long)c->library_bytes,
+           (long long)c->loader_bytes);
     return;
   }
-  printf("parameters       %lld\nFLOPs of a step  %lld\npeak memory      %lld bytes\n", (long long)c->params, (long long)c->flops_per_step,
-         (long long)c->planned_bytes);
+  printf("parameters       %lld\nFLOPs of a step  %lld\n", (long long)c->params, (long long)c->flops_per_step);
+  if (c->prepare_flops) printf("  and before all %lld\n", (long long)c->prepare_flops);
+  printf("peak memory      %lld bytes\n", (long long)c->planned_bytes);
   printf("  arena          %lld\n  weights        %lld\n  optimiser      %lld\n  library        %lld\n  loader         %lld\n",
          (long long)c->arena_bytes, (long long)c->weight_bytes, (long long)c->optimizer_bytes, (long long)c->library_bytes,
          (long long)c->loader_bytes);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "core/memory.h"
+#include "core/sha256.h"
 
 enum { DIRECTORY_DEPTH_MAX = 64 };
 
@@ -170,6 +171,18 @@ elbo_status file_map(elbo_ctx *ctx, const char *path, const void **data, size_t 
   }
   close(fd);
   return status;
+}
+
+elbo_status file_sha256(elbo_ctx *ctx, const char *path, char out[65]) {
+  const void *bytes;
+  size_t size;
+  sha256 s;
+  TRY(file_map(ctx, path, &bytes, &size));
+  sha256_begin(&s);
+  if (size) sha256_add(&s, bytes, size);
+  sha256_end_hex(&s, out);
+  file_unmap(bytes, size);
+  return ELBO_OK;
 }
 
 elbo_status file_map_nameless(elbo_ctx *ctx, const char *folder, size_t size, void **data) {

@@ -24,6 +24,8 @@ void file_unmap(const void *data, size_t size);
 // Memory that the disk backs, not swap: `size` (> 0) writable zeros of a file without a name in `folder` (NULL: $TMPDIR, else /tmp). A full
 // disk is an error. file_unmap it.
 elbo_status file_map_nameless(elbo_ctx *ctx, const char *folder, size_t size, void **data);
+// SHA-256 of its bytes: 64 lower-case digits and a NUL.
+elbo_status file_sha256(elbo_ctx *ctx, const char *path, char out[65]);
 bool file_exists(const char *path);
 bool directory_exists(const char *path);
 elbo_status directory_make(elbo_ctx *ctx, const char *path);   // with parents; fine when it is there

@@ -388,6 +388,8 @@ void loader_destroy(loader **address) {
   *address = NULL;
 }
 
+elbo_status loader_begin(loader *l) { return l->started || l->part->walk_ops ? ELBO_OK : start_threads(l); }
+
 elbo_status loader_next(loader *l, const data_batch **out) {
   *out = NULL;
   if (!l->started) TRY(start_threads(l));

@@ -40,6 +40,9 @@ typedef struct data_batch {
 
 elbo_status loader_create(elbo_ctx *ctx, elbo_dataset *ds, const loader_config *config, loader **out);
 void loader_destroy(loader **l);
+// Lets the threads decode the first batches while the caller does something else; without it the first loader_next does. What walks through
+// its files is left to begin there.
+elbo_status loader_begin(loader *l);
 // The next batch, borrowed until the next call. With shuffle, batches run over the epoch's end (an example is seen once an epoch) and never
 // end.
 elbo_status loader_next(loader *l, const data_batch **out);

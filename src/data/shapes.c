@@ -101,24 +101,33 @@ static double edge_distance(int kind, int n, double corner[12][2], double x, dou
   double nearest = INFINITY;
   for (int i = 0, j = n - 1; i < n; j = i++) {
     double ex = corner[i][0] - corner[j][0], ey = corner[i][1] - corner[j][1], px = x - corner[j][0], py = y - corner[j][1];
-    double t = (px * ex + py * ey) / (ex * ex + ey * ey);
-    t = t < 0 ? 0 : t > 1 ? 1 : t;
+    double along = px * ex + py * ey, length = ex * ex + ey * ey, t = along <= 0 ? 0 : along >= length ? 1 : along / length;
     double dx = px - t * ex, dy = py - t * ey, d = dx * dx + dy * dy;
     if (d < nearest) nearest = d;
   }
   return sqrt(nearest);
 }
 
-// Crossings of the ray from (x, y) to the right.
-static bool is_inside(int kind, int n, double corner[12][2], double x, double y) {
-  if (n == 0) return edge_distance(kind, n, corner, x, y) < 0;
-  bool inside = false;
+// Where the line at height y crosses the edges: a point is inside when a ray from it to the right meets an odd number of crossings.
+static int row_crossings(int n, double corner[12][2], double y, double at[12]) {
+  int crossings = 0;
   for (int i = 0, j = n - 1; i < n; j = i++) {
     bool above = corner[i][1] > y, other = corner[j][1] > y;
-    if (above != other && x < corner[j][0] + (corner[i][0] - corner[j][0]) * (y - corner[j][1]) / (corner[i][1] - corner[j][1]))
-      inside = !inside;
+    if (above != other) at[crossings++] = corner[j][0] + (corner[i][0] - corner[j][0]) * (y - corner[j][1]) / (corner[i][1] - corner[j][1]);
   }
-  return inside;
+  return crossings;
+}
+
+static bool odd_beyond(int crossings, const double at[12], double x) {
+  int beyond = 0;
+  for (int i = 0; i < crossings; i++) beyond += x < at[i];
+  return beyond & 1;
+}
+
+static bool is_inside(int kind, int n, double corner[12][2], double x, double y) {
+  double at[12];
+  if (n == 0) return edge_distance(kind, n, corner, x, y) < 0;
+  return odd_beyond(row_crossings(n, corner, y, at), at, x);
 }
 
 void shape_coverage(const shape_scene *s, int side, float *out) {
@@ -139,11 +148,16 @@ void shape_coverage(const shape_scene *s, int side, float *out) {
         continue;
       }
       int hits = 0;
-      for (int i = 0; i < SUBSAMPLES; i++)
-        for (int j = 0; j < SUBSAMPLES; j++) {
-          double qx = (x + (j + 0.5) / SUBSAMPLES - cx) / radius, qy = (y + (i + 0.5) / SUBSAMPLES - cy) / radius;
-          hits += is_inside(s->kind, n, corner, qx * cosine + qy * sine, qy * cosine - qx * sine);
-        }
+      double qx[SUBSAMPLES];
+      for (int j = 0; j < SUBSAMPLES; j++) qx[j] = (x + (j + 0.5) / SUBSAMPLES - cx) / radius;
+      for (int i = 0; i < SUBSAMPLES; i++) {
+        double at[12], qy = (y + (i + 0.5) / SUBSAMPLES - cy) / radius;
+        bool upright = n > 0 && sine == 0; // all of the row's subsamples have the same crossings
+        int crossings = upright ? row_crossings(n, corner, qy * cosine, at) : 0;
+        for (int j = 0; j < SUBSAMPLES; j++)
+          hits += upright ? odd_beyond(crossings, at, qx[j])
+                          : is_inside(s->kind, n, corner, qx[j] * cosine + qy * sine, qy * cosine - qx[j] * sine);
+      }
       *to = (float)hits / (SUBSAMPLES * SUBSAMPLES);
     }
 }
@@ -156,8 +170,13 @@ void shape_render(const shape_scene *s, int side, int channels, float *coverage,
     ink[0] = 0.299 * ink[0] + 0.587 * ink[1] + 0.114 * ink[2];
   }
   shape_coverage(s, side, coverage);
-  for (int i = 0; i < side * side; i++)
-    for (int c = 0; c < channels; c++) *out++ = (uint8_t)(ground[c] + (double)coverage[i] * (ink[c] - ground[c]) + 0.5);
+  uint8_t plain[2][3]; // nearly all pixels are one of the two
+  for (int c = 0; c < 3; c++) plain[0][c] = (uint8_t)(ground[c] + 0.5), plain[1][c] = (uint8_t)(ground[c] + (ink[c] - ground[c]) + 0.5);
+  for (int i = 0; i < side * side; i++) {
+    double part = (double)coverage[i];
+    for (int c = 0; c < channels; c++)
+      *out++ = part == 0 ? plain[0][c] : part == 1 ? plain[1][c] : (uint8_t)(ground[c] + part * (ink[c] - ground[c]) + 0.5);
+  }
 }
 
 // --- the data set ----------------------------------------------------------------------------------------------------------------

@@ -133,23 +133,32 @@ static void threshold_part(void *arg, int id, int count) {
   for (int64_t row = begin; row < end; row++) threshold_row(&s->plan, job->x0 + row * size, size, s->sorted + id * size);
 }
 
-static void interpret_range(void *arg, int64_t begin, int64_t end) {
-  const interpret_job *job = arg;
+// Block by block, one short loop for each choice, so that compilers vectorise all of them; see prediction.c for the two quotients.
+static void interpret_block(const interpret_job *job, int64_t at, int64_t n) {
   const schedule *p = &job->s->plan;
   const prediction_map m = job->map;
-  const double *x = job->x, *raw = job->s->raw;
-  double alpha = job->at.alpha, sigma = job->at.sigma, sign = p->output_sign, scale = job->scale;
-  bool by_noise = p->prediction == PREDICT_EPSILON || p->prediction == PREDICT_SCORE, by_data = p->prediction == PREDICT_X0;
-  for (int64_t i = begin; i < end; i++) {
-    double xi = scale * x[i], oi = sign * raw[i]; // see prediction.c for the two quotients
-    double epsilon = by_data ? (xi - alpha * oi) / sigma : m.epsilon_x * xi + m.epsilon_output * oi;
-    if (job->x0) {
-      double x0 = by_noise ? (xi - sigma * epsilon) / alpha : m.x0_x * xi + m.x0_output * oi;
-      if (p->clip == CLIP_RANGE) x0 = x0 < -p->clip_range ? -p->clip_range : x0 > p->clip_range ? p->clip_range : x0;
-      job->x0[i] = x0;
-    }
-    if (job->epsilon) job->epsilon[i] = epsilon;
+  const double alpha = job->at.alpha, sigma = job->at.sigma, sign = p->output_sign, scale = job->scale, range = p->clip_range;
+  const bool by_noise = p->prediction == PREDICT_EPSILON || p->prediction == PREDICT_SCORE, by_data = p->prediction == PREDICT_X0;
+  double x[BLOCK], output[BLOCK], epsilon[BLOCK], x0[BLOCK];
+  for (int64_t i = 0; i < n; i++) x[i] = scale * job->x[at + i], output[i] = sign * job->s->raw[at + i];
+  if (by_data)
+    for (int64_t i = 0; i < n; i++) epsilon[i] = (x[i] - alpha * output[i]) / sigma;
+  else
+    for (int64_t i = 0; i < n; i++) epsilon[i] = m.epsilon_x * x[i] + m.epsilon_output * output[i];
+  if (job->x0) {
+    if (by_noise)
+      for (int64_t i = 0; i < n; i++) x0[i] = (x[i] - sigma * epsilon[i]) / alpha;
+    else
+      for (int64_t i = 0; i < n; i++) x0[i] = m.x0_x * x[i] + m.x0_output * output[i];
+    if (p->clip == CLIP_RANGE)
+      for (int64_t i = 0; i < n; i++) x0[i] = x0[i] < -range ? -range : x0[i] > range ? range : x0[i];
+    memcpy(job->x0 + at, x0, (size_t)n * sizeof(double));
   }
+  if (job->epsilon) memcpy(job->epsilon + at, epsilon, (size_t)n * sizeof(double));
+}
+
+static void interpret_range(void *arg, int64_t begin, int64_t end) {
+  for (int64_t at = begin; at < end; at += BLOCK) interpret_block(arg, at, end - at < BLOCK ? end - at : BLOCK);
 }
 
 static void follow_range(void *arg, int64_t begin, int64_t end) {

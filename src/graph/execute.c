@@ -2,8 +2,8 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "core/clock.h"
 #include "graph/plan.h"
 #include "graph/store_memory.h"
 #include "ops/op.h"
@@ -82,12 +82,6 @@ static void poison_before(const elbo_plan *p, int s) {
 static void poison_after(const elbo_plan *p, int s) {
   for (int64_t b = 0; b < p->n_buffers; b++)
     if (p->buffers[b].last == s) poison(p, b);
-}
-
-static double seconds_now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 static elbo_status run_step(elbo_plan *p, int s) {

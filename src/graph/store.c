@@ -7,6 +7,7 @@
 
 #include "core/philox.h"
 #include "graph/store_memory.h"
+#include "ops/initial_values.h"
 #include "ops/op.h"
 
 enum { STORE_ALIGN = 16 }; // floats: one cache line
@@ -24,11 +25,20 @@ typedef struct initial_values {
   uint64_t seed;
   float *to;
   int64_t count;
+  uniform_values_fn uniform;
 } initial_values;
 
-// Blocks of four numbers
+// Blocks of four numbers. So many of them take half a millisecond: below that it is not worth waiting for the other threads, which may be
+// busy with the first batches.
+enum { DRAW_GRAIN = 1 << 16 };
+
 static void draw_blocks(void *arg, int64_t begin, int64_t end) {
   const initial_values *j = arg;
+  bool uniform = j->kind == ELBO_INIT_KIND_UNIFORM || j->kind == ELBO_INIT_KIND_FAN_IN;
+  if (uniform && j->count <= (int64_t)1 << 34) {
+    j->uniform(j->seed, j->stream, j->scale, begin, end, j->count, j->to);
+    return;
+  }
   for (int64_t block = begin; block < end; block++) {
     uint32_t w[4] = {0};
     double v[4] = {j->scale, j->scale, j->scale, j->scale};
@@ -39,7 +49,7 @@ static void draw_blocks(void *arg, int64_t begin, int64_t end) {
       philox_normal2(w[0], w[1], v);
       philox_normal2(w[2], w[3], v + 2);
       for (int i = 0; i < 4; i++) v[i] *= j->scale;
-    } else if (j->kind == ELBO_INIT_KIND_UNIFORM || j->kind == ELBO_INIT_KIND_FAN_IN) {
+    } else if (uniform) {
       for (int i = 0; i < 4; i++) v[i] = (2 * philox_uniform(w[i]) - 1) * j->scale;
     }
     for (int64_t i = 0; i < 4 && block * 4 + i < j->count; i++) j->to[block * 4 + i] = (float)v[i];
@@ -54,13 +64,14 @@ void store_initialise(elbo_ctx *ctx, const node *leaf, uint64_t seed, float *to)
                       .stream = philox_stream(leaf->name),
                       .seed = seed,
                       .to = to,
-                      .count = shape_count(&a->shape)};
+                      .count = shape_count(&a->shape),
+                      .uniform = uniform_values_of(ctx->isa)};
   if (a->init.kind == ELBO_INIT_KIND_FAN_IN) {
     int64_t fan = a->init.fan_in;
     if (fan <= 0) fan = a->shape.rank > 1 ? j.count / a->shape.dim[0] : j.count;
     j.scale /= sqrt((double)fan);
   }
-  parallel_for(&ctx->pool, (j.count + 3) / 4, 4096, draw_blocks, &j);
+  parallel_for(&ctx->pool, (j.count + 3) / 4, DRAW_GRAIN, draw_blocks, &j);
 }
 
 elbo_status store_collect(elbo_ctx *ctx, int n_graphs, elbo_graph *const *graphs, node ***out, int *n_out) {

@@ -24,7 +24,10 @@ static const config_field objective_fields[] = {
     CONFIG_INT(autoencoder_objective, restart_steps, 0, 1e9, "100", "steps",
                "vq: a code that no place of so many batches took becomes that of a random place of the last one; 0: never"),
     CONFIG_STRING(autoencoder_objective, perceptual, "",
-                  "run or model directory of a classifier: the distance of its normed features (as LPIPS) is added to that of the pixels"),
+                  "run or model directory of a classifier, or a file of VGG-16's weights (safetensors, .pth): the distance of its normed "
+                  "features (LPIPS) is added to that of the pixels"),
+    CONFIG_STRING(autoencoder_objective, perceptual_channels, "",
+                  "file of LPIPS' learned weights of VGG-16's channels; \"\": those in the file before, or all alike where it has none"),
     CONFIG_FLOAT(autoencoder_objective, perceptual_weight, 0, 1e6, "1", "", "of that distance"),
     CONFIG_FLOAT(autoencoder_objective, adversarial, 0, 1e6, "0", "",
                  "weight of what deceives model.discriminator; 0: there is no adversary"),

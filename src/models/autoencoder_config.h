@@ -22,7 +22,8 @@ typedef struct autoencoder_objective {
   bool adaptive; // the term is brought to the size of the others at the decoder's last layer
   int loss;      // gan_kind
   double r1;
-  const char *perceptual; // run or model directory of a classifier; "": none
+  const char *perceptual;          // run or model directory of a classifier, or a file of VGG-16's weights; "": none
+  const char *perceptual_channels; // file of LPIPS' weights of VGG-16's channels
   double perceptual_weight;
 } autoencoder_objective;
 

@@ -4,15 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "eval/pictures.h"
 #include "eval/statistics.h"
 #include "models/autoencoder.h"
 #include "models/eval_result.h"
-#include "models/perceptual.h"
+#include "models/reconstruction.h"
 #include "models/sample_quality.h"
 #include "nn/vector_quantizer.h"
 
-#define METRICS "psnr, mse, mae, ssim, perceptual, kl, code_usage, perplexity, " QUALITY_METRICS
+#define METRICS RECONSTRUCTION_METRICS ", kl, code_usage, perplexity, " QUALITY_METRICS
 
 typedef struct evaluation {
   elbo_model *m;
@@ -23,8 +22,8 @@ typedef struct evaluation {
   elbo_eval_result *out;
 } evaluation;
 
+static const char *const usual[CODEC_KINDS] = {"psnr,ssim,kl", "psnr,ssim,code_usage,perplexity", "psnr,ssim"};
 static bool asked(const evaluation *e, const char *name) {
-  static const char *const usual[CODEC_KINDS] = {"psnr,ssim,kl", "psnr,ssim,code_usage,perplexity", "psnr,ssim"};
   return metric_asked(e->config->metrics, usual[e->m->autoencoder->network], name);
 }
 
@@ -42,44 +41,19 @@ static elbo_status measure(elbo_ctx *ctx, int64_t n, double **out) {
   return array_new(ctx, (size_t)n, sizeof(double), "scores", (void **)out);
 }
 
-static double mean_absolute_error(const float *a, const float *b, int64_t n) {
-  double sum = 0;
-  for (int64_t i = 0; i < n; i++) sum += fabs((double)a[i] - b[i]);
-  return sum / (double)n;
-}
-
 static elbo_status report_pictures(evaluation *e) {
+  const reconstruction_wanted wanted = reconstruction_asked(e->config->metrics, usual[e->m->autoencoder->network], "");
+  const char *how = e->m->autoencoder->network == CODEC_KL ? "reconstructions from a draw of the code" : "reconstructions from the code";
   elbo_ctx *ctx = e->m->ctx;
   elbo_array *x = NULL, *y = NULL;
-  double *mse = NULL, *mae = NULL, *ssim = NULL, mean, error;
   elbo_status status;
-  const int64_t n = e->x->dim[0], size = elbo_array_count(e->x) / n;
+  if (!reconstruction_any(wanted)) return ELBO_OK;
   TRY_GOTO(elbo_array_convert(ctx, e->x, ELBO_F32, &x));
   TRY_GOTO(reconstruct(e, x, seed_of_part(e->config->seed, 104), &y));
-  TRY_GOTO(measure(ctx, n, &mse));
-  TRY_GOTO(measure(ctx, n, &mae));
-  TRY_GOTO(measure(ctx, n, &ssim));
   to_pictures(x), to_pictures(y);
-  const float *a = x->data, *b = y->data;
-  for (int64_t i = 0; i < n; i++, a += size, b += size) {
-    mse[i] = picture_mean_squared_error(a, b, size), mae[i] = mean_absolute_error(a, b, size);
-    if (asked(e, "ssim")) ssim[i] = structural_similarity(a, b, x->dim[1], x->dim[2], x->dim[3]);
-  }
-  mean_and_error(mse, n, &mean, &error);
-  if (asked(e, "psnr")) {
-    elbo_metric *m = eval_result_add(e->out, "psnr", "dB", decibels(mean), 10 / log(10) * error / mean, n, NULL);
-    metric_note(m, e->m->autoencoder->network == CODEC_KL
-                       ? "of the mean squared error over the set; reconstructions from a draw of the code"
-                       : "of the mean squared error over the set");
-  }
-  if (asked(e, "mse")) eval_result_add(e->out, "mse", "", mean, error, n, mse), mse = NULL;
-  mean_and_error(mae, n, &mean, &error);
-  if (asked(e, "mae")) eval_result_add(e->out, "mae", "", mean, error, n, mae), mae = NULL;
-  mean_and_error(ssim, n, &mean, &error);
-  if (asked(e, "ssim")) eval_result_add(e->out, "ssim", "", mean, error, n, ssim), ssim = NULL;
+  status = reconstruction_report(ctx, x, y, how, "", wanted, e->config, e->out);
 fail:
   elbo_array_destroy(&x), elbo_array_destroy(&y);
-  free(mse), free(mae), free(ssim);
   return status;
 }
 
@@ -134,59 +108,6 @@ static elbo_status report_codes(evaluation *e) {
 fail:
   elbo_array_destroy(&index);
   free(share);
-  return status;
-}
-
-// --- to a network ---
-
-// (n) distances of x and y, in 0..1
-static elbo_status distances(evaluation *e, const perceptual *net, elbo_store *store, const elbo_array *x, const elbo_array *y,
-                             double *out) {
-  enum { BATCH = 32 };
-  session s = {0};
-  elbo_graph *g = NULL;
-  elbo_status status;
-  const int64_t n = x->dim[0], batch = n < BATCH ? n : BATCH, dim[4] = {batch, x->dim[1], x->dim[2], x->dim[3]};
-  TRY(elbo_graph_create(e->m->ctx, "perceptual", &g));
-  elbo_tensor *d = perceptual_distance(net, elbo_input(g, "x", ELBO_F32, 4, dim), elbo_input(g, "codes", ELBO_F32, 4, dim));
-  TRY_GOTO(session_create(e->m->ctx, g, store, batch, 1, &d, &s));
-  for (int64_t at = 0; at < n; at += batch) {
-    const int64_t count = n - at < batch ? n - at : batch;
-    TRY_GOTO(session_run(&s, &(session_rows){.x = x->data, .codes = y->data}, at, count));
-    for (int64_t i = 0; i < count; i++) out[at + i] = session_output(&s, 0)[i];
-  }
-fail:
-  session_destroy(&s);
-  return status;
-}
-
-static elbo_status report_perceptual(evaluation *e) {
-  elbo_ctx *ctx = e->m->ctx;
-  perceptual *net = NULL;
-  elbo_store *store = NULL;
-  elbo_array *x = NULL, *y = NULL;
-  double *each = NULL, mean, error;
-  elbo_status status;
-  const int64_t n = e->x->dim[0];
-  const picture_shape of = {e->x->dim[1], e->x->dim[2], e->x->dim[3]};
-  if (!e->config->features)
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "metrics: perceptual needs features: the run of a classifier (preset classifier)");
-  TRY_GOTO(perceptual_open(ctx, "features", e->config->features, &of, &net));
-  TRY_GOTO(perceptual_store(net, &store));
-  TRY_GOTO(elbo_array_convert(ctx, e->x, ELBO_F32, &x));
-  TRY_GOTO(reconstruct(e, x, seed_of_part(e->config->seed, 104), &y));
-  to_pictures(x), to_pictures(y);
-  TRY_GOTO(measure(ctx, n, &each));
-  TRY_GOTO(distances(e, net, store, x, y, each));
-  mean_and_error(each, n, &mean, &error);
-  elbo_metric *m = eval_result_add(e->out, "perceptual", "", mean, error, n, each);
-  each = NULL;
-  snprintf(m->note, sizeof m->note, "as LPIPS, of a classifier, sha256 %s", perceptual_hash(net));
-fail:
-  elbo_array_destroy(&x), elbo_array_destroy(&y);
-  elbo_store_destroy(&store);
-  perceptual_close(&net);
-  free(each);
   return status;
 }
 
@@ -247,8 +168,7 @@ elbo_status autoencoder_evaluate(elbo_model *m, elbo_dataset *data, const elbo_e
   TRY(check_names(&e));
   TRY(eval_result_new(m->ctx, &e.out));
   TRY_GOTO(read_examples(&e));
-  if (asked(&e, "psnr") || asked(&e, "mse") || asked(&e, "mae") || asked(&e, "ssim")) TRY_GOTO(report_pictures(&e));
-  if (asked(&e, "perceptual")) TRY_GOTO(report_perceptual(&e));
+  TRY_GOTO(report_pictures(&e));
   if (asked(&e, "kl")) TRY_GOTO(report_kl(&e));
   if (asked(&e, "code_usage") || asked(&e, "perplexity")) TRY_GOTO(report_codes(&e));
   if (quality_asked(config->metrics)) {

@@ -164,12 +164,15 @@ static train_phase phase_of(const char *name, const char *prefix, const autoenco
 }
 
 static elbo_status open_features(autoencoder_task *t, const char *file) {
-  const char *path = t->spec.objective.perceptual;
+  const char *path = t->spec.objective.perceptual, *channels = t->spec.objective.perceptual_channels;
   char what[512];
+  if (!*path && *channels)
+    return fail(t->ctx, ELBO_ERROR_ARGUMENT, "%s: objective.perceptual_channels: of VGG-16, which objective.perceptual does not name",
+                file);
   if (!*path) return ELBO_OK;
   snprintf(what, sizeof what, "%s: objective.perceptual", file);
-  TRY(perceptual_open(t->ctx, what, path, &t->spec.shape, &t->features));
-  log_info(t->ctx, "perceptual distance by features of %s, sha256 %s", path, perceptual_hash(t->features));
+  TRY(perceptual_open(t->ctx, what, path, channels, &t->spec.shape, &t->features));
+  log_info(t->ctx, "perceptual distance by %s, %s, sha256 %s", perceptual_name(t->features), path, perceptual_hash(t->features));
   return ELBO_OK;
 }
 

@@ -126,6 +126,10 @@ elbo_status decoder_told_of_codes(elbo_model *m, const elbo_array *codes, elbo_a
 elbo_status decoder_to_model_range(const elbo_model *m, const elbo_array *x, elbo_array **out);
 
 // --- diffusion_decoder_sample.c ---
+// Where codes come from: the diffusion over them, the mixture fitted to them, or what training held them to (the VAE's prior, N(0, I)).
+typedef enum code_source { CODES_DIFFUSION, CODES_MIXTURE, CODES_PRIOR } code_source;
+extern const char *const code_source_names[];
+bool decoder_has_source(const elbo_model *m, code_source source);
 // Keys of config->options as elbo_sample takes them, and "codes=diffusion|mixture|prior".
 elbo_status decoder_sample(elbo_model *m, const elbo_sample_config *config, elbo_array **x);
 

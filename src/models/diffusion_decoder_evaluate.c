@@ -3,14 +3,14 @@
 #include <stdlib.h>
 
 #include "eval/codes.h"
-#include "eval/pictures.h"
 #include "eval/statistics.h"
 #include "models/diffusion_decoder.h"
 #include "models/eval_result.h"
+#include "models/reconstruction.h"
 #include "models/sample_quality.h"
 
 enum { LIMIT = 1000 };
-#define METRICS "psnr, mse, ssim, noise_psnr, noise_ssim, kl, active_units, " QUALITY_METRICS
+#define METRICS RECONSTRUCTION_METRICS ", noise_psnr, noise_ssim, kl, active_units, " QUALITY_METRICS
 #define USUAL "psnr,ssim,active_units"
 
 typedef struct evaluation {
@@ -56,41 +56,28 @@ static elbo_status read_examples(evaluation *e, elbo_dataset *data) {
   return ELBO_OK;
 }
 
+// To 0..1; what is drawn may lie beyond.
+static void to_pictures(const diffusion_spec *s, elbo_array *x) {
+  float *v = x->data;
+  for (int64_t i = 0, n = elbo_array_count(x); s->bits && i < n; i++) v[i] = fminf(1, fmaxf(0, 0.5f * v[i] + 0.5f));
+}
+
 // Of reconstructions from drawn noise (a draw of p(x|z)), or from each picture's own.
 static elbo_status report_pictures(evaluation *e, bool own_noise) {
-  static const char *const names[2][3] = {{"psnr", "ssim", "mse"}, {"noise_psnr", "noise_ssim", ""}};
-  const char *const *name = names[own_noise];
-  const diffusion_spec *s = &e->m->diffusion->spec;
-  const int64_t n = e->x->dim[0], size = s->height * s->width * s->channels;
-  elbo_array *y = NULL;
-  double *mse = NULL, *ssim = NULL, mean, error;
-  float *a = NULL;
+  const char *prefix = own_noise ? "noise_" : "";
+  const char *how = own_noise ? "from code and inferred noise, as many numbers as the picture: says how well ddim goes there and back"
+                              : "decoded from the code and drawn noise";
+  reconstruction_wanted wanted = reconstruction_asked(e->config->metrics, USUAL, prefix);
+  elbo_array *x = NULL, *y = NULL;
   elbo_status status;
-  TRY_GOTO(elbo_reconstruct(e->m, e->x, NULL, !own_noise, seed_of_part(e->config->seed, 104), &y));
-  TRY_GOTO(array_new(e->m->ctx, (size_t)n, sizeof(double), "scores", (void **)&mse));
-  TRY_GOTO(array_new(e->m->ctx, (size_t)n, sizeof(double), "scores", (void **)&ssim));
-  TRY_GOTO(array_new(e->m->ctx, (size_t)(n * size), sizeof(float), "pictures", (void **)&a));
-  float *b = y->data; // both in 0..1; what is drawn may lie beyond
-  for (int64_t i = 0; i < n * size; i++) {
-    a[i] = s->bits ? 0.5f * ((float *)e->x->data)[i] + 0.5f : ((float *)e->x->data)[i];
-    if (s->bits) b[i] = fminf(1, fmaxf(0, 0.5f * b[i] + 0.5f));
-  }
-  for (int64_t i = 0; i < n; i++) {
-    mse[i] = picture_mean_squared_error(a + i * size, b + i * size, size);
-    ssim[i] = structural_similarity(a + i * size, b + i * size, s->height, s->width, s->channels);
-  }
-  const char *note = own_noise ? "code and inferred noise, as many numbers as the picture: says how well ddim goes there and back"
-                               : "of the mean squared error over the set; decoded from the code and drawn noise";
-  mean_and_error(mse, n, &mean, &error);
-  if (asked(e, name[0])) metric_note(eval_result_add(e->out, name[0], "dB", decibels(mean), 10 / log(10) * error / mean, n, NULL), note);
-  if (*name[2] && asked(e, name[2])) eval_result_add(e->out, name[2], "", mean, error, n, mse), mse = NULL;
-  mean_and_error(ssim, n, &mean, &error);
-  if (asked(e, name[1])) eval_result_add(e->out, name[1], "", mean, error, n, ssim), ssim = NULL;
+  if (!reconstruction_any(wanted)) return ELBO_OK;
+  TRY_GOTO(elbo_array_convert(e->m->ctx, e->x, ELBO_F32, &x));
+  TRY_GOTO(elbo_reconstruct(e->m, x, NULL, !own_noise, seed_of_part(e->config->seed, 104), &y));
+  to_pictures(&e->m->diffusion->spec, x), to_pictures(&e->m->diffusion->spec, y);
+  status = reconstruction_report(e->m->ctx, x, y, how, prefix, wanted, e->config, e->out);
 fail:
+  elbo_array_destroy(&x);
   elbo_array_destroy(&y);
-  free(mse);
-  free(ssim);
-  free(a);
   return status;
 }
 
@@ -133,8 +120,8 @@ elbo_status decoder_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_
   elbo_status status;
   TRY(eval_result_new(m->ctx, &e.out));
   TRY_GOTO(read_examples(&e, data));
-  if (asked(&e, "psnr") || asked(&e, "ssim") || asked(&e, "mse")) TRY_GOTO(report_pictures(&e, false));
-  if (asked(&e, "noise_psnr") || asked(&e, "noise_ssim")) TRY_GOTO(report_pictures(&e, true));
+  TRY_GOTO(report_pictures(&e, false));
+  TRY_GOTO(report_pictures(&e, true));
   if (asked(&e, "active_units") || asked(&e, "kl")) TRY_GOTO(report_codes(&e));
   if (quality_asked(config->metrics)) TRY_GOTO(model_quality_report(m, false, data, config, e.out));
   TRY_GOTO(eval_result_finish(m, config, e.out));

@@ -12,14 +12,14 @@ typedef struct code_options {
   int n;
 } code_options;
 
-// Codes (n,dim) from the diffusion over codes.
-static elbo_status codes_of_prior(elbo_model *m, const elbo_sample_config *config, uint64_t seed, elbo_array **codes) {
+// Codes (n,dim) from the diffusion over codes, and how often its network was called.
+static elbo_status codes_of_prior(elbo_model *m, const elbo_sample_config *config, uint64_t seed, int64_t *calls, elbo_array **codes) {
   decoder_model *d = m->decoder;
   const int64_t dim = d->spec.code.dim;
   elbo_sample_config c;
   elbo_array *u = NULL;
   elbo_sample_defaults(&c);
-  c.n = config->n, c.seed = seed, c.temperature = config->temperature;
+  c.n = config->n, c.seed = seed, c.temperature = config->temperature, c.network_calls = calls;
   c.progress = config->progress, c.progress_user = config->progress_user;
   TRY(elbo_sample(d->prior, &c, &u));
   elbo_status status = elbo_array_create(m->ctx, ELBO_F32, 2, (int64_t[]){config->n, dim}, codes);
@@ -50,11 +50,9 @@ static elbo_status codes_of_gaussians(elbo_model *m, const elbo_sample_config *c
   return ELBO_OK;
 }
 
-// Where codes come from: the diffusion over them, the mixture fitted to them, or what training held them to (the VAE's prior, N(0, I)).
-typedef enum code_source { CODES_DIFFUSION, CODES_MIXTURE, CODES_PRIOR } code_source;
-static const char *const code_source_names[] = {"diffusion", "mixture", "prior"};
+const char *const code_source_names[] = {"diffusion", "mixture", "prior"};
 
-static bool has_source(const elbo_model *m, code_source source) {
+bool decoder_has_source(const elbo_model *m, code_source source) {
   const decoder_model *d = m->decoder;
   return source == CODES_DIFFUSION ? d->prior != NULL : source == CODES_MIXTURE ? m->fitted.components > 0 : d->vae || d->spec.code.kl > 0;
 }
@@ -70,13 +68,13 @@ static elbo_status choose_source(const elbo_model *m, const elbo_sample_config *
     }
     for (named = CODES_PRIOR; named >= 0 && strcmp(o->at[i] + 6, code_source_names[named]) != 0;) named--;
     if (named < 0) return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample.codes: '%s'; diffusion, mixture or prior was expected", o->at[i] + 6);
-    if (!has_source(m, (code_source)named))
+    if (!decoder_has_source(m, (code_source)named))
       return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample.codes: %s: this model has none", code_source_names[named]);
   }
   o->n = left;
   for (int k = 0; k < 3 && named < 0; k++) {
     const int source = config->prior ? 2 - k : k;
-    if (has_source(m, (code_source)source) && !(config->prior && source == CODES_MIXTURE)) named = source;
+    if (decoder_has_source(m, (code_source)source) && !(config->prior && source == CODES_MIXTURE)) named = source;
   }
   if (named < 0 && !config->condition)
     return fail(
@@ -88,7 +86,7 @@ static elbo_status choose_source(const elbo_model *m, const elbo_sample_config *
 }
 
 // What the denoiser is told of each sample; the codes given as a condition go before all.
-static elbo_status told_of_samples(elbo_model *m, const elbo_sample_config *config, code_source source, elbo_array **told) {
+static elbo_status told_of_samples(elbo_model *m, const elbo_sample_config *config, code_source source, int64_t *calls, elbo_array **told) {
   const decoder_model *d = m->decoder;
   const uint64_t seed = seed_of_part(config->seed, 1); // not that of the pictures' noise
   elbo_array *codes = NULL, *y = NULL;
@@ -98,14 +96,15 @@ static elbo_status told_of_samples(elbo_model *m, const elbo_sample_config *conf
   }
   if (d->vae && source == CODES_PRIOR) { // the VAE draws by itself
     elbo_sample_config c = *config;
-    c.seed = seed, c.n_options = 0, c.options = NULL, c.noise = NULL, c.network_calls = NULL, c.prior = m->fitted.components > 0;
+    c.seed = seed, c.n_options = 0, c.options = NULL, c.noise = NULL, c.network_calls = NULL, c.loop_seconds = c.network_seconds = NULL,
+    c.prior = m->fitted.components > 0;
     TRY(elbo_sample(d->vae, &c, &y));
     elbo_status status = decoder_to_model_range(m, y, told);
     elbo_array_destroy(&y);
     return status;
   }
   if (source == CODES_DIFFUSION)
-    TRY(codes_of_prior(m, config, seed, &codes));
+    TRY(codes_of_prior(m, config, seed, calls, &codes));
   else
     TRY(codes_of_gaussians(m, config, source == CODES_MIXTURE, seed, &codes));
   elbo_status status = decoder_told_of_codes(m, codes, told);
@@ -121,10 +120,12 @@ elbo_status decoder_sample(elbo_model *m, const elbo_sample_config *config, elbo
   for (int i = 0; i < m->n_options && o.n < MOST_OPTIONS; i++) o.at[o.n++] = m->options[i];
   for (int i = 0; i < config->n_options && o.n < MOST_OPTIONS; i++) o.at[o.n++] = config->options[i];
   TRY(choose_source(m, config, &o, &source));
-  TRY(told_of_samples(m, config, source, &told));
+  int64_t calls = 0;
+  TRY(told_of_samples(m, config, source, &calls, &told));
   elbo_sample_config c = *config;
   c.condition = told, c.temperature = 1, c.n_options = o.n, c.options = o.at; // the temperature is of the codes
   elbo_status status = diffusion_sample(m, &c, x);
+  if (config->network_calls) *config->network_calls += calls;
   elbo_array_destroy(&told);
   return status;
 }

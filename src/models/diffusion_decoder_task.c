@@ -1,4 +1,4 @@
-// Training diffusion decoders: a diffusion's task whose x and condition come from an encoder, a frozen VAE, or a frozen autoencoder.
+// Training diffusion decoders: a diffusion's task whose x and condition come from an encoder or a frozen VAE.
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
@@ -8,30 +8,17 @@
 #include <elbo/image.h>
 
 #include "graph/store.h"
-#include "models/diffusion_decoder.h"
-#include "models/diffusion_task.h"
+#include "models/diffusion_decoder_task.h"
 
 enum { FIT_LIMIT = 5000, SHOWN = 16 };
 
-// What the hooks of one task know.
-typedef struct decoder_task {
-  elbo_ctx *ctx;
-  arena *arena;
-  decoder_spec spec; // of a code prior: the autoencoder's
-  diffusion_spec prior;
-  diffusion_source source;
-  elbo_dataset *data;
-  elbo_model *frozen; // the VAE, or the autoencoder; NULL
-  uint64_t seed;
-} decoder_task;
-
-static void destroy(void *user) {
+void decoder_task_destroy(void *user) {
   decoder_task *t = user;
   arena_destroy(&t->arena);
   free(t);
 }
 
-static elbo_status new_task(elbo_ctx *ctx, const preset_request *request, decoder_task **out) {
+elbo_status decoder_task_new(elbo_ctx *ctx, const preset_request *request, decoder_task **out) {
   decoder_task *t = calloc(1, sizeof *t);
   *out = t;
   if (!t) return fail_memory(ctx, sizeof *t, "a task");
@@ -53,7 +40,7 @@ static elbo_status read_pictures(const decoder_task *t, elbo_split split, int64_
 
 // --- codes of training examples: for the mixture, and for the size of what a prior is of ---
 
-static elbo_status training_codes(const decoder_task *t, elbo_model *m, elbo_array **codes) {
+elbo_status decoder_training_codes(const decoder_task *t, elbo_model *m, elbo_array **codes) {
   elbo_dataset_info info;
   elbo_dataset_get_info(t->data, &info);
   elbo_array *x = NULL, *mean = NULL;
@@ -83,7 +70,7 @@ static elbo_status save_mixture(const decoder_task *t, elbo_store *weights, cons
   gaussian_mixture mixture = {0};
   elbo_status status;
   TRY(decoder_view(t->ctx, &t->spec, weights, t->frozen, &m));
-  TRY_GOTO(training_codes(t, &m, &codes));
+  TRY_GOTO(decoder_training_codes(t, &m, &codes));
   int64_t components = t->spec.code.fitted < codes->dim[0] ? t->spec.code.fitted : codes->dim[0];
   TRY_GOTO(gaussian_mixture_fit(t->ctx, codes->data, codes->dim[0], codes->dim[1], components, t->seed, &mixture));
   status = decoder_directory_write_mixture(t->ctx, directory, &mixture);
@@ -140,7 +127,7 @@ fail:
   return status;
 }
 
-static elbo_status preview_samples(const decoder_task *t, elbo_model *m, int64_t step, const char *directory) {
+elbo_status decoder_preview_samples(const decoder_task *t, elbo_model *m, int64_t step, const char *directory) {
   const char *options[QUICK_OPTIONS];
   elbo_sample_config config;
   elbo_array *x = NULL;
@@ -152,16 +139,16 @@ static elbo_status preview_samples(const decoder_task *t, elbo_model *m, int64_t
   return status;
 }
 
-static bool has_pictures(const diffusion_spec *s) { return s->height * s->width >= 4 && s->channels <= 4; }
+bool decoder_has_pictures(const diffusion_spec *s) { return s->height * s->width >= 4 && s->channels <= 4; }
 
 static elbo_status preview(void *user, elbo_store *weights, int64_t step, const char *directory) {
   const decoder_task *t = user;
   elbo_model m;
-  if (!has_pictures(&t->spec.pixels)) return ELBO_OK;
+  if (!decoder_has_pictures(&t->spec.pixels)) return ELBO_OK;
   TRY(decoder_view(t->ctx, &t->spec, weights, t->frozen, &m));
   elbo_status status = preview_kept(t, &m, step, directory);
   const bool knows_codes = t->frozen || t->spec.code.kl > 0; // the mixture is fitted at checkpoints
-  if (status == ELBO_OK && knows_codes) status = preview_samples(t, &m, step, directory);
+  if (status == ELBO_OK && knows_codes) status = decoder_preview_samples(t, &m, step, directory);
   decoder_view_close(&m);
   return status;
 }
@@ -173,14 +160,14 @@ static elbo_status create_diffae(elbo_ctx *ctx, const preset_request *request, p
   elbo_dataset_info info;
   decoder_task *t;
   elbo_dataset_get_info(request->data, &info);
-  TRY(new_task(ctx, request, &t));
+  TRY(decoder_task_new(ctx, request, &t));
   elbo_status status = diffae_spec_make(ctx, t->arena, recipe, &info, request->file, &t->spec);
   if (status != ELBO_OK) {
-    destroy(t);
+    decoder_task_destroy(t);
     return status;
   }
   t->source = (diffusion_source){diffae_batch, &t->spec};
-  diffusion_hooks hooks = {.user = t, .source = &t->source, .save = save, .preview = preview, .destroy = destroy};
+  diffusion_hooks hooks = {.user = t, .source = &t->source, .save = save, .preview = preview, .destroy = decoder_task_destroy};
   return diffusion_task_create(ctx, request, &t->spec.pixels, &recipe->objective, &hooks, out);
 }
 
@@ -207,8 +194,8 @@ fail:
 }
 
 // One call of the denoiser.
-static elbo_status forward_of(elbo_ctx *ctx, const preset_request *request, elbo_status status, const diffusion_spec *spec,
-                              elbo_graph **graph, elbo_tensor **out) {
+elbo_status decoder_forward(elbo_ctx *ctx, const preset_request *request, elbo_status status, const diffusion_spec *spec,
+                            elbo_graph **graph, elbo_tensor **out) {
   if (status == ELBO_OK) status = elbo_graph_create(ctx, "forward", graph);
   if (status == ELBO_OK) *out = diffusion_call_graph(spec, *graph, request->micro_batch);
   return status;
@@ -220,7 +207,7 @@ static elbo_status forward_diffae(elbo_ctx *ctx, const preset_request *request, 
   arena *a = arena_create(1 << 12);
   if (!a) return fail_memory(ctx, 1 << 12, "a network");
   elbo_status status = diffae_spec_make(ctx, a, request->config, &request->info, request->file, &spec);
-  status = forward_of(ctx, request, status, &spec.pixels, graph, out);
+  status = decoder_forward(ctx, request, status, &spec.pixels, graph, out);
   arena_destroy(&a);
   return status;
 }
@@ -235,7 +222,7 @@ const preset_def preset_diffae = {.name = "diffae",
 // --- diffusion-decoder ---
 
 // Copies what the frozen model knows of the parameters that training holds but does not train.
-static elbo_status copy_frozen(elbo_store *to, const elbo_store *from, const char *but) {
+elbo_status decoder_copy_frozen(elbo_store *to, const elbo_store *from, const char *but) {
   elbo_param_info want, have;
   for (int i = 0; i < elbo_store_count(to); i++) {
     TRY(elbo_store_get(to, i, &want));
@@ -248,7 +235,7 @@ static elbo_status copy_frozen(elbo_store *to, const elbo_store *from, const cha
 
 static elbo_status take_vae(void *user, elbo_store *weights) {
   const decoder_task *t = user;
-  return copy_frozen(weights, t->frozen->store, DENOISER_SCOPE ".");
+  return decoder_copy_frozen(weights, t->frozen->store, DENOISER_SCOPE ".");
 }
 
 static elbo_status create_refiner(elbo_ctx *ctx, const preset_request *request, preset_task *out) {
@@ -256,10 +243,10 @@ static elbo_status create_refiner(elbo_ctx *ctx, const preset_request *request, 
   elbo_dataset_info info;
   decoder_task *t;
   elbo_dataset_get_info(request->data, &info);
-  TRY(new_task(ctx, request, &t));
+  TRY(decoder_task_new(ctx, request, &t));
   elbo_status status = refiner_spec_make(ctx, t->arena, recipe, request->frozen, &info, request->file, &t->spec);
   if (status != ELBO_OK) {
-    destroy(t);
+    decoder_task_destroy(t);
     return status;
   }
   t->source = (diffusion_source){refiner_batch, &t->frozen->spec};
@@ -269,7 +256,7 @@ static elbo_status create_refiner(elbo_ctx *ctx, const preset_request *request, 
                            .initialize = take_vae,
                            .save = save,
                            .preview = preview,
-                           .destroy = destroy};
+                           .destroy = decoder_task_destroy};
   return diffusion_task_create(ctx, request, &t->spec.pixels, &recipe->objective, &hooks, out);
 }
 
@@ -282,7 +269,7 @@ static elbo_status forward_refiner(elbo_ctx *ctx, const preset_request *request,
   arena *a = arena_create(1 << 12);
   if (!a) return fail_memory(ctx, 1 << 12, "a network");
   elbo_status status = refiner_spec_make(ctx, a, recipe, &vae, &request->info, request->file, &spec);
-  status = forward_of(ctx, request, status, &spec.pixels, graph, out);
+  status = decoder_forward(ctx, request, status, &spec.pixels, graph, out);
   arena_destroy(&a);
   return status;
 }
@@ -293,129 +280,3 @@ const preset_def preset_diffusion_decoder = {.name = "diffusion-decoder",
                                              .create = create_refiner,
                                              .forward = forward_refiner,
                                              .frozen = {"model.vae", offsetof(refiner_recipe, model.vae)}};
-
-// --- code-prior ---
-
-static elbo_status check_autoencoder(elbo_ctx *ctx, const elbo_model *m, const char *name, const elbo_dataset_info *info,
-                                     const char *file) {
-  if (!m || m->kind != &model_kind_decoder || m->decoder->spec.told != TOLD_CODE)
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.autoencoder: '%s' is a model of kind %s; a diffae was expected", file, name,
-                m ? m->kind->preset : "none");
-  const diffusion_spec *s = &m->diffusion->spec;
-  if (s->height == info->height && s->width == info->width && s->channels == info->channels) return ELBO_OK;
-  return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.autoencoder: '%s' is of pictures %lld x %lld x %lld; the data are %d x %d x %d", file,
-              name, (long long)s->height, (long long)s->width, (long long)s->channels, info->height, info->width, info->channels);
-}
-
-static elbo_status prior_spec_make(elbo_ctx *ctx, arena *a, const code_prior_recipe *recipe, int64_t dim, const char *file,
-                                   diffusion_spec *out) {
-  diffusion_recipe codes = {.model = recipe->model.diffusion, .objective = recipe->objective, .sample = recipe->sample};
-  const elbo_dataset_info info = {.height = 1, .width = 1, .channels = (int)dim};
-  codes.model.preset = 0;
-  codes.model.condition = (diffusion_condition_config){.dim = 1, .tokens = 1, .factor = 2};
-  if (codes.model.process.type == PROCESS_LEARNED)
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: model.process.type: learned is of preset vdm, whose bound trains it; another was expected",
-                file);
-  return diffusion_spec_make(ctx, a, &codes, &info, file, out);
-}
-
-// The autoencoder's weights, and mean and deviation of its codes over training examples.
-static elbo_status take_autoencoder(void *user, elbo_store *weights) {
-  const decoder_task *t = user;
-  elbo_array *codes = NULL;
-  elbo_param_info mean, scale;
-  TRY(copy_frozen(weights, t->frozen->store, DENOISER_SCOPE "."));
-  TRY(elbo_store_find(weights, CODE_MEAN, &mean));
-  TRY(elbo_store_find(weights, CODE_SCALE, &scale));
-  TRY(training_codes(t, t->frozen, &codes));
-  const int64_t n = codes->dim[0], d = codes->dim[1];
-  for (int64_t k = 0; k < d; k++) {
-    double sum = 0, square = 0;
-    for (int64_t i = 0; i < n; i++) sum += (double)((float *)codes->data)[i * d + k];
-    for (int64_t i = 0; i < n; i++) square += pow((double)((float *)codes->data)[i * d + k] - sum / (double)n, 2);
-    double deviation = sqrt(square / (double)n);
-    mean.data[k] = (float)(sum / (double)n), scale.data[k] = (float)(deviation > 1e-6 ? deviation : 1); // a number that never changes
-  }
-  elbo_array_destroy(&codes);
-  elbo_store_touch(weights);
-  return ELBO_OK;
-}
-
-static elbo_status statistics_of(elbo_store *weights, elbo_param_info *mean, elbo_param_info *scale) {
-  TRY(elbo_store_find(weights, CODE_MEAN, mean));
-  return elbo_store_find(weights, CODE_SCALE, scale);
-}
-
-static elbo_status save_prior(void *user, elbo_store *weights, const char *directory, int64_t step) {
-  const decoder_task *t = user;
-  elbo_param_info mean, scale;
-  TRY(statistics_of(weights, &mean, &scale));
-  TRY(decoder_directory_write(t->ctx, directory, &t->spec, t->frozen->store, NULL, step));
-  if (t->frozen->fitted.components) TRY(decoder_directory_write_mixture(t->ctx, directory, &t->frozen->fitted));
-  return decoder_directory_write_prior(t->ctx, directory, &t->prior, weights, mean.data, scale.data, step);
-}
-
-static elbo_status preview_prior(void *user, elbo_store *weights, int64_t step, const char *directory) {
-  const decoder_task *t = user;
-  elbo_model m, prior;
-  elbo_param_info mean, scale;
-  if (!has_pictures(&t->spec.pixels)) return ELBO_OK;
-  TRY(statistics_of(weights, &mean, &scale));
-  TRY(diffusion_view(t->ctx, &t->prior, weights, &prior));
-  elbo_status status = decoder_view(t->ctx, &t->spec, t->frozen->store, NULL, &m);
-  if (status == ELBO_OK) {
-    m.decoder->prior = &prior, m.decoder->mean = mean.data, m.decoder->scale = scale.data;
-    status = preview_samples(t, &m, step, directory);
-    decoder_view_close(&m);
-  }
-  diffusion_view_close(&prior);
-  return status;
-}
-
-static elbo_status create_prior(elbo_ctx *ctx, const preset_request *request, preset_task *out) {
-  const code_prior_recipe *recipe = request->config;
-  elbo_dataset_info info;
-  decoder_task *t;
-  elbo_dataset_get_info(request->data, &info);
-  TRY(check_autoencoder(ctx, request->frozen, recipe->model.autoencoder, &info, request->file));
-  TRY(new_task(ctx, request, &t));
-  t->spec = t->frozen->decoder->spec;
-  elbo_status status = prior_spec_make(ctx, t->arena, recipe, t->spec.code.dim, request->file, &t->prior);
-  if (status != ELBO_OK) {
-    destroy(t);
-    return status;
-  }
-  t->source = (diffusion_source){code_prior_batch, &t->spec};
-  diffusion_hooks hooks = {.user = t,
-                           .source = &t->source,
-                           .prefix = DENOISER_SCOPE ".",
-                           .initialize = take_autoencoder,
-                           .save = save_prior,
-                           .preview = preview_prior,
-                           .destroy = destroy};
-  return diffusion_task_create(ctx, request, &t->prior, &recipe->objective, &hooks, out);
-}
-
-static elbo_status forward_prior(elbo_ctx *ctx, const preset_request *request, elbo_graph **graph, elbo_tensor **out) {
-  const elbo_dataset_info *info = &request->info;
-  diffusion_spec spec;
-  *graph = NULL;
-  if (info->height != 1 || info->width != 1)
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "%s: bench.shape: [1, 1, numbers of a code] was expected: the network is of codes",
-                request->file);
-  arena *a = arena_create(1 << 12);
-  if (!a) return fail_memory(ctx, 1 << 12, "a network");
-  elbo_status status = prior_spec_make(ctx, a, request->config, info->channels, request->file, &spec);
-  status = forward_of(ctx, request, status, &spec, graph, out);
-  arena_destroy(&a);
-  return status;
-}
-
-static const char *const prior_defaults[] = {"model.network=mlp", "sample.sampler=dpmpp_2m", "sample.steps=25", NULL};
-const preset_def preset_code_prior = {.name = "code-prior",
-                                      .summary = "a diffusion over a diffusion autoencoder's codes",
-                                      .sections = &code_prior_sections,
-                                      .defaults = prior_defaults,
-                                      .create = create_prior,
-                                      .forward = forward_prior,
-                                      .frozen = {"model.autoencoder", offsetof(code_prior_recipe, model.autoencoder)}};

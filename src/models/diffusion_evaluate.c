@@ -157,12 +157,12 @@ static elbo_status check_likelihoods(const elbo_model *m, const char *metrics) {
 
 // Of a model of codes: what its autoencoder, which limits it, keeps of pictures.
 static elbo_status report_reconstructions(evaluation *e, elbo_dataset *data) {
-  reconstruction_wanted wanted = {asked(e, "psnr"), asked(e, "mse"), asked(e, "ssim"), asked(e, "perceptual")};
+  const reconstruction_wanted wanted = reconstruction_asked(e->config->metrics, "", "");
   elbo_array *x = NULL, *in = NULL, *y = NULL;
   elbo_dataset_info about;
   elbo_model_info info;
   elbo_status status;
-  if (!wanted.psnr && !wanted.mse && !wanted.ssim && !wanted.perceptual) return ELBO_OK;
+  if (!reconstruction_any(wanted)) return ELBO_OK;
   if (!e->m->diffusion->spec.latent)
     return fail(e->m->ctx, ELBO_ERROR_UNSUPPORTED, "metrics: " RECONSTRUCTION_METRICS " are of reconstructions: this model %s",
                 e->m->kind->why_not);
@@ -176,7 +176,8 @@ static elbo_status report_reconstructions(evaluation *e, elbo_dataset *data) {
   for (int64_t i = 0, n = elbo_array_count(in); i < n; i++) ((float *)in->data)[i] = low + ((float *)in->data)[i] * width;
   TRY_GOTO(elbo_reconstruct(e->m, in, NULL, 0, e->config->seed, &y));
   for (int64_t i = 0, n = elbo_array_count(y); i < n; i++) ((float *)y->data)[i] = (((float *)y->data)[i] - low) / width;
-  status = reconstruction_report(e->m->ctx, x, y, "reconstructions of the autoencoder, from the code's mean", wanted, e->config, e->out);
+  status =
+      reconstruction_report(e->m->ctx, x, y, "reconstructions of the autoencoder, from the code's mean", "", wanted, e->config, e->out);
 fail:
   elbo_array_destroy(&x);
   elbo_array_destroy(&in);

@@ -50,6 +50,7 @@ typedef struct denoiser_session {
   const process *process;
   session plan;
   int64_t size, out_size; // numbers of a row of state and of output
+  double seconds;         // in the network, all calls
 } denoiser_session;
 elbo_status denoiser_session_open(const elbo_model *m, int64_t batch, denoiser_session *out);
 void denoiser_session_close(denoiser_session *s);
@@ -82,6 +83,8 @@ enum { QUICK_OPTIONS = 2 };
 int quick_sampling_options(const diffusion_spec *spec, const char *options[QUICK_OPTIONS]);
 
 // model_kind.sample_within
+// Calls of the network that a sample takes by the model's own steps; 0: unknown.
+int64_t diffusion_usual_calls(const elbo_model *m);
 int diffusion_sample_within(const elbo_model *m, int64_t calls, bool own, sample_option *options);
 
 // The calls that go through the autoencoder of a model of codes; codes are its states (n,h,w,c).

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/clock.h"
 #include "core/philox.h"
 #include "diffusion/sampler.h"
 #include "models/diffusion_model.h"
@@ -49,6 +50,11 @@ static int64_t calls_of_step(int sampler) {
   case SAMPLER_RK45: return 0;
   default: return 1;
   }
+}
+
+int64_t diffusion_usual_calls(const elbo_model *m) {
+  const sampler_config *solver = &m->diffusion->spec.sample.solver;
+  return solver->steps * calls_of_step(solver->sampler);
 }
 
 int diffusion_sample_within(const elbo_model *m, int64_t calls, bool own, sample_option *options) {
@@ -235,6 +241,7 @@ static elbo_status run_batches(sampling *s, int64_t batch, elbo_array *x) {
   int64_t size = s->net.strong.size, n = config->n, calls = 0;
   double *state = NULL;
   int64_t *index = NULL;
+  double loop = 0;
   elbo_status status;
   const diffusion_spec *p = &s->m->diffusion->spec;
   int64_t row = config->condition ? elbo_array_count(config->condition) / n : 0;
@@ -264,13 +271,17 @@ static elbo_status run_batches(sampling *s, int64_t batch, elbo_array *x) {
                                .user = &s->net,
                                .progress = n <= batch ? config->progress : NULL,
                                .progress_user = config->progress_user};
+    const double began = seconds_now();
     TRY_GOTO(s->reversed ? sampler_reverse(s->m->ctx, &request, state, &calls) : sampler_run(s->m->ctx, &request, state, &calls));
+    loop += seconds_now() - began;
     float *to = (float *)x->data + first * size;
     for (int64_t i = 0; i < count * size; i++) to[i] = (float)state[i];
     if (n > batch && config->progress && !config->progress(config->progress_user, "sample", first + count, n, ""))
       TRY_GOTO(fail(s->m->ctx, ELBO_ERROR_STOPPED, "sample: stopped"));
   }
   if (config->network_calls) *config->network_calls = calls;
+  if (config->loop_seconds) *config->loop_seconds = loop;
+  if (config->network_seconds) *config->network_seconds = s->net.strong.seconds + s->net.weak.seconds;
 fail:
   free(state);
   free(index);

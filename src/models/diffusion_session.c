@@ -3,7 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/clock.h"
+#include "core/ctx.h"
 #include "models/diffusion_model.h"
+
+enum { GRAIN = 16384 };
 
 elbo_status denoiser_session_open(const elbo_model *m, int64_t batch, denoiser_session *out) {
   const diffusion_spec *s = &m->diffusion->spec;
@@ -42,20 +46,41 @@ static void split_variance(const float *from, int64_t pixels, int64_t channels, 
     }
 }
 
+// Between the samplers' doubles and the network's floats.
+typedef struct rounding {
+  const double *wide;
+  float *narrow;
+  const float *from;
+  double *to;
+} rounding;
+
+static void narrow_range(void *arg, int64_t begin, int64_t end) {
+  const rounding *r = arg;
+  for (int64_t i = begin; i < end; i++) r->narrow[i] = (float)r->wide[i];
+}
+
+static void widen_range(void *arg, int64_t begin, int64_t end) {
+  const rounding *r = arg;
+  for (int64_t i = begin; i < end; i++) r->to[i] = (double)r->from[i];
+}
+
 elbo_status denoiser_session_run(denoiser_session *s, const double *x, double timestep, const condition_rows *rows, int64_t count,
                                  double *output) {
   int64_t batch = s->plan.batch;
   float *state = elbo_plan_input(s->plan.plan, "sample");
   double told = s->process ? diffusion_time_told(s->spec, s->process, timestep) : timestep;
-  for (int64_t i = 0; i < batch * s->size; i++) state[i] = (float)x[i];
+  const thread_pool *pool = &s->plan.ctx->pool;
+  parallel_for(pool, batch * s->size, GRAIN, narrow_range, &(rounding){.wide = x, .narrow = state});
   diffusion_set_time(s->plan.plan, told);
   fill_condition(s, "label", rows ? rows->label : NULL, count);
   fill_condition(s, "condition", rows ? rows->numbers : NULL, count);
   fill_condition(s, "picture", rows ? rows->picture : NULL, count);
+  const double began = seconds_now();
   TRY(elbo_plan_run(s->plan.plan, s->plan.store));
+  s->seconds += seconds_now() - began;
   const float *raw = session_output(&s->plan, 0);
   if (s->out_size == s->size)
-    for (int64_t i = 0; i < batch * s->size; i++) output[i] = (double)raw[i];
+    parallel_for(pool, batch * s->size, GRAIN, widen_range, &(rounding){.from = raw, .to = output});
   else
     for (int64_t i = 0; i < batch; i++)
       split_variance(raw + i * s->out_size, s->spec->height * s->spec->width, s->spec->channels, output + i * s->out_size);

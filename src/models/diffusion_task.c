@@ -81,16 +81,24 @@ static void observe(void *user, const train_rows *rows, const float *values) {
 
 // --- codes ---
 
+static latent_cache_request cache_of(diffusion_task *t) {
+  return (latent_cache_request){.space = t->spec.latent,
+                                .data = t->data,
+                                .transforms = &t->transforms,
+                                .moments = diffusion_draws_codes(&t->spec),
+                                .scaling = t->scaling};
+}
+
+static elbo_status prepare_flops(void *user, int64_t *out) {
+  const latent_cache_request request = cache_of(user);
+  return latent_cache_flops(&request, out);
+}
+
 static elbo_status prepare(void *user, const char *run, elbo_progress_fn progress, void *progress_user) {
   diffusion_task *t = user;
-  latent_cache_request request = {.space = t->spec.latent,
-                                  .data = t->data,
-                                  .transforms = &t->transforms,
-                                  .moments = diffusion_draws_codes(&t->spec),
-                                  .scaling = t->scaling,
-                                  .progress = progress,
-                                  .progress_user = progress_user};
+  latent_cache_request request = cache_of(t);
   if (t->loader) return ELBO_OK;
+  request.progress = progress, request.progress_user = progress_user;
   TRY(latent_cache_open(t->ctx, run, &request, &t->codes));
   return loader_create(t->ctx, t->codes, &t->loading, &t->loader);
 }
@@ -286,7 +294,7 @@ static elbo_status take_autoencoder(diffusion_task *t, const preset_request *req
   t->transforms = request->stage->data, t->scaling = ((const diffusion_recipe *)request->config)->model.latent.scale;
   t->loading = (loader_config){
       .split = ELBO_SPLIT_TRAIN, .batch_size = request->micro_batch, .shuffle = true, .seed = (uint64_t)train->seed, .augment = true};
-  t->source = (train_source){t, next_codes, seek_codes, bytes_of_codes};
+  t->source = (train_source){t, next_codes, seek_codes, bytes_of_codes, NULL};
   return ELBO_OK;
 }
 
@@ -319,6 +327,7 @@ static elbo_status make_task(diffusion_task *t, const preset_request *request) {
                          .fill = fill,
                          .observe = observe,
                          .prepare = t->spec.latent ? prepare : NULL,
+                         .prepare_flops = t->spec.latent ? prepare_flops : NULL,
                          .validate = info.count[ELBO_SPLIT_VALID] > 0 ? validate : NULL,
                          .save = save,
                          .preview = preview};

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "core/file.h"
-#include "core/sha256.h"
 #include "models/classifier.h"
 #include "models/inception_weights.h"
 #include "models/weights.h"
@@ -28,18 +27,6 @@ struct feature_net {
   picture_shape shape;
 };
 
-static elbo_status hash_file(elbo_ctx *ctx, const char *path, char out[65]) {
-  const void *bytes;
-  size_t size;
-  sha256 s;
-  TRY(file_map(ctx, path, &bytes, &size));
-  sha256_begin(&s);
-  if (size) sha256_add(&s, bytes, size);
-  sha256_end_hex(&s, out);
-  file_unmap(bytes, size);
-  return ELBO_OK;
-}
-
 // The weights' own file, so that neither configuration nor index changes the hash.
 static elbo_status open_classifier(feature_net *net, const char *path) {
   char checkpoint[PATH_MAX], folder[PATH_MAX], file[PATH_MAX];
@@ -55,14 +42,14 @@ static elbo_status open_classifier(feature_net *net, const char *path) {
   TRY(classifier_directory_read_weights(net->ctx, directory, net->store));
   TRY(path_join(net->ctx, folder, sizeof folder, directory, "classifier"));
   TRY(weights_locate(net->ctx, folder, file, sizeof file, &found));
-  TRY(hash_file(net->ctx, file, net->hash));
+  TRY(file_sha256(net->ctx, file, net->hash));
   net->name = "classifier", net->dim = net->classifier.network.features;
   return ELBO_OK;
 }
 
 static elbo_status open_inception(feature_net *net, const char *path) {
   TRY(inception_weights_read(net->ctx, path, &net->store));
-  TRY(hash_file(net->ctx, path, net->hash));
+  TRY(file_sha256(net->ctx, path, net->hash));
   net->name = "inception-v3", net->dim = INCEPTION_FEATURES;
   return ELBO_OK;
 }

@@ -271,6 +271,18 @@ static elbo_status lay_out(building *b, const char *folder) {
   return latent_encoder_open(r->space, batch, &b->encoder);
 }
 
+elbo_status latent_cache_flops(const latent_cache_request *r, int64_t *out) {
+  elbo_dataset_info data;
+  elbo_plan_info plan;
+  session encoder;
+  elbo_dataset_get_info(r->data, &data);
+  TRY(latent_encoder_open(r->space, 1, &encoder));
+  elbo_plan_get_info(encoder.plan, &plan);
+  session_destroy(&encoder);
+  *out = plan.flops * data.count[ELBO_SPLIT_TRAIN] * (r->transforms->flip ? 2 : 1);
+  return ELBO_OK;
+}
+
 static elbo_status make(latent_cache *c, const char *folder) {
   building b = {.c = c};
   elbo_status status = lay_out(&b, folder);

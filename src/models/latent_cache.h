@@ -31,6 +31,9 @@ typedef struct latent_cache_request {
 // file without a name. *out is a data set of one part, the rows of the file, mapped; whatever it reads of `data` (conditions) it borrows.
 elbo_status latent_cache_open(elbo_ctx *ctx, const char *run, const latent_cache_request *request, elbo_dataset **out);
 
+// FLOPs of encoding all training examples, mirror images included.
+elbo_status latent_cache_flops(const latent_cache_request *request, int64_t *out);
+
 // What data a cache can be made of: refuses windows and values drawn anew each time an example is seen. `file` names the recipe.
 elbo_status latent_cache_check(elbo_ctx *ctx, const data_config *transforms, const char *file);
 

@@ -19,7 +19,11 @@ typedef char sample_option[64]; // "steps=20"
 typedef struct model_abilities {
   const char *score[SCORE_LABELS]; // the metric of elbo_evaluate, in bits/dim; NULL: it has no such number
   const char *no_score;            // why it has none at all
-  bool draws;                      // its samples are means of a p(x|z), from which pixels can be drawn too
+  // A second way of drawing samples, of which a comparison has a row of its own: pixels from p(x|z) instead of its means, codes from
+  // elsewhere. `usual` and `other` are options of the first and the second way; "": none.
+  const char *second, *second_how; // "draws", "from p(x|z)"; NULL: there is none
+  bool second_draws;               // elbo_sample_config.draw of the second
+  sample_option usual, other;
 } model_abilities;
 
 // What a kind of model can do: the calls of elbo/model.h, which check what is common to all kinds. NULL: it cannot, and `why_not` says why.

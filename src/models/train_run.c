@@ -174,6 +174,8 @@ elbo_status elbo_train_dry_run(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_da
   bool from_path = *origin.path && !recipe_earlier_stage(recipe, origin.path); // an earlier stage's weights are not there yet
   if (status == ELBO_OK && from_path) status = trainer_start_from(t, load_initial, &origin);
   if (status == ELBO_OK) trainer_get_cost(t, out);
+  const train_task *task = workload_task(w);
+  if (status == ELBO_OK && task->prepare_flops) status = task->prepare_flops(task->user, &out->prepare_flops);
   trainer_destroy(&t);
   workload_destroy(&w);
   return status;

@@ -63,12 +63,13 @@ static double root_of_sum(const double *variance, int64_t n) {
 
 static int samples_of(const evaluation *e) { return e->config->samples > 0 ? e->config->samples : DEFAULT_SAMPLES; }
 
-static bool asked(const evaluation *e, const char *name) {
-  bool pictures = e->m->spec.shape.height * e->m->spec.shape.width > 1;
-  if (e->m->prior) return metric_asked(e->config->metrics, "elbo,recon,kl,entropy,cross_entropy,active_units,psnr", name);
-  if (!vae_has_bound(&e->m->spec)) return metric_asked(e->config->metrics, "kl,active_units,psnr", name);
-  return metric_asked(e->config->metrics, pictures ? "elbo,recon,kl,active_units,psnr" : "elbo,recon,kl,active_units", name);
+static const char *usual(const evaluation *e) {
+  if (e->m->prior) return "elbo,recon,kl,entropy,cross_entropy,active_units,psnr";
+  if (!vae_has_bound(&e->m->spec)) return "kl,active_units,psnr";
+  return e->m->spec.shape.height * e->m->spec.shape.width > 1 ? "elbo,recon,kl,active_units,psnr" : "elbo,recon,kl,active_units";
 }
+
+static bool asked(const evaluation *e, const char *name) { return metric_asked(e->config->metrics, usual(e), name); }
 
 static int times_of(const evaluation *e) { return e->config->samples > 0 ? e->config->samples : PRIOR_TIMES; }
 
@@ -259,11 +260,12 @@ fail:
 }
 
 static elbo_status report_pictures(evaluation *e) {
+  const reconstruction_wanted wanted = reconstruction_asked(e->config->metrics, usual(e), "");
   elbo_array *y = NULL;
-  reconstruction_wanted wanted = {asked(e, "psnr"), asked(e, "mse"), asked(e, "ssim"), asked(e, "perceptual")};
+  if (!reconstruction_any(wanted)) return ELBO_OK;
   elbo_status status = elbo_reconstruct(e->m, e->x, e->label, 1, seed_of_part(e->config->seed, 104), &y);
   if (status == ELBO_OK)
-    status = reconstruction_report(e->m->ctx, e->x, y, "reconstructions from a posterior sample", wanted, e->config, e->out);
+    status = reconstruction_report(e->m->ctx, e->x, y, "reconstructions from a posterior sample", "", wanted, e->config, e->out);
   elbo_array_destroy(&y);
   return status;
 }
@@ -340,7 +342,7 @@ elbo_status vae_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_conf
   if (asked(&e, "iwae") || asked(&e, "iwae_bits_per_dim")) TRY_GOTO(report_iwae(&e));
   if (nll) TRY_GOTO(report_nll(&e));
   if (asked(&e, "active_units") || asked(&e, "mutual_information") || asked(&e, "mismatch")) TRY_GOTO(report_codes(&e));
-  if (asked(&e, "psnr") || asked(&e, "mse") || asked(&e, "ssim") || asked(&e, "perceptual")) TRY_GOTO(report_pictures(&e));
+  TRY_GOTO(report_pictures(&e));
   if (quality_asked(config->metrics)) TRY_GOTO(model_quality_report(m, true, data, config, e.out));
   TRY_GOTO(eval_result_finish(m, config, e.out));
   *out = e.out, e.out = NULL;

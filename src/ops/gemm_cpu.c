@@ -1,6 +1,7 @@
 #include "ops/gemm_cpu.h"
 
 #include "core/ctx.h"
+#include "ops/gemm_panel.h"
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -196,7 +197,7 @@ static void pack_transposed(int64_t K, const float *b, int64_t ld, int width, fl
 enum { PACK_AHEAD = 16 }; // rows of B that lie further apart than the processor fetches by itself
 
 // Rows [k0, k0 + K) of columns [n0, n0 + width): dst[k * width + n]
-static void pack_matrix(const gemm_job *j, const float *b, int64_t k0, int64_t K, int64_t n0, int width, float *dst) {
+void ISA(gemm_pack_matrix)(const gemm_job *j, const float *b, int64_t k0, int64_t K, int64_t n0, int width, float *dst) {
   b += j->b_transposed ? n0 * j->ldb + k0 : k0 * j->ldb + n0;
   if (!j->b_transposed && width == GEMM_NR && j->N - n0 >= GEMM_NR) {
     for (int64_t k = 0; k < K; k++, b += j->ldb, dst += GEMM_NR) {
@@ -223,7 +224,7 @@ static void pack_rows(const gemm_job *j, const float *b, int64_t k0, int64_t kc,
   if (j->pack)
     j->pack(j, b, k0, kc, n0, width, dst);
   else
-    pack_matrix(j, b, k0, kc, n0, width, dst);
+    ISA(gemm_pack_matrix)(j, b, k0, kc, n0, width, dst);
 }
 
 // Rows of a packed panel.
@@ -276,12 +277,6 @@ static void gather_transposed(const gemm_job *j, const float *a, int64_t m0, int
   for (int64_t k = 0; k < kc; k++) copy_floats(dst + k * GEMM_KMAJOR_LD, a + (k0 + k) * j->lda + m0, rows);
 }
 
-typedef struct tile_store {
-  const gemm_job *job;
-  const gemm_io *io;
-  bool first, last; // of the blocks of K
-} tile_store;
-
 // The usual tile: whole, with no more of an epilogue than bias and residual.
 INLINE void store_whole(const float *tile, const int64_t *offset, int rows, float *c, const float *bias, const float *residual,
                         const bool first) {
@@ -300,16 +295,15 @@ INLINE void store_whole(const float *tile, const int64_t *offset, int rows, floa
 }
 
 // Adds a tile to C and, after the last block of K, applies the epilogue.
-static void store_tile(const tile_store *s, const float *tile, const int64_t *offset, int rows, int64_t n0, int vectors) {
-  const gemm_job *j = s->job;
-  const gemm_io *io = s->io;
+void ISA(gemm_store_tile)(const gemm_job *j, const gemm_io *io, bool first, bool last, const float *tile, const int64_t *offset, int rows,
+                          int64_t n0, int vectors) {
   const contraction_epilogue *e = &j->epilogue;
   float alpha = (float)e->alpha, slope = (float)e->slope;
   bool plain = e->alpha == 1 && e->activation == CONTRACTION_LINEAR && !io->pre;
-  if (vectors == 2 && j->N - n0 >= GEMM_NR && (plain || !s->last)) {
-    const float *bias = s->last && io->bias ? io->bias + j->n_offset + n0 : NULL;
-    const float *residual = s->last && io->residual ? io->residual + n0 : NULL;
-    if (s->first)
+  if (vectors == 2 && j->N - n0 >= GEMM_NR && (plain || !last)) {
+    const float *bias = last && io->bias ? io->bias + j->n_offset + n0 : NULL;
+    const float *residual = last && io->residual ? io->residual + n0 : NULL;
+    if (first)
       store_whole(tile, offset, rows, io->c + n0, bias, residual, true);
     else
       store_whole(tile, offset, rows, io->c + n0, bias, residual, false);
@@ -317,12 +311,12 @@ static void store_tile(const tile_store *s, const float *tile, const int64_t *of
   }
   for (int v = 0; v < vectors; v++) {
     int64_t n = n0 + v * VW, columns = j->N - n < VW ? j->N - n : VW;
-    vfloat bias = io->bias && s->last ? load_upto(io->bias + j->n_offset + n, columns) : (vfloat){0};
+    vfloat bias = io->bias && last ? load_upto(io->bias + j->n_offset + n, columns) : (vfloat){0};
     for (int r = 0; r < rows; r++) {
       float *c = io->c + offset[r] + n;
       vfloat x = vload(tile + r * GEMM_NR + v * VW);
-      if (!s->first) x += load_upto(c, columns);
-      if (s->last) {
+      if (!first) x += load_upto(c, columns);
+      if (last) {
         x = alpha * x + bias;
         if (io->residual) x += load_upto(io->residual + offset[r] + n, columns);
         if (io->pre) store_upto(io->pre + offset[r] + n, x, columns);
@@ -387,7 +381,6 @@ static void run_block(const gemm_job *j, const gemm_io *io, const packed_columns
   float tile[GEMM_MR * GEMM_NR] __attribute__((aligned(64)));
   int tiles = gemm_tiles(rows);
   const float *a = io->a + j->a_offset;
-  const tile_store s = {j, io, kb == 0, kb == blocks - 1};
   block_range(j, kb, blocks, &k0, &k1);
   (j->place ? j->place : place_matrix)(j, m0, rows, offset);
   gather_block(j, a, m0, rows, k0, k1 - k0, block);
@@ -408,7 +401,7 @@ static void run_block(const gemm_job *j, const gemm_io *io, const packed_columns
       tile_ahead ahead = {next && t * 16 < GEMM_NR ? next + t * steps * 16 : b, io->c + v * VW, offset + r0};
       multiply_tile(j, (int)(r1 - r0), vectors, steps, block + (j->a_transposed ? t * GEMM_KMAJOR_LD * GEMM_KC : r0 * GEMM_LD), b, &ahead,
                     tile);
-      store_tile(&s, tile, offset + r0, (int)(r1 - r0), v * VW, vectors);
+      ISA(gemm_store_tile)(j, io, kb == 0, kb == blocks - 1, tile, offset + r0, (int)(r1 - r0), v * VW, vectors);
     }
   }
 }
@@ -424,7 +417,7 @@ static int panel_columns(void) {
 
 // A panel's block of a job that packs by block: nothing keeps it, so it lies as it is multiplied.
 static void pack_own(const gemm_job *j, const float *b, int64_t k0, int64_t kc, int64_t n0, int width, float *dst) {
-  pack_matrix(j, b, k0, kc, n0, width, dst);
+  ISA(gemm_pack_matrix)(j, b, k0, kc, n0, width, dst);
   if (j->precision == GEMM_BF16_WIDENED) ISA(bf16_round_row)(dst, kc * width);
   if (j->precision == GEMM_BF16_DOT) ISA(bf16_pair_rows)(dst, width, kc, width, dst, width);
 }
@@ -469,6 +462,7 @@ size_t ISA(gemm_scratch_bytes)(int threads) { return (size_t)threads * THREAD_FL
 
 // Columns when they divide well, as every thread then packs what it uses; rows otherwise. Costs in cycles of one vector operation a cycle.
 int64_t ISA(gemm_plan)(gemm_job *j, int threads) {
+  if (ISA(gemm_panel_takes)(j)) return ISA(gemm_panel_plan)(j, threads);
   int64_t vectors = (j->N + VW - 1) / VW;
   double best = INFINITY;
   for (int columns = 1; columns <= threads; columns++) {
@@ -513,13 +507,17 @@ static void gemm_thread(void *arg, int id, int count) {
     const gemm_job *j = region->jobs + i;
     int64_t need = (j->M / j->row_parts + SLICE - 1) / SLICE;
     if (region->n > 1 && need > slices) slices = need;
-    for (int part = id; region->pack && !j->by_block && part < j->row_parts * j->column_parts; part += count)
+    for (int part = id; region->pack && !j->by_block && !gemm_by_panel(j) && part < j->row_parts * j->column_parts; part += count)
       pack_share(region, j, part / j->column_parts, part % j->column_parts, block);
   }
   for (int64_t slice = 0; region->compute && slice < slices; slice++)
     for (int64_t i = 0; i < region->n; i++) {
       const gemm_job *j = region->jobs + i;
       for (int part = id; part < j->row_parts * j->column_parts; part += count) {
+        if (gemm_by_panel(j)) {
+          if (slice == 0) ISA(gemm_panel_run)(j, region->io, part);
+          continue;
+        }
         int64_t m0, m1, s0, s1, v0, v1;
         split_range(j->M, part / j->column_parts, j->row_parts, &m0, &m1);
         split_range(m1 - m0, (int)slice, (int)slices, &s0, &s1);
@@ -531,7 +529,7 @@ static void gemm_thread(void *arg, int id, int count) {
 
 void ISA(gemm_run)(const thread_pool *pool, const gemm_job *jobs, int64_t n, const gemm_io *io) {
   bool shared = false; // some thread uses what another has packed
-  for (int64_t i = 0; i < n; i++) shared |= jobs[i].row_parts > 1;
+  for (int64_t i = 0; i < n; i++) shared |= jobs[i].row_parts > 1 && !gemm_by_panel(&jobs[i]);
   gemm_region region = {jobs, n, io, !io->packed_valid, io->packed_valid || !shared};
   parallel_run(pool, gemm_thread, &region);
   if (region.compute) return;
@@ -543,6 +541,10 @@ void ISA(gemm_run_single)(const gemm_job *j, const gemm_io *io, float *scratch) 
   int64_t vectors = (j->N + VW - 1) / VW;
   gemm_job one = *j;
   one.row_parts = one.column_parts = 1;
+  if (gemm_by_panel(j)) {
+    ISA(gemm_panel_run)(&one, io, 0);
+    return;
+  }
   if (!io->packed_valid && !j->by_block) pack_part(&one, io, 0, scratch);
   run_rows(&one, io, 0, j->M, 0, vectors, scratch, io->packed);
 }

@@ -15,8 +15,10 @@
 // --- products -----------------------------------------------------------------------------------------------------------------------
 
 // to[v * to_vector + r * VW] = sum over phases and c of a[c / VW * a_vector + r * VW + c % VW] u[c * vectors VW + v VW]
+// Meanwhile it asks for a's next vector, and from `ahead` on for `step` floats a channel of what is multiplied next: neither is in the
+// first cache, and no prefetcher of the processor's sees these strides.
 WINOGRAD_INLINE void product_body(const int rows, const int vectors, int phases, int64_t C, const float *restrict a, int64_t a_vector,
-                                  const float *restrict u, float *restrict to, int64_t to_vector) {
+                                  const float *restrict u, const float *ahead, int64_t step, float *restrict to, int64_t to_vector) {
   vfloat acc[GEMM_MR][2];
 #pragma GCC unroll 14
   for (int r = 0; r < rows; r++)
@@ -25,7 +27,11 @@ WINOGRAD_INLINE void product_body(const int rows, const int vectors, int phases,
   for (; phases > 0; phases--)
     for (int64_t c = 0; c < C; c += VW, a += a_vector) {
       const float *ac = a, *end = a + (C - c < VW ? C - c : VW);
+      const float *next = a + a_vector;
       for (; ac < end; ac++, u += vectors * VW) {
+        __builtin_prefetch(next, 0, 3);
+        __builtin_prefetch(ahead, 0, 2);
+        next += VW, ahead += step;
         vfloat uv[2];
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++) uv[v] = vload(u + v * VW);
@@ -43,24 +49,28 @@ WINOGRAD_INLINE void product_body(const int rows, const int vectors, int phases,
     for (int v = 0; v < vectors; v++) vstore(to + v * to_vector + r * VW, acc[r][v]);
 }
 
-typedef void (*product_fn)(int phases, int64_t C, const float *a, int64_t a_vector, const float *u, float *to, int64_t to_vector);
-#define PRODUCT(rows, vectors)                                                                                               \
-  static void product_##rows##_##vectors(int phases, int64_t C, const float *a, int64_t a_vector, const float *u, float *to, \
-                                         int64_t to_vector) {                                                                \
-    product_body(rows, vectors, phases, C, a, a_vector, u, to, to_vector);                                                   \
+typedef void (*product_fn)(int phases, int64_t C, const float *a, int64_t a_vector, const float *u, const float *ahead, int64_t step,
+                           float *to, int64_t to_vector);
+#define PRODUCT(rows, vectors)                                                                                                        \
+  static void product_##rows##_##vectors(int phases, int64_t C, const float *a, int64_t a_vector, const float *u, const float *ahead, \
+                                         int64_t step, float *to, int64_t to_vector) {                                                \
+    product_body(rows, vectors, phases, C, a, a_vector, u, ahead, step, to, to_vector);                                               \
   }
 #define BOTH(rows) PRODUCT(rows, 1) PRODUCT(rows, 2)
 GEMM_FOR_ROWS(BOTH)
 #define ENTRY(rows) {product_##rows##_1, product_##rows##_2},
 static const product_fn products[GEMM_MR][2] = {GEMM_FOR_ROWS(ENTRY)};
 
-// One panel of one point for nt tiles: v and m begin at the first tile.
-static void multiply(const state *s, int64_t nt, const float *v, int64_t v_ld, const float *u, int vectors, float *m, int64_t m_ld) {
+// One panel of one point for nt tiles: v and m begin at the first tile, `next` is the panel after it.
+static void multiply(const state *s, int64_t nt, const float *v, int64_t v_ld, const float *u, const float *next, int vectors, float *m,
+                     int64_t m_ld) {
   int parts = gemm_tiles(nt);
+  int64_t step = (vectors * VW + parts - 1) / parts;
   for (int i = 0; i < parts; i++) {
     int64_t r0, r1;
     split_range(nt, i, parts, &r0, &r1);
-    products[r1 - r0 - 1][vectors - 1](s->phases, s->C, v + r0 * VW, v_ld * VW, u, m + r0 * VW, m_ld * VW);
+    products[r1 - r0 - 1][vectors - 1](s->phases, s->C, v + r0 * VW, v_ld * VW, u, next + i * s->phases * s->C * step, step, m + r0 * VW,
+                                       m_ld * VW);
   }
 }
 
@@ -188,9 +198,11 @@ static void run_part(const io *g, const result_part *part, const float *u, float
     for (int64_t k0 = 0; k0 < s->VK; k0 += s->chunk) {
       int64_t k1 = k0 + s->chunk < s->VK ? k0 + s->chunk : s->VK;
       for (int e = 0; e < s->points; e++)
-        for (int64_t k = k0; k < k1; k += 2)
-          multiply(s, nt, v + e * s->v_point, s->block, u + e * s->u_point + k * VW * s->phases * s->C, k + 1 < k1 ? 2 : 1,
+        for (int64_t k = k0; k < k1; k += 2) {
+          const float *panel = u + e * s->u_point + k * VW * s->phases * s->C;
+          multiply(s, nt, v + e * s->v_point, s->block, panel, e + 1 < s->points ? panel + s->u_point : panel, k + 1 < k1 ? 2 : 1,
                    m + e * s->m_point + (k - k0) * s->block * VW, s->block);
+        }
       interpolate(g, part, t0, nt, k0, k1, m, s->block);
     }
   }

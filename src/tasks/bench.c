@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/ctx.h"
@@ -14,12 +13,6 @@
 #include "models/workload.h"
 #include "tasks/bench.h"
 #include "train/loop.h"
-
-double seconds_of(clockid_t clock) {
-  struct timespec t;
-  clock_gettime(clock, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 // --- profiles ---
 
@@ -116,7 +109,9 @@ static elbo_status open_subject(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_d
   TRY(workload_create(ctx, recipe, data, NULL, &s->workload));
   const train_task *task = workload_task(s->workload);
   if (task->prepare) TRY(task->prepare(task->user, NULL, NULL, NULL));
-  TRY(trainer_create(ctx, workload_train_config(s->workload), workload_task(s->workload), workload_source(s->workload), NULL, &s->trainer));
+  const train_source *source = workload_source(s->workload);
+  if (source->begin) TRY(source->begin(source->user));
+  TRY(trainer_create(ctx, workload_train_config(s->workload), workload_task(s->workload), source, NULL, &s->trainer));
   trainer_get_cost(s->trainer, cost);
   return ELBO_OK;
 }
@@ -133,14 +128,14 @@ static elbo_status time_steps(elbo_ctx *ctx, bench_subject *s, const elbo_bench_
   double *times = memory, began = 0;
   elbo_status status = run_step(s);
   out->first_step_s = process_age();
-  began = seconds_of(CLOCK_MONOTONIC);
-  for (int i = 0; i < 3 && status == ELBO_OK && seconds_of(CLOCK_MONOTONIC) - began < 1; i++) status = run_step(s); // caches, pages, clocks
+  began = seconds_now();
+  for (int i = 0; i < 3 && status == ELBO_OK && seconds_now() - began < 1; i++) status = run_step(s); // caches, pages, clocks
   int64_t n = 0;
-  began = seconds_of(CLOCK_MONOTONIC);
+  began = seconds_now();
   for (double now = began; status == ELBO_OK && n < MOST_STEPS && (n < config->min_steps || now - began < config->seconds); n++) {
     status = run_step(s);
     double then = now;
-    now = seconds_of(CLOCK_MONOTONIC);
+    now = seconds_now();
     times[n] = now - then;
     if (status == ELBO_OK && config->progress && !config->progress(config->progress_user, "bench", n + 1, 0, "steps"))
       status = fail(ctx, ELBO_ERROR_STOPPED, "stopped while timing steps");
@@ -197,12 +192,12 @@ enum { PROFILED_STEPS = 20, PROFILED_AT_LEAST = 2 };
 static elbo_status profile_steps(elbo_ctx *ctx, bench_subject *s, const elbo_bench_config *config, elbo_bench_result *out) {
   bench_trace *trace = NULL;
   elbo_status status = config->trace ? bench_trace_create(ctx, out, &trace) : ELBO_OK;
-  double first = seconds_of(CLOCK_MONOTONIC), now = first, shortest = INFINITY;
+  double first = seconds_now(), now = first, shortest = INFINITY;
   for (int i = 0; status == ELBO_OK && (i < PROFILED_AT_LEAST || (i < PROFILED_STEPS && now - first < config->seconds)); i++) {
     for (int p = 0; p < subject_plans(s); p++) elbo_plan_profile(subject_plan(s, p), 1);
-    double began = seconds_of(CLOCK_MONOTONIC);
+    double began = seconds_now();
     status = run_step(s);
-    now = seconds_of(CLOCK_MONOTONIC);
+    now = seconds_now();
     if (status != ELBO_OK || now - began >= shortest) continue;
     shortest = now - began;
     status = record_step(ctx, s, began, now, trace, out);

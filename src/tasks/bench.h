@@ -4,9 +4,9 @@
 
 #include <elbo/bench.h>
 #include <elbo/graph.h>
-#include <time.h>
 
-double seconds_of(clockid_t clock);
+#include "core/clock.h"
+
 // Adds a row for every operation of a profiled plan; leaves room for one more. name: shown for all of them, and each row is one run; NULL:
 // each one's own, and a row is all runs together.
 elbo_status bench_add_plan(elbo_ctx *ctx, const elbo_plan *plan, const char *name, elbo_bench_result *r);

@@ -244,8 +244,8 @@ static elbo_status bench_one(elbo_ctx *ctx, const bench_case *c, elbo_bench_resu
   fill_inputs(plan);
   for (int i = 0; i < 2; i++) TRY_GOTO(elbo_plan_run(plan, store));
   elbo_plan_profile(plan, 1);
-  double began = seconds_of(CLOCK_MONOTONIC);
-  for (int runs = 0; runs < 3 || (seconds_of(CLOCK_MONOTONIC) - began < 0.1 && runs < 1000); runs++) TRY_GOTO(elbo_plan_run(plan, store));
+  double began = seconds_now();
+  for (int runs = 0; runs < 3 || (seconds_now() - began < 0.1 && runs < 1000); runs++) TRY_GOTO(elbo_plan_run(plan, store));
   TRY_GOTO(bench_add_plan(ctx, plan, c->name, out));
 fail:
   elbo_plan_destroy(&plan);

@@ -186,19 +186,18 @@ static elbo_status check(elbo_ctx *ctx, single *s, const char *text, elbo_bench_
 
 static elbo_status run_once(single *s, double *seconds) {
   if (!s->spec.at[KEY_CONSTANT]) elbo_store_touch(s->store); // as after a training step: packed weights are stale
-  double began = seconds_of(CLOCK_MONOTONIC);
+  double began = seconds_now();
   elbo_status status = elbo_plan_run(s->plan, s->store);
-  *seconds = seconds_of(CLOCK_MONOTONIC) - began;
+  *seconds = seconds_now() - began;
   return status;
 }
 
 static elbo_status time_runs(elbo_ctx *ctx, single *s, const char *text, const elbo_bench_config *config, elbo_bench_op_result *out) {
   void *memory;
   TRY(array_new(ctx, MOST_RUNS, sizeof(double), "the times of runs", &memory));
-  double *times = memory, began = seconds_of(CLOCK_MONOTONIC);
+  double *times = memory, began = seconds_now();
   elbo_status status = run_once(s, times);
-  for (int64_t n = 0;
-       status == ELBO_OK && n < MOST_RUNS && (n < config->min_steps || seconds_of(CLOCK_MONOTONIC) - began < config->seconds);
+  for (int64_t n = 0; status == ELBO_OK && n < MOST_RUNS && (n < config->min_steps || seconds_now() - began < config->seconds);
        out->runs = ++n) {
     status = run_once(s, &times[n]);
     if (status == ELBO_OK && config->progress && n % 16 == 0 && !config->progress(config->progress_user, "bench", n + 1, 0, text))

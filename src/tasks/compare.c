@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "core/ctx.h"
 #include "core/file.h"
@@ -20,12 +19,6 @@
 enum { KNOWN_LIMIT = 64 << 20 };
 
 void elbo_compare_defaults(elbo_compare_config *config) { *config = (elbo_compare_config){.size = sizeof *config}; }
-
-double compare_clock(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 bool compare_stopped(const comparison *c, elbo_status status) { return status == ELBO_ERROR_STOPPED && c->stopped; }
 
@@ -179,12 +172,13 @@ static elbo_status open_model(comparison *c, compared *m) {
   json_object_set_new(m->row, "kind", json_string(m->info.preset));
   json_object_set_new(m->row, "classes", json_integer(m->info.classes));
   json_object_set_new(m->row, "condition_dim", json_integer(m->info.condition_dim));
-  if (m->can.draws && !m->drawn) {
+  if (m->can.second && !m->second) {
     char name[128];
-    snprintf(name, sizeof name, "%s, draws", m->name);
-    m->drawn = new_row(m, name);
-    json_object_set_new(m->drawn, "of", json_string(m->name));
-    json_object_set_new(m->drawn, "kind", json_string(m->info.preset));
+    snprintf(name, sizeof name, "%s, %s", m->name, m->can.second);
+    m->second = new_row(m, name);
+    json_object_set_new(m->second, "of", json_string(m->name));
+    json_object_set_new(m->second, "way", json_pack("[s, s]", m->can.second, m->can.second_how));
+    json_object_set_new(m->second, "kind", json_string(m->info.preset));
   }
   return ELBO_OK;
 }
@@ -287,7 +281,7 @@ static elbo_status check(comparison *c) {
 const json_t *compare_row(const comparison *c, int i) {
   for (int k = 0; k < c->n; k++) {
     if (i-- == 0) return c->model[k].row;
-    if (c->model[k].drawn && i-- == 0) return c->model[k].drawn;
+    if (c->model[k].second && i-- == 0) return c->model[k].second;
   }
   return NULL;
 }
@@ -316,7 +310,7 @@ static void destroy(comparison *c) {
     elbo_array_destroy(&c->model[i].reconstructions);
     for (int k = 0; k < COMPARE_WALKS; k++) elbo_array_destroy(&c->model[i].walk[k]);
     json_decref(c->model[i].row);
-    json_decref(c->model[i].drawn);
+    json_decref(c->model[i].second);
     json_decref(c->model[i].known);
   }
   elbo_array_destroy(&c->inputs);

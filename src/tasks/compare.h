@@ -6,7 +6,7 @@
 // A row:    {"name", "source", "run", "kind", "classes", "condition_dim", "error": why there is nothing more,
 //            "training": {"seconds", "flops", "stages": [{"name", "steps", "batch_size", "seconds", "flops"}]},
 //            "seconds": {"evaluation", "sampling"}, "values": {KEY: value}, "curve": [{"calls", "seconds_per_sample", "fid", "stderr",
-//            "command"}], "of": the row whose model it samples in another way}
+//            "command"}], "of", "way": the row whose model it samples in another way, and which}
 // A value:  {"value", "stderr", "unit", "n", "k", "note", "label", "command"}, or {"none": why}, or {"error": why, "command"}
 #ifndef TASKS_COMPARE_H
 #define TASKS_COMPARE_H
@@ -28,7 +28,7 @@ typedef struct compared {
   bool taken;                                                  // not trained here
   bool plain;                                                  // the keys that were given for all recipes are not for this one
   json_t *row;                                                 // owned, as are the next two
-  json_t *drawn;                                               // the row of draws from p(x|z); NULL: there is none
+  json_t *second;                                              // the row of another way to sample it; NULL: there is none
   json_t *known;                                               // what RUNS/NAME.json holds
   char identity[128];                                          // of the weights that were measured
   elbo_array *samples, *reconstructions, *walk[COMPARE_WALKS]; // (n,H,W,C) in 0..1; NULL: it makes none
@@ -55,7 +55,6 @@ typedef struct comparison {
   bool stopped;                                             // by the caller
 } comparison;
 
-double compare_clock(void); // seconds
 bool compare_stopped(const comparison *c, elbo_status status);
 int compare_progress(void *user, const char *what, int64_t done, int64_t total, const char *text); // user: the comparison
 elbo_status compare_save_known(comparison *c, compared *m);
@@ -92,7 +91,7 @@ typedef struct drawing {
   bool draw; // pixels from p(x|z)
 } drawing;
 bool compare_encodes(const compared *m); // an open model that has codes, and so reconstructions and walks
-drawing compare_drawing(const compared *m, int64_t calls, bool own);
+drawing compare_drawing(const compared *m, int64_t calls, bool own, bool second);
 // Draws what is shown of an open model.
 elbo_status compare_make_pictures(comparison *c, compared *m);
 
@@ -102,7 +101,7 @@ void compare_add_commands(const comparison *c, text_buffer *page);
 void compare_add_plot(const comparison *c, text_buffer *page);
 elbo_status compare_add_pictures(comparison *c, text_buffer *page);
 elbo_status compare_write_page(comparison *c);
-// Rows in the order of the page: each model's, followed by that of its draws. NULL past the last.
+// Rows in the order of the page: each model's, followed by that of another way to sample it. NULL past the last.
 const json_t *compare_row(const comparison *c, int i);
 
 #endif

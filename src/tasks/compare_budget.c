@@ -79,9 +79,12 @@ static elbo_status time_step(comparison *c, const elbo_recipe *stage, double *se
   return ELBO_OK;
 }
 
-static elbo_status price_steps(comparison *c, const elbo_recipe *recipe, double *price) {
+// price[i]: of a step of stage i. *before: what is spent before their first steps, whatever these are; of a budget of time stages are
+// stopped by the clock, which runs then too.
+static elbo_status price_steps(comparison *c, const elbo_recipe *recipe, double *price, double *before) {
   const elbo_compare_config *o = &c->config;
   double seconds_of_flop = 0;
+  *before = 0;
   for (int i = 0; i < elbo_recipe_stage_count(recipe); i++) {
     const elbo_recipe *stage = elbo_recipe_stage(recipe, i);
     elbo_train_cost cost;
@@ -89,20 +92,23 @@ static elbo_status price_steps(comparison *c, const elbo_recipe *recipe, double 
     if (o->budget_seconds > 0) TRY(time_step(c, stage, &seconds_of_flop, &price[i]));
     if (o->budget_flops > 0) {
       TRY(elbo_train_dry_run(c->ctx, stage, NULL, &cost));
-      price[i] = (double)cost.flops_per_step;
+      price[i] = (double)cost.flops_per_step, *before += (double)cost.prepare_flops;
     }
   }
   return ELBO_OK;
 }
 
-static elbo_status make_plan(comparison *c, const elbo_recipe *recipe, stage_plan *plan) {
+static elbo_status make_plan(comparison *c, const compared *m, const elbo_recipe *recipe, stage_plan *plan) {
   const elbo_compare_config *o = &c->config;
-  double price[MAX_STAGES], whole = 0, budget = o->budget_steps > 0 ? (double)o->budget_steps : o->budget_flops;
+  double price[MAX_STAGES], before, whole = 0, budget = o->budget_steps > 0 ? (double)o->budget_steps : o->budget_flops;
   if (o->budget_seconds > 0) budget = spent_share * o->budget_seconds;
   *plan = (stage_plan){.n = elbo_recipe_stage_count(recipe)};
-  TRY(price_steps(c, recipe, price));
+  TRY(price_steps(c, recipe, price, &before));
+  if (before > 0 && before >= budget)
+    return fail(c->ctx, ELBO_ERROR_ARGUMENT, "%s: a budget of %g FLOPs is spent before the first step, on codes of all examples: %g",
+                m->name, budget, before);
   for (int i = 0; i < plan->n; i++) whole += price[i] * (double)elbo_recipe_stage(recipe, i)->stage->train.steps;
-  double factor = budget > 0 ? budget / whole : 1;
+  double factor = budget > 0 ? (budget - before) / whole : 1;
   for (int i = 0; i < plan->n; i++) {
     const train_config *train = &elbo_recipe_stage(recipe, i)->stage->train;
     double steps = floor(factor * (double)train->steps + 1e-9);
@@ -166,7 +172,7 @@ elbo_status compare_plan(comparison *c, compared *m, stage_plan *out) {
                   "%s: was trained by another recipe or under another budget; remove it, or choose another --runs", m->run);
     goto fail;
   }
-  TRY_GOTO(make_plan(c, recipe, out));
+  TRY_GOTO(make_plan(c, m, recipe, out));
   json_object_set_new(m->known, "budget", json_pack("{s:s}", "sha256", hash));
   status = compare_save_plan(c, m, out);
 fail:

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/clock.h"
 #include "core/memory.h"
 #include "eval/statistics.h"
 #include "models/condition_accuracy.h"
@@ -33,9 +34,11 @@ static void add_number(text_buffer *command, const char *name, int64_t value) {
 
 bool compare_encodes(const compared *m) { return m->model->kind->reconstruct && m->info.latent_dim > 0; }
 
-drawing compare_drawing(const compared *m, int64_t calls, bool own) {
-  drawing d = {.n = 0};
+drawing compare_drawing(const compared *m, int64_t calls, bool own, bool second) {
+  const char *way = second ? m->can.other : m->can.usual;
+  drawing d = {.draw = second && m->can.second_draws};
   if (m->model->kind->sample_within) d.n = m->model->kind->sample_within(m->model, calls, own, d.option);
+  if (*way) snprintf(d.option[d.n++], sizeof *d.option, "%s", way);
   return d;
 }
 
@@ -138,7 +141,7 @@ static elbo_status measured(comparison *c, compared *m, const group *g, const ch
   const json_t *of = json_object_get(known, "of"), *with = json_object_get(known, "with");
   const char *need = g->with_features ? c->features : g->with_judge ? c->judge : "";
   if (!json_is_string(of) || strcmp(json_string_value(of), m->identity) || !json_is_string(with) || strcmp(json_string_value(with), need)) {
-    double began = compare_clock();
+    double began = seconds_now();
     elbo_status status = g->run ? g->run(c, m, g, command, made) : run_evaluation(c, m, g, command, made);
     if (compare_stopped(c, status)) return json_decref(made), status;
     if (status != ELBO_OK) {
@@ -146,7 +149,7 @@ static elbo_status measured(comparison *c, compared *m, const group *g, const ch
       json_decref(made);
       return ELBO_OK;
     }
-    known = json_pack("{s:s, s:s, s:f, s:o}", "of", m->identity, "with", need, "seconds", compare_clock() - began, "values", made);
+    known = json_pack("{s:s, s:s, s:f, s:o}", "of", m->identity, "with", need, "seconds", seconds_now() - began, "values", made);
     json_object_set_new(groups, command, known);
     made = NULL;
     TRY(compare_save_known(c, m));
@@ -185,9 +188,9 @@ static elbo_status time_once(comparison *c, compared *m, const drawing *d, int64
   if (m->info.condition_dim) TRY(elbo_dataset_read_condition(m->data, c->split, 0, n, 1, seed, &told));
   if (told && told->dim[0] < n) s.n = told->dim[0];
   s.condition = told;
-  double began = compare_clock();
+  double began = seconds_now();
   elbo_status status = elbo_sample(m->model, &s, &x);
-  *seconds = (compare_clock() - began) / (double)s.n;
+  *seconds = (seconds_now() - began) / (double)s.n;
   elbo_array_destroy(&x);
   elbo_array_destroy(&told);
   return status;
@@ -308,14 +311,13 @@ static void add_point(json_t *curve, const json_t *quality, const json_t *timing
 }
 
 // Quality at fewer calls, of a model that can choose; the table's own point is the last.
-static elbo_status measure_curve(comparison *c, compared *m, bool draw, json_t *row) {
+static elbo_status measure_curve(comparison *c, compared *m, bool second, json_t *row) {
   json_t *curve = json_object_get(row, "curve"), *values = json_object_get(row, "values");
   int64_t own = (int64_t)json_number_value(json_object_get(json_object_get(values, "calls"), "value"));
   elbo_status status = ELBO_OK;
   for (int i = 0; status == ELBO_OK && i < c->config.n_curve && m->model->kind->sample_within; i++) {
     if (c->config.curve[i] >= own) continue;
-    drawing d = compare_drawing(m, c->config.curve[i], false);
-    d.draw = draw;
+    drawing d = compare_drawing(m, c->config.curve[i], false, second);
     json_t *quality = json_object(), *timing = json_object();
     status = measure_quality(c, m, &d, 1, "fid", quality);
     if (status == ELBO_OK) status = measure_timing(c, m, &d, timing);
@@ -330,19 +332,18 @@ static elbo_status measure_curve(comparison *c, compared *m, bool draw, json_t *
 elbo_status compare_measure(comparison *c, compared *m) {
   static const char quality[] = "fid,kid,precision,recall";
   json_t *values = json_object_get(m->row, "values");
-  drawing usual = compare_drawing(m, c->config.calls, true);
+  drawing usual = compare_drawing(m, c->config.calls, true, false);
   TRY(measure_quality(c, m, &usual, c->config.seeds, quality, values));
   TRY(measure_timing(c, m, &usual, values));
   TRY(measure_likelihood(c, m, values));
   TRY(measure_reconstruction(c, m, values));
   TRY(measure_control(c, m, &usual, values));
   TRY(measure_curve(c, m, false, m->row));
-  if (!m->drawn) return ELBO_OK;
-  drawing pixels = usual;
-  pixels.draw = true;
-  json_t *drawn = json_object_get(m->drawn, "values");
-  TRY(measure_quality(c, m, &pixels, c->config.seeds, quality, drawn));
-  TRY(measure_timing(c, m, &pixels, drawn));
-  TRY(measure_control(c, m, &pixels, drawn));
-  return measure_curve(c, m, true, m->drawn);
+  if (!m->second) return ELBO_OK;
+  drawing other = compare_drawing(m, c->config.calls, true, true);
+  values = json_object_get(m->second, "values");
+  TRY(measure_quality(c, m, &other, c->config.seeds, quality, values));
+  TRY(measure_timing(c, m, &other, values));
+  TRY(measure_control(c, m, &other, values));
+  return measure_curve(c, m, true, m->second);
 }

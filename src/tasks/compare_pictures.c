@@ -34,7 +34,7 @@ static elbo_status draw_samples(comparison *c, compared *m, const elbo_array *to
   elbo_sample_config s;
   elbo_array *x = NULL, rows;
   const char *options[SAMPLE_OPTIONS];
-  drawing d = compare_drawing(m, c->config.calls, true);
+  drawing d = compare_drawing(m, c->config.calls, true, false);
   elbo_sample_defaults(&s);
   for (int i = 0; i < d.n; i++) options[i] = d.option[i];
   s.n = SAMPLES, s.seed = c->config.seed, s.n_options = d.n, s.options = options;
@@ -58,7 +58,7 @@ static elbo_array part_of(const elbo_array *x, int64_t first, int64_t n) {
 static elbo_status reconstruct(comparison *c, compared *m, const elbo_array *x, const elbo_array *told) {
   elbo_array *y = NULL, in = part_of(x, 0, x->dim[0] < RECONSTRUCTED ? x->dim[0] : RECONSTRUCTED), label;
   if (told) label = part_of(told, 0, in.dim[0]);
-  TRY(elbo_reconstruct(m->model, &in, told ? &label : NULL, 0, c->config.seed, &y));
+  TRY(elbo_reconstruct(m->model, &in, told ? &label : NULL, 1, c->config.seed, &y)); // drawn, as what is measured is
   return take_unit(c, m, &y, &m->reconstructions);
 }
 
@@ -168,7 +168,9 @@ static elbo_status add_reconstructions(comparison *c, text_buffer *page) {
   for (int i = 0; i < c->n; i++) any = any || c->model[i].reconstructions;
   if (!any || !c->inputs) return ELBO_OK;
   elbo_array originals = part_of(c->inputs, 0, c->inputs->dim[0] < RECONSTRUCTED ? c->inputs->dim[0] : RECONSTRUCTED);
-  text_add(page, "<h2>Reconstructions</h2><p class=\"soft\">%s, encoded and decoded.</p><div class=\"strips\">\n",
+  text_add(page,
+           "<h2>Reconstructions</h2><p class=\"soft\">%s, decoded from a draw of their codes, by a diffusion from drawn noise.</p><div "
+           "class=\"strips\">\n",
            c->split == ELBO_SPLIT_TRAIN ? "Pictures of the training set" : "Pictures that none was trained on");
   TRY(add_strip(c, page, &originals, "pictures", "originals"));
   for (int i = 0; i < c->n; i++)
@@ -181,7 +183,8 @@ static elbo_status add_walks(comparison *c, text_buffer *page) {
   bool any = false;
   for (int i = 0; i < c->n; i++) any = any || c->model[i].walk[0];
   if (!any) return ELBO_OK;
-  text_add(page, "<h2>From one picture to another</h2><p class=\"soft\">The line between the codes of the same two pictures.</p>\n");
+  text_add(page, "<h2>From one picture to another</h2><p class=\"soft\">The line between the codes of the same two pictures, and "
+                 "where the decoder is a diffusion between the noises that lead to them.</p>\n");
   for (int k = 0; k < COMPARE_WALKS; k++) {
     text_add(page, "<div class=\"strips\">\n");
     for (int i = 0; i < c->n; i++)

@@ -185,8 +185,10 @@ static void add_row(const comparison *c, text_buffer *page, const json_t *row) {
   const char *of = json_string_value(json_object_get(row, "of")), *error = json_string_value(json_object_get(row, "error"));
   const char *kind = json_string_value(json_object_get(row, "kind"));
   text_add(page, of ? "<tr class=\"again\"><th scope=\"row\">" : "<tr><th scope=\"row\">");
-  html_add_text(page, of ? "its draws" : json_string_value(json_object_get(row, "name")));
-  if (kind) text_add(page, "<small>%s</small>", of ? "from p(x|z)" : kind);
+  const json_t *way = json_object_get(row, "way");
+  if (of) text_add(page, "its ");
+  html_add_text(page, json_string_value(of ? json_array_get(way, 0) : json_object_get(row, "name")));
+  if (kind) text_add(page, "<small>%s</small>", of ? json_string_value(json_array_get(way, 1)) : kind);
   text_add(page, "</th>");
   if (error) {
     text_add(page, "<td class=\"failed\" colspan=\"%d\">not compared: ", COLUMNS + 1);

@@ -14,9 +14,10 @@ enum { SKIPS_IN_A_ROW = 100 }; // past which a run without stop_on_nan ends afte
 
 static elbo_status source_next(void *user, const data_batch **out) { return loader_next(user, out); }
 static elbo_status source_seek(void *user, int64_t samples) { return loader_seek(user, samples); }
+static elbo_status source_begin(void *user) { return loader_begin(user); }
 static int64_t source_bytes(void *user) { return loader_bytes(user); }
 
-train_source train_source_of_loader(loader *l) { return (train_source){l, source_next, source_seek, source_bytes}; }
+train_source train_source_of_loader(loader *l) { return (train_source){l, source_next, source_seek, source_bytes, source_begin}; }
 
 // --- making ---
 

@@ -17,6 +17,7 @@ typedef struct train_source {
   elbo_status (*next)(void *user, const data_batch **out); // borrowed until the next call
   elbo_status (*seek)(void *user, int64_t samples);        // the next batch is the one after `samples` examples; NULL: cannot (no resume)
   int64_t (*bytes)(void *user);                            // memory held; NULL: 0
+  elbo_status (*begin)(void *user);                        // the first batch is wanted soon; NULL: nothing to be done before `next`
 } train_source;
 
 train_source train_source_of_loader(loader *l);

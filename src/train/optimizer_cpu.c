@@ -2,27 +2,33 @@
 #include <math.h>
 
 #include "ops/isa.h"
+#include "ops/vec.h"
 #include "train/optimizer.h"
 
-typedef float float8 __attribute__((vector_size(32)));
-typedef double double8 __attribute__((vector_size(64)));
+// Sixteen lanes whatever the instruction set: squares of floats are exact in double, so that fused and unfused multiply-adds, and with the
+// lanes fixed all variants, agree to the bit. Vectors are as wide as the processor's: of wider ones the compiler keeps the pieces in
+// memory.
+enum { LANES = 16, WIDTH = VW / 2, VECTORS = LANES / WIDTH };
 
-// Squares of floats are exact in double, so that fused and unfused multiply-adds, and with the lanes fixed all variants, agree to the bit.
 static double sum_of_squares(const float *x, int64_t n) {
-  double8 sum0 = {0}, sum1 = {0};
+  typedef float floats __attribute__((vector_size(4 * WIDTH)));
+  typedef double doubles __attribute__((vector_size(8 * WIDTH)));
+  doubles sum[VECTORS] = {{0}};
   int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    float8 a, b;
-    __builtin_memcpy(&a, x + i, sizeof a);
-    __builtin_memcpy(&b, x + i + 8, sizeof b);
-    double8 a2 = __builtin_convertvector(a, double8), b2 = __builtin_convertvector(b, double8);
-    sum0 += a2 * a2;
-    sum1 += b2 * b2;
-  }
-  sum0 += sum1;
-  double sum = ((sum0[0] + sum0[4]) + (sum0[2] + sum0[6])) + ((sum0[1] + sum0[5]) + (sum0[3] + sum0[7]));
-  for (; i < n; i++) sum += (double)x[i] * x[i];
-  return sum;
+  for (; i + LANES <= n; i += LANES)
+#pragma GCC unroll 8
+    for (int v = 0; v < VECTORS; v++) {
+      floats a;
+      __builtin_memcpy(&a, x + i + v * WIDTH, sizeof a);
+      doubles wide = __builtin_convertvector(a, doubles);
+      sum[v] += wide * wide;
+    }
+  double lane[LANES];
+  for (int l = 0; l < LANES; l++) lane[l] = sum[l / WIDTH][l % WIDTH];
+  for (int l = 0; l < 8; l++) lane[l] += lane[l + 8];
+  double total = ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+  for (; i < n; i++) total += (double)x[i] * x[i];
+  return total;
 }
 
 static void add(float *restrict sum, const float *restrict x, int64_t n) {

@@ -4,8 +4,8 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "core/clock.h"
 #include "core/file.h"
 #include "train/run_directory.h"
 
@@ -21,18 +21,13 @@ typedef struct run {
   run_record record;
   int64_t saved_step; // of the last checkpoint; -1: none
   int64_t resumed_from;
+  int64_t prepare_flops; // of what the task made before the first step, in whichever session
 } run;
-
-static double now_seconds(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static double flops_so_far(const run *r) {
   elbo_train_cost cost;
   trainer_get_cost(r->t, &cost);
-  return (double)cost.flops_per_step * (double)r->t->step;
+  return (double)r->prepare_flops + (double)cost.flops_per_step * (double)r->t->step;
 }
 
 static elbo_status save(run *r, bool scored, double score) {
@@ -76,9 +71,9 @@ static elbo_status train(run *r) {
   const run_options *o = r->options;
   char text[512];
   while (r->t->step < r->config->steps) {
-    double begin = now_seconds();
+    double begin = seconds_now();
     TRY(trainer_step(r->t));
-    run_log_add(&r->log, now_seconds() - begin);
+    run_log_add(&r->log, seconds_now() - begin);
     TRY(after_step(r));
     bool stop = o->stop_after && r->log.seconds >= *o->stop_after;
     if (o->progress) {
@@ -118,8 +113,9 @@ static elbo_status restore(run *r) {
 
 static elbo_status start(run *r) {
   const run_options *o = r->options;
-  TRY(trainer_create(r->ctx, r->config, r->task, &o->source, o->weights, &r->t));
   bool resumed = r->has_directory && !r->directory.fresh;
+  if (!resumed && o->source.begin) TRY(o->source.begin(o->source.user));
+  TRY(trainer_create(r->ctx, r->config, r->task, &o->source, o->weights, &r->t));
   const run_record *rec = &r->record;
   TRY(run_log_open(&r->log, r->ctx, r->t, r->has_directory ? o->out : NULL, resumed ? rec->metrics_length : 0,
                    resumed && rec->events_name[0] ? rec->events_name : NULL, resumed ? rec->events_length : 0));
@@ -160,9 +156,10 @@ static elbo_status run_all(run *r, elbo_train_result *out) {
     }
   }
   if (r->has_directory && !r->directory.fresh) TRY(check_frozen(r));
-  const double begin = now_seconds();
+  const double begin = seconds_now();
   if (r->task->prepare) TRY(r->task->prepare(r->task->user, o->out, o->progress, o->progress_user));
-  const double prepared = now_seconds() - begin;
+  const double prepared = seconds_now() - begin;
+  if (r->task->prepare_flops) TRY(r->task->prepare_flops(r->task->user, &r->prepare_flops));
   TRY(start(r));
   if (r->task->prepare) r->log.seconds += prepared; // part of what training takes
   return train(r);

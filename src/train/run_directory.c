@@ -47,9 +47,12 @@ static bool same_scalar(const char *a, const char *b) {
   return end_a != a && end_b != b && !*end_a && !*end_b && x == y;
 }
 
+// A run from before a key existed has no line for it; a text that names nothing says as much.
+static bool is_unset(const yaml_node *n) { return !n || (n->kind == YAML_SCALAR && !*n->text); }
+
 static bool nodes_differ(const yaml_node *there, const yaml_node *here, const char *path, char *text, size_t size) {
   char a[128], b[128], deeper[512];
-  if (is_free(path)) return false;
+  if (is_free(path) || (is_unset(there) && is_unset(here))) return false;
   bool same_kind = there && here && there->kind == here->kind;
   if (!same_kind || (there->kind == YAML_SCALAR && !same_scalar(there->text, here->text)) ||
       (there->kind == YAML_LIST && there->count != here->count)) {

@@ -48,6 +48,8 @@ typedef struct train_task {
   // Makes what steps read and no checkpoint holds (a cache) in the run's directory (NULL: nothing is to be written). Called once, before
   // the first step of a run, new or resumed; the progress may stop it, which is ELBO_ERROR_STOPPED. May be NULL.
   elbo_status (*prepare)(void *user, const char *run, elbo_progress_fn progress, void *progress_user);
+  // FLOPs of what prepare makes, where nothing of it is there yet. NULL: it computes nothing.
+  elbo_status (*prepare_flops)(void *user, int64_t *out);
   // Sets initial weights that are not drawn (a frozen teacher, running statistics). Called once, before the first step of a new run. May be
   // NULL.
   elbo_status (*initialize)(void *user, elbo_store *weights);

@@ -34,7 +34,7 @@ expect 0 "$ELBO" train judge.yaml --out judge
 expect 0 "$ELBO" train kl.yaml --dry-run
 says "parameters"
 expect 0 "$ELBO" train kl.yaml --out run objective.perceptual=judge objective.adversarial=0.5 objective.adversarial_start=10
-complains "perceptual distance by features of judge, sha256 [0-9a-f]\{64\}"
+complains "perceptual distance by a classifier, judge, sha256 [0-9a-f]\{64\}"
 is_file run/checkpoints/step-20/config.json
 is_file run/checkpoints/step-20/diffusion_pytorch_model.safetensors
 is_absent run/checkpoints/step-20/model_index.json

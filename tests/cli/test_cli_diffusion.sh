@@ -53,7 +53,7 @@ complains 'no average of decay 0.7.*0.9, 0.2'
 expect 0 "$ELBO" sample run -n 9 --out grid.png
 is_file grid.png
 expect 0 "$ELBO" sample run -n 3 --seed 5 --out x.npy --json
-says '"network_calls": 4'
+says '"network_calls": 4, "loop_seconds": [0-9.e-]*, "network_seconds": [0-9.e-]*,'
 expect 0 "$ELBO" sample run -n 5 --seed 5 --steps 4 --out y.npy
 expect 0 "$ELBO" info x.npy
 says '\[3, 8, 8, 1\]'

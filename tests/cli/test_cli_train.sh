@@ -39,6 +39,9 @@ complains "run"
 same run/metrics.jsonl before.jsonl
 expect 1 "$ELBO" train tiny.yaml --out run --resume model.latent.dim=5
 same run/metrics.jsonl before.jsonl
+grep -q 'init: ""' run/recipe.yaml || note_failure "recipe.yaml has no line for train.init"
+sed -i '/init: ""/d' run/recipe.yaml # a run from before the key existed
+expect 0 "$ELBO" train tiny.yaml --out run --resume
 mkdir full && echo mine >full/thesis.txt
 expect 1 "$ELBO" train tiny.yaml --out full
 is_file full/thesis.txt

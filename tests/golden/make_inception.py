@@ -3,34 +3,16 @@
 
     python3 tests/golden/make_inception.py     # needs torch and numpy; half a minute
 
-The weights (24 million) are not stored: they are a function of (name, index), below and in tests/nn/test_inception.c, as are the pictures.
+The weights (24 million) are not stored: they are a function of (name, index), in named.py and tests/support/named_weights.c, as are the pictures.
 "features.rgb" (2,2048) of two pictures of 40x32, "features.grey" (1,2048) of one grey picture of 28x28."""
-
-import json
-import os
-import struct
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from named import uniform, write
 
 EPS = 1e-3
 used = {}
-
-
-def uniform(name, count):
-    """count numbers in [-1, 1): 32-bit FNV-1a of the name, and the finaliser of MurmurHash3 of hash + 0x9E3779B9 (index + 1)."""
-    h = 2166136261
-    for c in name.encode():
-        h = ((h ^ c) * 16777619) & 0xFFFFFFFF
-    with np.errstate(over="ignore"):
-        x = np.uint32(h) + np.uint32(0x9E3779B9) * (np.arange(count, dtype=np.uint32) + np.uint32(1))
-        x ^= x >> np.uint32(16)
-        x *= np.uint32(0x85EBCA6B)
-        x ^= x >> np.uint32(13)
-        x *= np.uint32(0xC2B2AE35)
-        x ^= x >> np.uint32(16)
-    return (x >> np.uint32(8)).astype(np.float64) / 2**23 - 1
 
 
 def tensor(name, shape, scale, offset=0.0):
@@ -119,15 +101,4 @@ with torch.no_grad():
     tensors = {"features.rgb": features(pictures("rgb", 2, 40, 32, 3)), "features.grey": features(pictures("grey", 1, 28, 28, 1).expand(-1, 3, -1, -1))}
 print(len(used), "tensors,", sum(int(np.prod(s)) for s in used.values()), "numbers; features:",
       *(f"{k} {v.mean():.3f} +- {v.std():.3f}" for k, v in tensors.items()))
-header, blobs, offset = {}, [], 0
-for key in sorted(tensors):
-    value = np.ascontiguousarray(tensors[key].numpy(), np.float32)
-    header[key] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": [offset, offset + value.nbytes]}
-    blobs.append(value.tobytes())
-    offset += value.nbytes
-text = json.dumps(header).encode()
-text += b" " * (-len(text) % 64)
-path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inception.safetensors")
-with open(path, "wb") as file:
-    file.write(struct.pack("<Q", len(text)) + text + b"".join(blobs))
-print(path, os.path.getsize(path))
+write("inception.safetensors", {key: value.numpy() for key, value in tensors.items()})

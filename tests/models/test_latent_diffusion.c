@@ -378,14 +378,24 @@ static void test_stages(void **state) {
       "    sample: {sampler: ddim, steps: 3}\n";
   elbo_recipe *r;
   elbo_train_config config;
-  elbo_train_cost cost;
+  elbo_train_result again;
+  elbo_train_cost first, cost;
   job j = {.out = test_path("stages")};
   test_write_file(test_path("stages.yaml"), text, strlen(text));
   assert_ok(ctx, elbo_recipe_load(ctx, test_path("stages.yaml"), 0, NULL, &r));
+  assert_ok(ctx, elbo_train_dry_run(ctx, elbo_recipe_stage(r, 0), NULL, &first));
   assert_ok(ctx, elbo_train_dry_run(ctx, elbo_recipe_stage(r, 1), NULL, &cost));
+  // the 56 examples through the encoder: two layers, and little beside them
+  const int64_t layers = 2 * (784 * 9 + 9 * 10);
+  assert_int_equal(first.prepare_flops, 0);
+  assert_true(cost.prepare_flops >= 56 * layers && cost.prepare_flops < 56 * layers * 5 / 4);
   elbo_train_defaults(&config);
   config.out = j.out, config.progress = watch, config.progress_user = &j;
   assert_ok(ctx, elbo_train(ctx, r, &config, &j.result));
+  assert_true(j.result.flops == (double)(5 * first.flops_per_step + 4 * cost.flops_per_step + cost.prepare_flops));
+  config.resume = 1; // what a finished run's record says
+  assert_ok(ctx, elbo_train(ctx, r, &config, &again));
+  assert_true(again.flops == j.result.flops);
   elbo_recipe_destroy(&r);
   assert_int_equal(j.steps, 9);
   elbo_array *x = samples_of(j.out);

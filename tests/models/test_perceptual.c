@@ -2,6 +2,7 @@
 #include "models/autoencoder_cases.h"
 
 #include "core/safetensors.h"
+#include "models/classifier.h"
 #include "models/perceptual.h"
 
 #define CLASSIFIER                                                                                              \
@@ -55,7 +56,7 @@ static void test_distance(void **state) {
   char path[4096];
   const int64_t dim[4] = {B, 8, 8, 1};
   snprintf(path, sizeof path, "%s", classifier(ctx, "classifier", "8"));
-  assert_ok(ctx, perceptual_open(ctx, "test", path, &pictures, &p));
+  assert_ok(ctx, perceptual_open(ctx, "test", path, "", &pictures, &p));
   assert_int_equal(strlen(perceptual_hash(p)), 64);
   assert_ok(ctx, elbo_graph_create(ctx, "distance", &g));
   elbo_tensor *x = elbo_input(g, "x", ELBO_F32, 4, dim), *y = elbo_input(g, "y", ELBO_F32, 4, dim), *slope = NULL;
@@ -132,7 +133,7 @@ static void test_training(void **state) {
   snprintf(parts, sizeof parts, "%s", test_path("parts"));
   assert_ok(ctx, run_job(ctx, (job){RECIPE, whole, key, false, -1}, &result));
   perceptual *p;
-  assert_ok(ctx, perceptual_open(ctx, "test", path, &pictures, &p));
+  assert_ok(ctx, perceptual_open(ctx, "test", path, "", &pictures, &p));
   assert_non_null(strstr(log.text, perceptual_hash(p)));
   snprintf(file, sizeof file, "%s/metrics.jsonl", whole);
   assert_ok(ctx, file_read(ctx, file, 1 << 20, &text, &size));
@@ -144,15 +145,16 @@ static void test_training(void **state) {
   assert_same_file(ctx, whole, parts, "checkpoints/step-4/training/state.safetensors");
   assert_same_file(ctx, whole, parts, "checkpoints/step-4/diffusion_pytorch_model.safetensors");
   // they are those of the classifier still, and in no model directory
-  elbo_store *store;
+  elbo_model *own;
   safetensors *saved;
-  assert_ok(ctx, perceptual_store(p, &store));
+  assert_ok(ctx, elbo_model_load(ctx, path, NULL, &own));
+  elbo_store *store = own->store;
   snprintf(file, sizeof file, "%s/checkpoints/step-4/training/state.safetensors", whole);
   assert_ok(ctx, safetensors_open(ctx, file, &saved));
   assert_true(store->n > 4);
   for (int i = 0; i < store->n; i++) {
     char name[512];
-    snprintf(name, sizeof name, "raw/%s", store->entries[i].name);
+    snprintf(name, sizeof name, "raw/" PERCEPTUAL_PREFIX "%s", store->entries[i].name);
     const tensor_view *v = safetensors_find(saved, name);
     assert_non_null(v);
     assert_memory_equal(v->data, store_data(store, i), v->bytes);
@@ -162,7 +164,7 @@ static void test_training(void **state) {
   assert_ok(ctx, safetensors_open(ctx, file, &saved));
   for (int64_t i = 0; i < safetensors_count(saved); i++) assert_null(strstr(safetensors_at(saved, i)->name, "perceptual"));
   safetensors_close(&saved);
-  elbo_store_destroy(&store);
+  elbo_model_destroy(&own);
   // another training begins with the autoencoder's weights alone
   snprintf(file, sizeof file, "%strain: {steps: 2, batch_size: 8, init: %s}\n", "model: {preset: autoencoder, " SMALL_KL "}\n" SMALL_DATA,
            whole);

@@ -6,48 +6,12 @@
 #include <string.h>
 
 #include "core/safetensors.h"
-#include "core/sha256.h"
 #include "models/feature_net.h"
 #include "nn/inception.h"
-#include "support/test.h"
-
-// [-1, 1): 32-bit FNV-1a of the name, then the finaliser of MurmurHash3
-static double uniform_of(uint32_t hash, uint32_t index) {
-  uint32_t x = hash + 0x9E3779B9u * (index + 1);
-  x ^= x >> 16, x *= 0x85EBCA6Bu, x ^= x >> 13, x *= 0xC2B2AE35u, x ^= x >> 16;
-  return (double)(x >> 8) / 8388608.0 - 1;
-}
-
-static uint32_t hash_of(const char *name) {
-  uint32_t h = 2166136261u;
-  for (; *name; name++) h = (h ^ (uint8_t)*name) * 16777619u;
-  return h;
-}
-
-enum { MOST = 500 };
-typedef struct weight_file {
-  int n;
-  char name[MOST][64];
-  tensor_view view[MOST];
-} weight_file;
-
-static void add_tensor(weight_file *f, const char *stem, const char *rest, int rank, const int64_t *dim, double scale, double offset) {
-  assert_true(f->n < MOST);
-  char *name = f->name[f->n];
-  snprintf(name, sizeof f->name[0], "%s%s", stem, rest);
-  int64_t count = 1;
-  tensor_view *v = &f->view[f->n++];
-  *v = (tensor_view){.name = name, .dtype = ELBO_F32, .rank = rank};
-  for (int i = 0; i < rank; i++) v->dim[i] = dim[i], count *= dim[i];
-  float *data = malloc((size_t)count * sizeof *data);
-  assert_non_null(data);
-  uint32_t hash = hash_of(name);
-  for (int64_t i = 0; i < count; i++) data[i] = (float)(offset + scale * uniform_of(hash, (uint32_t)i));
-  v->data = data, v->bytes = (size_t)count * sizeof *data;
-}
+#include "support/named_weights.h"
 
 // The tensors of the file, by the convolutions that the network has.
-static void make_weights(elbo_ctx *ctx, weight_file *f) {
+static void make_weights(elbo_ctx *ctx, named_weights *f) {
   elbo_graph *g;
   elbo_store *store;
   memset(f, 0, sizeof *f);
@@ -60,25 +24,15 @@ static void make_weights(elbo_ctx *ctx, weight_file *f) {
     assert_ok(ctx, elbo_store_get(store, i, &p));
     if (p.rank != 4) continue;
     snprintf(stem, sizeof stem, "%.*s", (int)(strlen(p.name) - strlen(".conv.weight")), p.name);
-    add_tensor(f, stem, ".conv.weight", 4, p.dim, sqrt(6.0 / (double)(p.count / p.dim[0])), 0);
-    add_tensor(f, stem, ".bn.weight", 1, p.dim, 0.25, 1);
-    add_tensor(f, stem, ".bn.bias", 1, p.dim, 0.25, 0);
-    add_tensor(f, stem, ".bn.running_mean", 1, p.dim, 0.25, 0);
-    add_tensor(f, stem, ".bn.running_var", 1, p.dim, 0.25, 1);
+    named_add(f, stem, ".conv.weight", 4, p.dim, sqrt(6.0 / (double)(p.count / p.dim[0])), 0);
+    named_add(f, stem, ".bn.weight", 1, p.dim, 0.25, 1);
+    named_add(f, stem, ".bn.bias", 1, p.dim, 0.25, 0);
+    named_add(f, stem, ".bn.running_mean", 1, p.dim, 0.25, 0);
+    named_add(f, stem, ".bn.running_var", 1, p.dim, 0.25, 1);
   }
   assert_int_equal(f->n, 94 * 5);
   elbo_store_destroy(&store);
   elbo_graph_destroy(&g);
-}
-
-static void free_weights(weight_file *f) {
-  for (int i = 0; i < f->n; i++) {
-    union {
-      const void *in;
-      void *out;
-    } data = {f->view[i].data};
-    free(data.out);
-  }
 }
 
 static void compare(elbo_ctx *ctx, feature_net *net, safetensors *golden, const char *name, int64_t n, int64_t h, int64_t w, int64_t c) {
@@ -90,7 +44,7 @@ static void compare(elbo_ctx *ctx, feature_net *net, safetensors *golden, const 
   assert_non_null(want);
   assert_ok(ctx, elbo_array_create(ctx, ELBO_F32, 4, (int64_t[]){n, h, w, c}, &x));
   for (int64_t i = 0; i < elbo_array_count(x); i++) // a little off the levels: rounding brings it back
-    ((float *)x->data)[i] = (float)((floor((uniform_of(hash_of(name), (uint32_t)i) + 1) * 128) + (i % 3 - 1) * 0.3) / 255);
+    ((float *)x->data)[i] = (float)((floor((named_uniform(name, (uint32_t)i) + 1) * 128) + (i % 3 - 1) * 0.3) / 255);
   assert_ok(ctx, feature_net_run(net, x, NULL, NULL, &y));
   assert_true(y->dtype == ELBO_F64 && y->dim[0] == n && y->dim[1] == INCEPTION_FEATURES);
   for (int64_t i = 0; i < n * INCEPTION_FEATURES; i++) got[i] = (float)((double *)y->data)[i];
@@ -103,28 +57,28 @@ static void compare(elbo_ctx *ctx, feature_net *net, safetensors *golden, const 
 static void assert_refused(elbo_ctx *ctx, const char *name, int rank, const int64_t *dim, const char *part) {
   const char *path = test_path("refused.safetensors");
   feature_net *net;
-  weight_file *f = calloc(1, sizeof *f);
+  named_weights *f = calloc(1, sizeof *f);
   assert_non_null(f);
-  add_tensor(f, name, "", rank, dim, 1, 0);
-  assert_ok(ctx, safetensors_write(ctx, path, f->n, f->view, 0, NULL));
+  named_add(f, name, "", rank, dim, 1, 0);
+  named_write(ctx, f, path);
   assert_status(ctx, feature_net_open(ctx, path, &net), ELBO_ERROR_FORMAT, part);
   assert_null(net);
-  free_weights(f);
+  named_free(f);
   free(f);
 }
 
 static void test_features(void **state) {
   (void)state;
   elbo_ctx *ctx = test_ctx(0);
-  weight_file *f = malloc(sizeof *f);
+  named_weights *f = malloc(sizeof *f);
   assert_non_null(f);
   const char *path = test_path("inception.safetensors");
   feature_net *net;
   safetensors *golden;
   make_weights(ctx, f);
-  add_tensor(f, "fc", ".bias", 1, (int64_t[]){1008}, 1, 0); // passed over, as are the counters
-  add_tensor(f, "Mixed_5b.branch1x1", ".bn.num_batches_tracked", 0, NULL, 1, 0);
-  assert_ok(ctx, safetensors_write(ctx, path, f->n, f->view, 0, NULL));
+  named_add(f, "fc", ".bias", 1, (int64_t[]){1008}, 1, 0); // passed over, as are the counters
+  named_add(f, "Mixed_5b.branch1x1", ".bn.num_batches_tracked", 0, NULL, 1, 0);
+  named_write(ctx, f, path);
   assert_ok(ctx, feature_net_open(ctx, path, &net));
   assert_string_equal(feature_net_name(net), "inception-v3");
   assert_int_equal(feature_net_dim(net), INCEPTION_FEATURES);
@@ -139,7 +93,7 @@ static void test_features(void **state) {
   assert_status(ctx, feature_net_run(net, &alpha, NULL, NULL, &y), ELBO_ERROR_NUMERIC, "picture 0");
   safetensors_close(&golden);
   feature_net_close(&net);
-  free_weights(f);
+  named_free(f);
   free(f);
   elbo_ctx_destroy(&ctx);
 }

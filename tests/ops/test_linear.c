@@ -32,7 +32,11 @@ static void test_kernels(void **unused) {
       {.rank = 2, .dim = {211, 20}, .O = 7, .bias = 1, .text = "211 x 20 -> 7"},
       {.rank = 2, .dim = {57, 257}, .O = 49, .bias = 1, .text = "57 x 257 -> 49"},
       {.rank = 2, .dim = {15, 330}, .O = 2200, .bias = 1, .text = "15 x 330 -> 2200, several panels, kept"},
-      {.rank = 2, .dim = {57, 321}, .O = 49, .bias = 1, .text = "57 x 321 -> 49"}};
+      {.rank = 2, .dim = {57, 321}, .O = 49, .bias = 1, .text = "57 x 321 -> 49"},
+      {.rank = 2, .dim = {131, 601}, .O = 117, .bias = 1, .text = "131 x 601 -> 117, kept"},
+      {.rank = 2, .dim = {131, 601}, .O = 117, .bias = 1, .text = "131 x 601 -> 117, panel by panel, several blocks each"},
+      {.rank = 2, .dim = {64, 100}, .O = 5, .text = "64 x 100 -> 5, kept"},
+      {.rank = 2, .dim = {311, 300}, .O = 70, .text = "311 x 300 -> 70, panel by panel, rows shared out"}};
   enum { LARGE = sizeof large / sizeof large[0] };
   for (int isa = 0; isa < ISA_COUNT; isa++) {
     test_random r = {test_seed(), 0};

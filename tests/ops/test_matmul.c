@@ -47,6 +47,8 @@ static void test_kernels(void **unused) {
       {.M = 70, .N = 1101, .K = 601, .rank_a = 2, .rank_b = 2, .text = "several blocks each way"},
       {.M = 70, .N = 1101, .K = 601, .rank_a = 2, .rank_b = 2, .transpose_b = 1, .text = "several blocks each way, transposed"},
       {.M = 700, .N = 530, .K = 300, .rank_a = 2, .rank_b = 2, .text = "rows too many to pack by block"},
+      {.M = 300, .N = 40, .K = 601, .rank_a = 2, .rank_b = 2, .transpose_a = 1, .text = "panel by panel, rows shared out, transposed"},
+      {.M = 301, .N = 303, .K = 401, .rank_a = 2, .rank_b = 2, .transpose_a = 1, .transpose_b = 1, .text = "panel by panel, transposed"},
       {.lead = {3, 3}, .M = 9, .N = 520, .K = 300, .rank_a = 4, .rank_b = 2, .transpose_a = 1, .text = "one B for many A"}};
   enum { LARGE = sizeof large / sizeof large[0] };
   for (int isa = 0; isa < ISA_COUNT; isa++) {

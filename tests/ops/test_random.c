@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/philox.h"
+#include "ops/initial_values.h"
 #include "support/op_check.h"
 
 typedef elbo_tensor *(*random_fn)(elbo_graph *g, const char *name, int rank, const int64_t *dim);
@@ -199,6 +200,26 @@ static void test_streams_differ(void **state) {
   elbo_ctx_destroy(&ctx);
 }
 
+// First values of parameters: the scalar formula to the bit, wherever a thread's part begins and the parameter ends.
+static void test_uniform_values(void **unused) {
+  (void)unused;
+  enum { COUNT = 403, BEGIN = 7 };
+  const uint64_t seed = 0x123456789abcULL;
+  const double scale = 0.07;
+  for (int isa = 0; isa <= (int)isa_best(); isa++) {
+    float x[COUNT + 1];
+    for (int i = 0; i <= COUNT; i++) x[i] = 77;
+    uniform_values_of((isa_level)isa)(seed, 9, scale, BEGIN, 40, COUNT, x);
+    uniform_values_of((isa_level)isa)(seed, 9, scale, 40, (COUNT + 3) / 4, COUNT, x);
+    for (int i = 0; i <= COUNT; i++) {
+      uint32_t word[4];
+      philox_draw(seed, 9, 0, (uint32_t)(i / 4), word);
+      float wanted = i < 4 * BEGIN || i == COUNT ? 77 : (float)((2 * philox_uniform(word[i % 4]) - 1) * scale);
+      if (x[i] != wanted) fail_msg("%s: value %d is %.9g, not %.9g", isa_name((isa_level)isa), i, (double)x[i], (double)wanted);
+    }
+  }
+}
+
 int main(int argc, char **argv) {
   op_check_bench_arguments(argc, argv);
   if (op_check_benching()) {
@@ -210,9 +231,9 @@ int main(int argc, char **argv) {
     return 0;
   }
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_shapes),         cmocka_unit_test(test_invariance), cmocka_unit_test(test_scope),
-      cmocka_unit_test(test_words),          cmocka_unit_test(test_moments),    cmocka_unit_test(test_errors),
-      cmocka_unit_test(test_streams_differ),
+      cmocka_unit_test(test_uniform_values), cmocka_unit_test(test_shapes),         cmocka_unit_test(test_invariance),
+      cmocka_unit_test(test_scope),          cmocka_unit_test(test_words),          cmocka_unit_test(test_moments),
+      cmocka_unit_test(test_errors),         cmocka_unit_test(test_streams_differ),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

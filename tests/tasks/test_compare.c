@@ -34,6 +34,31 @@ static const char two[] = "stages:\n"
                           "    model: {latent: {dim: 3}, encoder: {type: mlp, hidden: [9]}, decoder: {type: mlp, hidden: [8]}}\n"
                           "    data: {path: digits, limit: 64, holdout: 8}\n"
                           "    train: {steps: 300, batch_size: 8, checkpoint_every: 0, log_every: 10, init: base}\n";
+static const char codes[] = "stages:\n"
+                            "  - name: base\n"
+                            "    model: {latent: {dim: 3}, encoder: {type: mlp, hidden: [99]}, decoder: {type: mlp, hidden: [8]}}\n"
+                            "    data: {path: digits, limit: 640, holdout: 8}\n"
+                            "    train: {steps: 300, batch_size: 8, checkpoint_every: 0, log_every: 10}\n"
+                            "  - name: prior\n"
+                            "    model: {preset: ddpm, autoencoder: base, network: mlp, mlp: {width: 8, layers: 1}}\n"
+                            "    data: {path: digits, limit: 640, holdout: 8}\n"
+                            "    train: {steps: 300, batch_size: 8, checkpoint_every: 0, log_every: 10}\n";
+#define SMALL "data: {path: digits, limit: 600, holdout: 50}\n    train: {steps: 8, batch_size: 8, checkpoint_every: 0, log_every: 4}\n"
+#define UNET                                                                                            \
+  "unet: {block_out_channels: [8, 8], layers_per_block: 1, norm_num_groups: 4, add_attention: false,\n" \
+  "      down_block_types: [DownBlock2D, DownBlock2D], up_block_types: [UpBlock2D, UpBlock2D]}"
+static const char refined[] = "stages:\n"
+                              "  - name: vae\n"
+                              "    model: {latent: {dim: 3}, encoder: {type: mlp, hidden: [9]}, decoder: {type: mlp, hidden: [8]}}\n"
+                              "    " SMALL "  - name: refiner\n"
+                              "    model: {preset: diffusion-decoder, vae: vae, fitted: 2,\n      " UNET "}\n"
+                              "    sample: {sampler: ddim, steps: 3}\n    " SMALL;
+static const char diffae[] = "stages:\n"
+                             "  - name: autoencoder\n"
+                             "    model: {preset: diffae, encoder: {type: mlp, hidden: [9]}, code: {dim: 3, fitted: 2},\n      " UNET "}\n"
+                             "    sample: {sampler: ddim, steps: 3}\n    " SMALL "  - name: prior\n"
+                             "    model: {preset: code-prior, autoencoder: autoencoder, mlp: {width: 8, layers: 1}}\n"
+                             "    sample: {sampler: ddim, steps: 4}\n    " SMALL;
 
 static char directory[512];
 
@@ -330,6 +355,47 @@ static void test_whole(void **state) {
   elbo_ctx_destroy(&ctx);
 }
 
+static const char *command_of(const json_t *table, const char *name, const char *key) {
+  return json_string_value(json_object_get(value_of(table, name, key), "command"));
+}
+
+// Models whose decoder is a diffusion: where their codes come from is a row each, and what draws codes is counted among the calls.
+static void test_decoders(void **state) {
+  (void)state;
+  elbo_ctx *ctx = test_ctx(1);
+  elbo_compare_config c = prepare(ctx, "decoders");
+  const char *models[] = {write_text("refined.yaml", refined), write_text("diffae.yaml", diffae)};
+  char *text;
+  c.n_models = 2, c.models = models, c.budget_steps = 8, c.seeds = 1, c.limit = 12, c.judge = NULL, c.curve[0] = 2;
+  assert_ok(ctx, elbo_compare(ctx, &c, &text));
+  json_t *table = parse(ctx, text);
+  assert_int_equal(json_array_size(json_object_get(table, "rows")), 3);
+  for (int i = 0; i < 2; i++) {
+    const char *name = i ? "diffae" : "refined";
+    assert_null(json_object_get(row_of(table, name), "error"));
+    assert_true(counted(table, name, "fid") > 0);
+    assert_true(measured(table, name, "psnr") > 0 && measured(table, name, "ssim") < 1 && measured(table, name, "perceptual") > 0);
+    assert_non_null(strstr(missing(table, name, "likelihood_one"), i ? "no prior" : "neither's bound"));
+    assert_non_null(strstr(missing(table, name, "condition_accuracy"), "no condition"));
+    assert_int_equal(json_array_size(json_object_get(json_object_get(row_of(table, name), "training"), "stages")), 2);
+  }
+  assert_true(counted(table, "refined", "calls") == 3 && counted(table, "diffae", "calls") == 3 + 4);
+  assert_non_null(strstr(command_of(table, "refined", "fid"), " sample.codes=prior"));
+  assert_non_null(strstr(command_of(table, "refined, fitted codes", "fid"), " sample.codes=mixture"));
+  assert_non_null(strstr(command_of(table, "refined, fitted codes", "samples_per_s"), " sample.codes=mixture"));
+  assert_true(counted(table, "refined", "fid") != counted(table, "refined, fitted codes", "fid"));
+  assert_int_equal(json_array_size(json_object_get(row_of(table, "refined, fitted codes"), "curve")), 2);
+  json_decref(table);
+  char *page = read_page(ctx, c.out);
+  parse_page(page);
+  assert_int_equal(count_of(page, "its fitted codes<small>from a mixture</small>"), 1);
+  assert_int_equal(count_of(page, "<img "), 2 + 1 + 2 + 2 * 2);
+  assert_int_equal(count_of(page, "not made"), 0);
+  assert_int_equal(count_of(page, ">failed<"), 0);
+  free(page);
+  elbo_ctx_destroy(&ctx);
+}
+
 // A stop writes a checkpoint; the next call goes on from it and ends at the same weights as one that was never stopped.
 static void test_interruption(void **state) {
   (void)state;
@@ -455,8 +521,31 @@ static void test_budgets(void **state) {
   assert_int_equal(steps[1], 15);
   free(text);
 
+  // codes that are made for the second stage are paid for: of this model they cost as much as 30 steps or so
+  const char *latent[] = {write_text("codes.yaml", codes)};
+  elbo_recipe *r;
+  elbo_train_cost base, prior;
+  assert_ok(ctx, elbo_recipe_load(ctx, latent[0], 0, NULL, &r));
+  assert_ok(ctx, elbo_train_dry_run(ctx, elbo_recipe_stage(r, 0), NULL, &base));
+  assert_ok(ctx, elbo_train_dry_run(ctx, elbo_recipe_stage(r, 1), NULL, &prior));
+  elbo_recipe_destroy(&r);
+  double step = (double)(base.flops_per_step + prior.flops_per_step), before = (double)prior.prepare_flops;
+  assert_true(before > 10 * step);
+  c.models = latent, c.runs = in("codes"), c.budget_flops = before + 20.5 * step;
+  assert_ok(ctx, elbo_compare(ctx, &c, &text));
+  stage_steps(ctx, in("codes/codes.json"), steps);
+  assert_true(steps[0] == 20 && steps[1] == 20);
+  table = parse(ctx, text);
+  double spent = counted(table, "codes", "training_flops");
+  assert_true(spent > before + 19.9 * step && spent <= c.budget_flops);
+  json_decref(table);
+  c.runs = in("codes-too-dear"), c.budget_flops = before / 2;
+  assert_ok(ctx, elbo_compare(ctx, &c, &text));
+  assert_non_null(strstr(text, "spent before the first step"));
+  free(text);
+
   // of time: how many is the machine's to say; they end, within the recipe's proportions or by the clock
-  c.runs = in("time"), c.budget_flops = 0, c.budget_seconds = 0.2;
+  c.models = models, c.runs = in("time"), c.budget_flops = 0, c.budget_seconds = 0.2;
   assert_ok(ctx, elbo_compare(ctx, &c, &text));
   stage_steps(ctx, in("time/two.json"), steps);
   assert_true(steps[0] >= 1 && steps[1] >= 1);
@@ -488,8 +577,8 @@ static void test_stop_after(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_whole),    cmocka_unit_test(test_interruption),
-                                     cmocka_unit_test(test_failures), cmocka_unit_test(test_refusals),
-                                     cmocka_unit_test(test_budgets),  cmocka_unit_test(test_stop_after)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_whole),     cmocka_unit_test(test_decoders), cmocka_unit_test(test_interruption),
+                                     cmocka_unit_test(test_failures),  cmocka_unit_test(test_refusals), cmocka_unit_test(test_budgets),
+                                     cmocka_unit_test(test_stop_after)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -183,7 +183,7 @@ static inline void tiny_create(tiny *t, elbo_ctx *ctx, const train_config *confi
   memset(t, 0, sizeof *t);
   t->ctx = ctx, t->infinite_at = -1;
   t->data = (tiny_source){.batch = train_micro_batch(config), .nan_at = -1};
-  t->source = (train_source){&t->data, tiny_next, tiny_seek, NULL};
+  t->source = (train_source){&t->data, tiny_next, tiny_seek, NULL, NULL};
   t->task = (train_task){.user = t,
                          .n_phases = 1,
                          .phases = t->phases,
