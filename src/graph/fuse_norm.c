@@ -1,4 +1,6 @@
-// group_norm + activation, and in training the gradient of both: one node each, so that the value between them is never stored.
+// group_norm + activation, and in training the gradient of both: one node each, so that the value between them is never stored. Nor is the
+// activation kept for the backward pass: the gradient, which computes it on its way, gives it once more to those that read it there (the
+// weight gradient of the convolution behind the norm), and these move behind it.
 #include <stdlib.h>
 
 #include "graph/fuse.h"
@@ -34,6 +36,7 @@ typedef struct norm_match {
   int n_drop;
   norm_act act;
   double slope;
+  bool again; // grad gives the activation once more, for nodes moved behind it
 } norm_match;
 
 static void drop(norm_match *m, const node *n) { m->drop[m->n_drop++] = n; }
@@ -109,18 +112,57 @@ static node *emit_norm(rewrite *r, const norm_match *m, const node *at) {
     r->map[at->out[2]->id] = fused->out[2];
   } else {
     elbo_tensor *bias = m->norm->in[2] ? r->map[m->norm->in[2]->id] : NULL;
-    fused =
-        graph_add_fused_group_norm_grad(r->to, in[0], in[1], bias, in[3], in[4], r->map[m->da->id], a->groups, a->eps, m->act, m->slope);
+    fused = graph_add_fused_group_norm_grad(r->to, in[0], in[1], bias, in[3], in[4], r->map[m->da->id], a->groups, a->eps, m->act, m->slope,
+                                            m->again);
     if (!fused) return NULL;
     for (int i = 0; i < 3; i++) r->map[at->out[i]->id] = fused->out[i];
+    if (m->again) r->map[m->activation->out[0]->id] = fused->out[3]; // all that is copied from here on and reads it
   }
   fused->phase = at->phase;
   return fused;
 }
 
+// Whether a node before `grad`, but for dropped ones, reads a result of n.
+static bool read_before(const elbo_graph *g, const node *n, const node *grad) {
+  for (int64_t i = n->id + 1; i < grad->id; i++)
+    for (int k = 0; k < g->nodes[i]->n_in; k++)
+      for (int o = 0; o < n->n_out; o++)
+        if (g->nodes[i]->in[k] == n->out[o]) return true;
+  return false;
+}
+
+// Looks for the nodes of the backward pass that read the activation before the norm's gradient is there. When all of them can wait,
+// they are marked in behind[] with the gradient's id, and the match gives the activation again. `taken`: nodes that this pass replaces.
+static void find_waiting(const view_of *v, int n, elbo_tensor *const *tensors, const int *match_at, const bool *done, int *behind,
+                         norm_match *m) {
+  const elbo_tensor *y = m->activation->out[0];
+  const node *waiting[8];
+  int count = 0;
+  bool late = false;
+  if (!m->grad) return;
+  for (int i = 0; i < n; i++)
+    if (tensors[i] == y) return;
+  for (int64_t i = 0; i < v->g->n_updates; i++)
+    if (v->g->updates[i].value == y) return;
+  for (int64_t i = m->activation->id + 1; i < v->g->n_nodes; i++) {
+    const node *k = v->g->nodes[i];
+    bool reads = false;
+    for (int q = 0; q < k->n_in; q++) reads |= k->in[q] == y;
+    if (!reads || k->phase == m->norm->phase) continue;
+    if (k->op->flags & OP_VIEW || k->phase != m->grad->phase) return; // a view's readers are not looked for
+    late = true;
+    if (i > m->grad->id) continue;
+    if (done[i] || match_at[i] || behind[i] || count == 8 || read_before(v->g, k, m->grad)) return;
+    waiting[count++] = k;
+  }
+  m->again = late;
+  for (int i = 0; i < count; i++) behind[waiting[i]->id] = m->grad->id;
+}
+
 elbo_status fuse_norms(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to) {
   rewrite r;
   int *uses = NULL, *match_at = NULL; // by node id: match + 1 emitted there
+  int *behind = NULL;                 // by node id: the node that it has to wait for, 0: none
   bool *done = NULL;                  // by node id: part of a match
   norm_match *matches = NULL;
   int64_t n_matches = 0, cap = 0;
@@ -128,6 +170,7 @@ elbo_status fuse_norms(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor
   if (status != ELBO_OK) return status;
   TRY_GOTO(count_uses(ctx, from, n, tensors, updates, &uses));
   TRY_GOTO(array_new(ctx, (size_t)from->n_nodes + 1, sizeof *match_at, "a graph pass", (void **)&match_at));
+  TRY_GOTO(array_new(ctx, (size_t)from->n_nodes + 1, sizeof *behind, "a graph pass", (void **)&behind));
   TRY_GOTO(array_new(ctx, (size_t)from->n_nodes + 1, sizeof *done, "a graph pass", (void **)&done));
   const view_of v = {from, uses};
   for (int64_t i = 0; i < from->n_nodes; i++) {
@@ -140,10 +183,14 @@ elbo_status fuse_norms(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor
     done[m.activation->id] = true;
     for (int k = 0; k < m.n_drop; k++) done[m.drop[k]->id] = true;
   }
+  for (int64_t i = 0; i < n_matches; i++) find_waiting(&v, n, tensors, match_at, done, behind, &matches[i]);
   for (int64_t i = 0; i < from->n_nodes; i++) {
     const node *k = from->nodes[i];
-    if (done[i]) continue;
-    if (!(match_at[i] ? emit_norm(&r, &matches[match_at[i] - 1], k) : rewrite_copy(&r, k))) {
+    if (done[i] || behind[i]) continue;
+    bool copied = match_at[i] ? emit_norm(&r, &matches[match_at[i] - 1], k) : rewrite_copy(&r, k);
+    for (int64_t w = 0; copied && match_at[i] && w < i; w++) // those that waited for this one
+      if (behind[w] == i) copied = rewrite_copy(&r, from->nodes[w]);
+    if (!copied) {
       status = elbo_graph_check(r.to);
       goto fail;
     }
@@ -154,6 +201,7 @@ fail:
   if (status != ELBO_OK && r.to) rewrite_cancel(&r);
   free(uses);
   free(match_at);
+  free(behind);
   free(done);
   free(matches);
   return status;

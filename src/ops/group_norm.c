@@ -57,6 +57,10 @@ static bool group_norm_grad_infer(elbo_graph *g, node *n) {
   n->out[0]->dtype = n->out[1]->dtype = n->out[2]->dtype = ELBO_F32;
   n->out[0]->shape = x->shape;
   n->out[1]->shape = n->out[2]->shape = shape_of(1, &c);
+  if (n->n_out < 4) return true;
+  n->out[3]->dtype = ELBO_F32;
+  n->out[3]->shape = x->shape;
+  if (!a->again) n->n_out = 3;
   return true;
 }
 
@@ -133,7 +137,7 @@ const op_def op_fused_group_norm_grad = {
     .name = "fused_group_norm_grad",
     .attr_size = sizeof(group_norm_attr),
     .n_in = 6,
-    .n_out = 3,
+    .n_out = 4,
     .optional = 6,
     .infer = group_norm_grad_infer,
     .reference = group_norm_grad_ref,
@@ -142,19 +146,20 @@ const op_def op_fused_group_norm_grad = {
 elbo_tensor *elbo_group_norm(elbo_tensor *x, elbo_tensor *weight, elbo_tensor *bias, int groups, double eps) {
   elbo_graph *g = graph_of(1, &x);
   if (!g) return NULL;
-  group_norm_attr a = {groups, eps, NORM_ACT_NONE, 0};
+  group_norm_attr a = {groups, eps, NORM_ACT_NONE, 0, 0};
   node *n = graph_add_node(g, &op_group_norm, &a, 3, (elbo_tensor *[]){x, weight, bias}, NULL);
   return n ? n->out[0] : NULL;
 }
 
 node *graph_add_fused_group_norm(elbo_graph *g, elbo_tensor *x, elbo_tensor *weight, elbo_tensor *bias, int64_t groups, double eps,
                                  norm_act act, double slope) {
-  group_norm_attr a = {groups, eps, act, slope};
+  group_norm_attr a = {groups, eps, act, slope, 0};
   return graph_add_node(g, &op_fused_group_norm, &a, 3, (elbo_tensor *[]){x, weight, bias}, NULL);
 }
 
 node *graph_add_fused_group_norm_grad(elbo_graph *g, elbo_tensor *x, elbo_tensor *weight, elbo_tensor *bias, elbo_tensor *mean,
-                                      elbo_tensor *rstd, elbo_tensor *dy, int64_t groups, double eps, norm_act act, double slope) {
-  group_norm_attr a = {groups, eps, act, slope};
+                                      elbo_tensor *rstd, elbo_tensor *dy, int64_t groups, double eps, norm_act act, double slope,
+                                      bool again) {
+  group_norm_attr a = {groups, eps, act, slope, again};
   return graph_add_node(g, &op_fused_group_norm_grad, &a, 6, (elbo_tensor *[]){x, weight, bias, mean, rstd, dy}, NULL);
 }

@@ -22,6 +22,7 @@ typedef struct group_norm_state {
   int64_t blocks;                        // of images, whole images only
   int64_t thread_floats, thread_doubles; // scratch of a thread
   int threads;
+  bool again;    // the gradient gives y once more
   bool variance; // the second statistic is the variance, not rstd
   double eps;
   int64_t act;
@@ -32,6 +33,7 @@ typedef struct group_norm_job {
   const group_norm_state *s;
   const float *x, *weight, *bias, *dy, *mean_in, *rstd_in;
   float *y, *mean, *rstd; // y: dx in the gradient
+  float *again;           // the gradient's y, or NULL
   float *dweight, *dbias;
   double *partial; // (items, 2, C)
   float *floats;   // per thread
@@ -80,13 +82,22 @@ static void normalise_rows(const group_norm_state *s, slice w, const float *x, f
 #undef CALL
 }
 
-static void product_rows(const group_norm_state *s, slice w, const float *x, const float *dy, float *dn, int64_t rows, const float *channel,
-                         double *sums) {
+static void product_rows(const group_norm_state *s, slice w, const float *x, const float *dy, float *dn, float *again, int64_t rows,
+                         const float *channel, double *sums) {
   const float *mean = channel + w.c0, *scale = mean + s->c, *bias = scale + s->c;
   double *s1 = sums + w.c0, *s2 = s1 + s->c;
-#define CALL(act) products(x + w.c0, dy + w.c0, dn + w.c0, rows, s->c, w.c1 - w.c0, mean, scale, bias, s1, s2, act, s->slope)
-  BY_ACT(CALL)
+#define ROWS(act, y, again) \
+  products(x + w.c0, dy + w.c0, dn + w.c0, y, rows, s->c, w.c1 - w.c0, mean, scale, bias, s1, s2, act, s->slope, again)
+#define CALL(act) ROWS(act, NULL, false)
+#define CALL_AGAIN(act) ROWS(act, again + w.c0, true)
+  if (again) {
+    BY_ACT(CALL_AGAIN)
+  } else {
+    BY_ACT(CALL)
+  }
+#undef CALL_AGAIN
 #undef CALL
+#undef ROWS
 }
 
 static void write_gradient(const group_norm_state *s, slice w, const float *x, const float *dn, float *dx, int64_t rows,
@@ -275,7 +286,7 @@ static void gradient_whole(void *arg, int id, int count) {
       float *dx = j->y + b * image;
       clear_sums(s, w, sums);
       fill_channels(j, b, w, j->mean_in, j->rstd_in, channel);
-      product_rows(s, w, x, dy, dx, s->rows, channel, sums);
+      product_rows(s, w, x, dy, dx, j->again ? j->again + b * image : NULL, s->rows, channel, sums);
       fill_gradient_channels(j, b, w, sums, channel);
       write_gradient(s, w, x, s->act == NORM_ACT_NONE ? dy : dx, dx, s->rows, channel);
       add_dweight(j, b, w, sums, to);
@@ -296,7 +307,7 @@ static void gradient_products(void *arg, int id, int count) {
     if (b != last) fill_channels(j, last = b, all_groups(s), j->mean_in, j->rstd_in, channel);
     memset(sums, 0, (size_t)(2 * s->c) * sizeof *sums);
     int64_t at = (b * s->rows + r0) * s->c;
-    product_rows(s, all_groups(s), j->x + at, j->dy + at, j->y + at, r1 - r0, channel, sums);
+    product_rows(s, all_groups(s), j->x + at, j->dy + at, j->y + at, j->again ? j->again + at : NULL, r1 - r0, channel, sums);
   }
 }
 
@@ -337,9 +348,9 @@ static void finish_dweight(void *arg, int64_t begin, int64_t end) {
   }
 }
 
-static elbo_status group_norm_grad_run(const kernel *k, const kernel_args *a) {
+static elbo_status run_gradient(const kernel *k, const kernel_args *a, float *again) {
   group_norm_job j = {.s = k->state, .x = a->in[0], .weight = a->in[1], .bias = a->in[2], .mean_in = a->in[3], .rstd_in = a->in[4]};
-  j.dy = a->in[5], j.y = a->out[0], j.dweight = a->out[1], j.dbias = a->out[2];
+  j.dy = a->in[5], j.y = a->out[0], j.dweight = a->out[1], j.dbias = a->out[2], j.again = again;
   job_scratch(&j, a->scratch);
   if (j.s->chunks == 1) {
     parallel_run(a->pool, gradient_whole, &j);
@@ -349,6 +360,12 @@ static elbo_status group_norm_grad_run(const kernel *k, const kernel_args *a) {
   }
   parallel_for(a->pool, j.s->c, 64, finish_dweight, &j);
   return ELBO_OK;
+}
+
+static elbo_status group_norm_grad_run(const kernel *k, const kernel_args *a) { return run_gradient(k, a, NULL); }
+
+static elbo_status fused_group_norm_grad_run(const kernel *k, const kernel_args *a) {
+  return run_gradient(k, a, ((const group_norm_state *)k->state)->again ? a->out[3] : NULL);
 }
 
 // --- choice -----------------------------------------------------------------------------------------------------------------------
@@ -396,7 +413,7 @@ static elbo_status prepare_group(compile_env *env, const node *n, int tensors, k
   group_norm_state *s;
   TRY(kernel_state_new(env, k, sizeof *s, &s));
   s->images = x->dim[0], s->rows = shape_product(x, 1, x->rank - 1), s->c = x->dim[x->rank - 1], s->groups = a->groups;
-  s->eps = a->eps, s->act = a->act, s->slope = (float)a->slope;
+  s->eps = a->eps, s->act = a->act, s->slope = (float)a->slope, s->again = a->again;
   choose(env, s, tensors, k);
   return ELBO_OK;
 }
@@ -422,7 +439,6 @@ static elbo_status prepare_batch(compile_env *env, const node *n, int tensors, k
 
 #define batch_norm_run group_norm_run
 #define fused_group_norm_run group_norm_run
-#define fused_group_norm_grad_run group_norm_grad_run
 PREPARE(group_norm, prepare_group, 2)
 PREPARE(group_norm_grad, prepare_group, 3)
 PREPARE(fused_group_norm, prepare_group, 2)

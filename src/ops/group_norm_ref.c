@@ -63,7 +63,7 @@ OP_REFERENCE(group_norm_grad) {
   (void)ctx;
   const group_norm_attr *a = n->attr;
   const double *x = in[0], *weight = in[1], *bias = in[2], *mean = in[3], *rstd = in[4], *dy = in[5];
-  double *dx = out[0], *dweight = out[1], *dbias = out[2];
+  double *dx = out[0], *dweight = out[1], *dbias = out[2], *y = a->again ? out[3] : NULL;
   group_shape s = group_shape_of(n);
   for (int64_t c = 0; c < s.c; c++) dweight[c] = dbias[c] = 0;
   for (int64_t b = 0; b < s.images; b++)
@@ -74,7 +74,8 @@ OP_REFERENCE(group_norm_grad) {
           for (int64_t c = g * s.per; c < (g + 1) * s.per; c++) {
             int64_t i = (b * s.rows + r) * s.c + c;
             double w = weight ? weight[c] : 1, xhat = (x[i] - m) * inverse;
-            double dn = dy[i] * norm_act_slope(a->act, a->slope, xhat * w + (bias ? bias[c] : 0));
+            double pre = xhat * w + (bias ? bias[c] : 0), dn = dy[i] * norm_act_slope(a->act, a->slope, pre);
+            if (y) y[i] = norm_act_value(a->act, a->slope, pre);
             if (pass == 0)
               dweight[c] += dn * xhat, dbias[c] += dn, sum += dn * w, along += dn * w * xhat;
             else

@@ -46,6 +46,17 @@ VEC_INLINE vfloat act_slope(vfloat v, const int64_t act, float slope) {
   }
 }
 
+// act'(v), and act(v) in *value, sharing what they share
+VEC_INLINE vfloat act_slope_and_value(vfloat v, const int64_t act, float slope, vfloat *value) {
+  if (act != NORM_ACT_SILU) {
+    *value = act_value(v, act, slope);
+    return act_slope(v, act, slope);
+  }
+  vfloat s = vsigmoid_near(v);
+  *value = v * s;
+  return s * (1.0f + v * (1.0f - s));
+}
+
 VEC_INLINE void fold(double *sum, vfloat part, int64_t lanes) {
   for (int64_t l = 0; l < lanes; l++) sum[l] += (double)part[l];
 }
@@ -88,36 +99,49 @@ static inline void moments(const float *x, int64_t rows, int64_t stride, int64_t
 }
 
 // s1 += sum of dn (x - mean), s2 += sum of dn, where dn = dy act'((x - mean) scale + bias), kept in dn for the second pass when there is
-// an activation.
-VEC_INLINE
-    void block_products(const float *x, const float *dy, float *dn, int64_t rows, int64_t stride, const float *mean, const float *scale,
-                        const float *bias, double *s1, double *s2, const int vectors, int64_t lanes, const int64_t act, float slope) {
+// an activation. With `again` act's value goes to y.
+VEC_INLINE void block_products(const float *x, const float *dy, float *dn, float *y, int64_t rows, int64_t stride, const float *mean,
+                               const float *scale, const float *bias, double *s1, double *s2, int64_t ahead, const int vectors,
+                               int64_t lanes, const int64_t act, float slope, const bool again) {
   vfloat m[4], w[4], h[4], a1[4] = {{0}}, a2[4] = {{0}};
 #pragma GCC unroll 4
   for (int v = 0; v < vectors; v++) {
     m[v] = vload_upto(mean + v * VW, lanes), w[v] = vload_upto(scale + v * VW, lanes);
     h[v] = vload_upto(bias + v * VW, lanes);
   }
-  for (int64_t r = 0; r < rows; r++, x += stride, dy += stride, dn += stride)
+  for (int64_t r = 0; r < rows; r++) {
+    int64_t at = r * stride;
 #pragma GCC unroll 4
-    for (int v = 0; v < vectors; v++) {
-      vfloat d = vload_upto(x + v * VW, lanes) - m[v], g = vload_upto(dy + v * VW, lanes);
-      if (act != NORM_ACT_NONE) {
+    for (int v = 0; v < vectors; v++, at += VW) {
+      __builtin_prefetch(x + at + ahead, 0, 3);
+      __builtin_prefetch(dy + at + ahead, 0, 3);
+      vfloat d = vload_upto(x + at, lanes) - m[v], g = vload_upto(dy + at, lanes);
+      if (again) {
+        vfloat value;
+        g *= act_slope_and_value(d * w[v] + h[v], act, slope, &value);
+        vstore_upto(y + at, value, lanes);
+      } else if (act != NORM_ACT_NONE) {
         g *= act_slope(d * w[v] + h[v], act, slope);
-        vstore_upto(dn + v * VW, g, lanes);
       }
+      if (act != NORM_ACT_NONE) vstore_upto(dn + at, g, lanes);
       a1[v] += g * d, a2[v] += g;
     }
+  }
 #pragma GCC unroll 4
   for (int v = 0; v < vectors; v++) fold(s1 + v * VW, a1[v], lanes), fold(s2 + v * VW, a2[v], lanes);
 }
 
-VEC_INLINE void products(const float *x, const float *dy, float *dn, int64_t rows, int64_t stride, int64_t width, const float *mean,
-                         const float *scale, const float *bias, double *s1, double *s2, const int64_t act, float slope){
+// Rows AHEAD_ROWS on are called for meanwhile: no prefetcher of the processor's follows rows that lie this far apart.
+enum { AHEAD_ROWS = 8 };
+
+VEC_INLINE void products(const float *x, const float *dy, float *dn, float *y, int64_t rows, int64_t stride, int64_t width,
+                         const float *mean, const float *scale, const float *bias, double *s1, double *s2, const int64_t act, float slope,
+                         const bool again) {
+  int64_t ahead = AHEAD_ROWS * stride;
 #define CALL(i, vectors, lanes)                                                                                                      \
-  block_products(x + r * stride + (i), dy + r * stride + (i), dn + r * stride + (i), n, stride, mean + (i), scale + (i), bias + (i), \
-                 s1 + (i), s2 + (i), vectors, lanes, act, slope)
-    FOR_BLOCKS(rows, width, CALL)
+  block_products(x + r * stride + (i), dy + r * stride + (i), dn + r * stride + (i), again ? y + r * stride + (i) : NULL, n, stride, \
+                 mean + (i), scale + (i), bias + (i), s1 + (i), s2 + (i), ahead, vectors, lanes, act, slope, again)
+  FOR_BLOCKS(rows, width, CALL)
 #undef CALL
 }
 

@@ -11,19 +11,22 @@ typedef enum norm_act { NORM_ACT_NONE, NORM_ACT_RELU, NORM_ACT_LEAKY_RELU, NORM_
 //   out y = act((x - mean) rstd weight + bias) (B,...,C), mean (B,groups), rstd (B,groups) = 1/sqrt(variance + eps)
 // group_norm_grad (act NONE) and fused_group_norm_grad, which computes the activation's input again from x:
 //   in  x, weight or NULL, bias or NULL (fused; NULL in the plain form), mean, rstd, dy (B,...,C)
-//   out dx (B,...,C), dweight (C), dbias (C)
+//   out dx (B,...,C), dweight (C), dbias (C), and with `again` y (B,...,C) once more, as the forward pass made it
 typedef struct group_norm_attr {
   int64_t groups;
   double eps;
-  int64_t act;  // norm_act
-  double slope; // leaky_relu's
+  int64_t act;   // norm_act
+  double slope;  // leaky_relu's
+  int64_t again; // fused_group_norm_grad: 1 for y
 } group_norm_attr;
 
-// For the fuse pass: norm and activation in one node, and its gradient (`dy` is that of the activation's output). NULL after an error.
+// For the fuse pass: norm and activation in one node, and its gradient (`dy` is that of the activation's output; with `again`, out[3] is
+// that output). NULL after an error.
 node *graph_add_fused_group_norm(elbo_graph *g, elbo_tensor *x, elbo_tensor *weight, elbo_tensor *bias, int64_t groups, double eps,
                                  norm_act act, double slope);
 node *graph_add_fused_group_norm_grad(elbo_graph *g, elbo_tensor *x, elbo_tensor *weight, elbo_tensor *bias, elbo_tensor *mean,
-                                      elbo_tensor *rstd, elbo_tensor *dy, int64_t groups, double eps, norm_act act, double slope);
+                                      elbo_tensor *rstd, elbo_tensor *dy, int64_t groups, double eps, norm_act act, double slope,
+                                      bool again);
 
 // layer_norm: in x (...,C), weight or NULL, bias or NULL; out y, mean (...), rstd (...)
 // layer_norm_grad: in x, weight or NULL, mean, rstd, dy; out dx, dweight, dbias

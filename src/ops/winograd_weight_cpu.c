@@ -41,8 +41,9 @@ static void evaluate(void *arg, int id, int count) {
 #define OUTER_ROWS (VW > 4 ? VW / 2 : VW) // with three vectors: 24 accumulators of 32 registers, 12 of 16
 
 // p[r * ld + v VW] (+)= sum over t < T of a[t * VW + r] b[v * b_vector + t * VW]
+// Meanwhile it asks for the cache lines of `next`, the p that comes after this one.
 WINOGRAD_INLINE void outer_body(const int vectors, int64_t T, const float *restrict a, const float *restrict b, int64_t b_vector,
-                                float *restrict p, int64_t ld, bool add) {
+                                float *restrict p, const float *next, int64_t ld, bool add) {
   vfloat acc[OUTER_ROWS][3];
 #pragma GCC unroll 8
   for (int r = 0; r < OUTER_ROWS; r++)
@@ -50,6 +51,9 @@ WINOGRAD_INLINE void outer_body(const int vectors, int64_t T, const float *restr
     for (int v = 0; v < vectors; v++) acc[r][v] = add ? vload(p + r * ld + v * VW) : (vfloat){0};
   for (int64_t t = 0; t < T; t++, a += VW, b += VW) {
     vfloat bv[3];
+    if (t < OUTER_ROWS)
+#pragma GCC unroll 3
+      for (int v = 0; v < vectors; v++) __builtin_prefetch(next + t * ld + v * VW, 1, 3);
 #pragma GCC unroll 3
     for (int v = 0; v < vectors; v++) bv[v] = vload(b + v * b_vector);
 #pragma GCC unroll 8
@@ -65,13 +69,14 @@ WINOGRAD_INLINE void outer_body(const int vectors, int64_t T, const float *restr
     for (int v = 0; v < vectors; v++) vstore(p + r * ld + v * VW, acc[r][v]);
 }
 
-static void outer(int vectors, int64_t T, const float *a, const float *b, int64_t b_vector, float *p, int64_t ld, bool add) {
+static void outer(int vectors, int64_t T, const float *a, const float *b, int64_t b_vector, float *p, const float *next, int64_t ld,
+                  bool add) {
   if (vectors == 3)
-    outer_body(3, T, a, b, b_vector, p, ld, add);
+    outer_body(3, T, a, b, b_vector, p, next, ld, add);
   else if (vectors == 2)
-    outer_body(2, T, a, b, b_vector, p, ld, add);
+    outer_body(2, T, a, b, b_vector, p, next, ld, add);
   else
-    outer_body(1, T, a, b, b_vector, p, ld, add);
+    outer_body(1, T, a, b, b_vector, p, next, ld, add);
 }
 
 // Point e, vectors [v0, v1) of the channels of all phases.
@@ -83,8 +88,11 @@ static void multiply_point(const state *s, int e, int64_t v0, int64_t v1, int64_
     for (int64_t j = 0; j < groups; j++) {
       int64_t k0, k1;
       split_range(s->VK, (int)j, (int)groups, &k0, &k1);
-      for (int64_t r = 0; r < VW && i % s->VC * VW + r < s->C; r += OUTER_ROWS) // P has whole vectors of channels
-        outer((int)(k1 - k0), nt, a + r, g + e * s->g_point + k0 * s->block * VW, s->block * VW, to + r * columns + k0 * VW, columns, add);
+      for (int64_t r = 0; r < VW && i % s->VC * VW + r < s->C; r += OUTER_ROWS) { // P has whole vectors of channels
+        float *here = to + r * columns + k0 * VW;
+        const float *next = r + OUTER_ROWS < VW ? here + OUTER_ROWS * columns : j + 1 < groups ? to + k1 * VW : to + VW * columns;
+        outer((int)(k1 - k0), nt, a + r, g + e * s->g_point + k0 * s->block * VW, s->block * VW, here, next, columns, add);
+      }
     }
   }
 }
