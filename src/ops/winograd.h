@@ -23,6 +23,13 @@ enum { WINOGRAD_MAX_ALPHA = 6 };
 
 #define ROOT2 1.41421356237309505f
 
+// The same pointer, of which the compiler knows nothing: otherwise a loop over alpha^2 streams keeps a pointer to each, more than there are
+// registers, where a few and a distance are enough.
+WINOGRAD_INLINE const float *winograd_row(const float *p) {
+  __asm__("" : "+r"(p));
+  return p;
+}
+
 // o = B^T d, alpha to alpha
 WINOGRAD_INLINE void winograd_data(const int alpha, const vfloat *d, vfloat *o) {
   if (alpha == 4) {
@@ -112,8 +119,8 @@ typedef struct winograd_image {
 static inline int64_t winograd_tiles(const winograd_image *g, int64_t B) { return B * g->tiles_y * g->tiles_x; }
 
 // Evaluates tiles [t0, t0 + nt), vectors of channels [v0, v1) of every phase p: to[e * stride + ((p VC + v) * ld + t) * VW], with t counted
-// from t0 and VC the vectors of C. Pixels outside of the image and lanes past C are zero. winograd_spread does the same for m x m tiles as
-// "taps" (the other gradient of a weight gradient; one phase).
+// from t0 and v from v0, VC = v1 - v0. Pixels outside of the image and lanes past C are zero. winograd_spread does the same for m x m tiles
+// as "taps" (the other gradient of a weight gradient; one phase).
 void ISA(winograd_gather)(int alpha, const winograd_image *g, const float *x, int64_t t0, int64_t nt, int64_t v0, int64_t v1, float *to,
                           int64_t ld, int64_t stride);
 void ISA(winograd_spread)(int alpha, const winograd_image *g, const float *y, int64_t t0, int64_t nt, int64_t v0, int64_t v1, float *to,
@@ -129,6 +136,11 @@ typedef struct winograd_weights {
 // Evaluates the panel of `vectors` (1 or 2) vectors of K at v, channels [c0, c1): to[e * stride + p phase + c * vectors VW]
 void ISA(winograd_evaluate_weights)(const winograd_weights *g, const float *w, int64_t v, int vectors, int64_t c0, int64_t c1, float *to,
                                     int64_t stride);
+
+// The same weights unevaluated: to[((c - c0) taps + tap) * vectors VW], taps reversed where g is flipped; and the evaluation of n channels
+// of that, which `w` points to. (Not for transposed ones of stride 2.)
+void ISA(winograd_pack_taps)(const winograd_weights *g, const float *w, int64_t v, int vectors, int64_t c0, int64_t c1, float *to);
+void ISA(winograd_evaluate_packed)(const winograd_weights *g, const float *w, int vectors, int64_t n, float *to, int64_t stride);
 
 extern const conv_kernel ISA(winograd2), ISA(winograd4), ISA(winograd_strided);                      // forward and transposed
 extern const conv_kernel ISA(winograd2_weight), ISA(winograd4_weight), ISA(winograd_strided_weight); // weight gradients

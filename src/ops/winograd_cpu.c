@@ -7,30 +7,10 @@
 // Phases are those of x (a forward convolution of stride 2), parts those of the result (a transposed one); one where the stride is 1.
 //
 // Two ways to share the work. By tiles: a thread takes blocks of tiles through all three steps in caches of its own; U is made once
-// before. By channels, where tiles are few or weights large: V is made by all threads together, then a thread makes U panel by panel, in
-// its cache, uses it for every tile and throws it away: transformed weights, four times the size of weights, never exist.
+// before. By channels (winograd_channels_cpu.c), where tiles are few or weights large: transformed weights, four times the size of weights,
+// never exist.
 #include "core/memory.h"
-#include "ops/kernel_util.h"
-#include "ops/winograd.h"
-
-typedef struct result_part { // of the result: pixel (u, v) of its grid is at first + step (u, v)
-  winograd_image image;
-  int64_t first[2], rows, columns, T;
-} result_part;
-
-typedef struct state {
-  conv_problem problem;
-  int alpha, m, points;
-  int64_t C, K, Q, P; // channels in and out, height and width of the result
-  int64_t VC, VK;     // vectors of C and K
-  int phases, n_parts, step;
-  result_part parts[4];
-  winograd_weights weights;
-  bool by_channels, keep;
-  int64_t block;                     // tiles of one V: by tiles a thread's, by channels all threads'
-  int64_t chunk;                     // vectors of K in one M
-  int64_t v_point, u_point, m_point; // floats from point to point
-} state;
+#include "ops/winograd_forward.h"
 
 // --- products -----------------------------------------------------------------------------------------------------------------------
 
@@ -95,13 +75,6 @@ static void multiply(const state *s, int64_t nt, const float *v, int64_t v_ld, c
 }
 
 // --- results ------------------------------------------------------------------------------------------------------------------------
-
-typedef struct io {
-  const state *s;
-  const float *x, *w, *bias, *residual;
-  float *y, *pre, *scratch, *u;
-  int64_t t0, nt; // by channels: the tiles of V
-} io;
 
 typedef struct result_tile {
   int64_t offset, row, column, lanes; // of y, in floats
@@ -188,17 +161,16 @@ static void interpolate(const io *g, const result_part *part, int64_t t0, int64_
   }
 }
 
+void ISA(winograd_interpolate)(const io *g, int64_t t0, int64_t nt, int64_t v0, int64_t v1, const float *m) {
+  interpolate(g, g->s->parts, t0, nt, v0, v1, m, g->s->block);
+}
+
 // --- by tiles -----------------------------------------------------------------------------------------------------------------------
-
-static int64_t v_floats(const state *s) { return s->points * s->v_point; }
-static int64_t m_floats(const state *s) { return s->points * s->m_point; }
-
-static int64_t u_floats(const state *s) { return s->points * s->u_point; } // of a part
 
 static void evaluate_weights(const io *g, int64_t v, int vectors, int64_t c0, int64_t c1, float *to) {
   const state *s = g->s;
   winograd_weights w = s->weights;
-  w.phase = s->n_parts > 1 ? u_floats(s) : s->C * vectors * VW;
+  w.phase = s->n_parts > 1 ? s->points * s->u_point : s->C * vectors * VW;
   ISA(winograd_evaluate_weights)(&w, g->w, v, vectors, c0, c1, to, s->u_point);
 }
 
@@ -239,40 +211,9 @@ static void run_part(const io *g, const result_part *part, const float *u, float
 static void run_tiles(void *arg, int id, int count) {
   const io *g = arg;
   const state *s = g->s;
-  float *v = g->scratch + id * (v_floats(s) + m_floats(s));
-  for (int i = 0; i < s->n_parts; i++) run_part(g, s->parts + i, g->u + i * u_floats(s), v, v + v_floats(s), id, count);
-}
-
-// --- by channels --------------------------------------------------------------------------------------------------------------------
-
-static void make_v(void *arg, int id, int count) {
-  const io *g = arg;
-  const state *s = g->s;
-  int64_t begin, end;
-  if (g->nt >= count) {
-    split_range(g->nt, id, count, &begin, &end);
-    ISA(winograd_gather)
-    (s->alpha, &s->parts->image, g->x, g->t0 + begin, end - begin, 0, s->VC, g->scratch + begin * VW, s->block, s->v_point);
-  } else {
-    split_range(s->VC, id, count, &begin, &end);
-    ISA(winograd_gather)(s->alpha, &s->parts->image, g->x, g->t0, g->nt, begin, end, g->scratch, s->block, s->v_point);
-  }
-}
-
-static void run_channels(void *arg, int id, int count) {
-  const io *g = arg;
-  const state *s = g->s;
-  float *m = g->scratch + v_floats(s) + id * (m_floats(s) + u_floats(s)), *own = m + m_floats(s);
-  int64_t begin, end;
-  split_range(s->VK, id, count, &begin, &end);
-  for (int64_t k = begin; k < end; k += 2) {
-    int vectors = k + 1 < end ? 2 : 1;
-    evaluate_weights(g, k, vectors, 0, s->C, own);
-    for (int e = 0; e < s->points; e++)
-      multiply(s, g->nt, g->scratch + e * s->v_point, s->block, own + e * s->u_point, own + (e + 1) * s->u_point, vectors,
-               m + e * s->m_point, s->block);
-    interpolate(g, s->parts, g->t0, g->nt, k, k + vectors, m, s->block);
-  }
+  float *v = g->scratch + id * winograd_thread_floats(s);
+  for (int i = 0; i < s->n_parts; i++)
+    run_part(g, s->parts + i, g->u + i * s->points * s->u_point, v, v + s->points * s->v_point, id, count);
 }
 
 // --- choice -------------------------------------------------------------------------------------------------------------------------
@@ -288,22 +229,13 @@ static elbo_status run(const kernel *k, const kernel_args *a) {
           .y = a->out[0],
           .pre = p->epilogue.keep_pre ? a->out[1] : NULL,
           .scratch = a->scratch};
-  if (s->by_channels) {
-    int64_t T = s->parts->T;
-    for (g.t0 = 0; g.t0 < T; g.t0 += s->block) {
-      g.nt = T - g.t0 < s->block ? T - g.t0 : s->block;
-      parallel_run(a->pool, make_v, &g);
-      parallel_run(a->pool, run_channels, &g);
-    }
-    return ELBO_OK;
-  }
   uint64_t *version = a->persist;
-  g.u = s->keep ? (float *)a->persist + 16 : g.scratch + pool_threads(a->pool) * (v_floats(s) + m_floats(s));
+  g.u = s->keep ? (float *)a->persist + 16 : g.scratch + pool_threads(a->pool) * winograd_thread_floats(s);
   if (!s->keep || *version != a->version[p->w] + 1) { // 0: never made
-    parallel_run(a->pool, make_u, &g);
+    parallel_run(a->pool, s->by_channels ? ISA(winograd_pack_channels) : make_u, &g);
     if (s->keep) *version = a->version[p->w] + 1;
   }
-  parallel_run(a->pool, run_tiles, &g);
+  parallel_run(a->pool, s->by_channels ? ISA(winograd_run_channels) : run_tiles, &g);
   return ELBO_OK;
 }
 
@@ -354,19 +286,19 @@ static state state_of(const conv_problem *p, int alpha) {
   int64_t per_thread = (T + p->threads - 1) / p->threads;
   s.by_channels = s.n_parts == 1 && s.VK >= p->threads && (per_thread < 2 * GEMM_MR || (u_bytes > (8 << 20) && T <= 1024));
   if (s.by_channels) {
-    s.block = T < 1024 ? T : 1024;
-  } else { // V within a quarter of the second cache, as U and the image pass through it too
-    s.block = l2 / 4 / (s.points * channels * 4);
-    int64_t least = u_bytes / s.n_parts > l2 / 2 ? 4 * GEMM_MR : 2 * GEMM_MR; // a U that comes from farther away is read less often
-    s.block = s.block < least ? least : s.block > 4 * GEMM_MR ? 4 * GEMM_MR : s.block;
-    if (s.block > per_thread) s.block = per_thread;
+    ISA(winograd_choose_blocks)(&s);
+    return s;
   }
+  s.block = l2 / 4 / (s.points * channels * 4); // V within a quarter of the second cache, as U and the image pass through it too
+  int64_t least = u_bytes / s.n_parts > l2 / 2 ? 4 * GEMM_MR : 2 * GEMM_MR; // a U that comes from farther away is read less often
+  s.block = s.block < least ? least : s.block > 4 * GEMM_MR ? 4 * GEMM_MR : s.block;
+  if (s.block > per_thread) s.block = per_thread;
   if (s.block < 1) s.block = 1;
   s.chunk = s.VK < 2 ? s.VK : 2;
   s.v_point = winograd_point(channels * s.block);
   s.m_point = winograd_point(s.chunk * s.block * VW);
-  s.u_point = winograd_point(s.phases * s.C * (s.by_channels ? s.chunk : s.VK) * VW);
-  s.keep = p->weights_constant && !s.by_channels && u_bytes <= (4 << 20);
+  s.u_point = winograd_point(s.phases * s.C * s.VK * VW);
+  s.keep = p->weights_constant && u_bytes <= (4 << 20);
   return s;
 }
 
@@ -375,10 +307,11 @@ static bool supports(const conv_problem *p, int alpha) { return p->direction != 
 // In vector multiply-adds. A product of few rows waits for its own sums; the transforms were timed.
 static double cost(const conv_problem *p, int alpha) {
   state s = state_of(p, alpha);
+  if (s.by_channels) return ISA(winograd_channels_cost)(&s);
   double C = (double)(s.phases * s.C), VC = (double)(s.phases * s.VC), VK = (double)s.VK, cost = 20000;
   double point = 6.5 * s.points; // one vector's evaluation or interpolation
   for (int i = 0; i < s.n_parts; i++) {
-    double T = (double)s.parts[i].T, rows = s.by_channels ? T : (double)s.block, slow = rows < 4 ? 4 / rows : 1;
+    double T = (double)s.parts[i].T, rows = (double)s.block, slow = rows < 4 ? 4 / rows : 1;
     cost += (alpha == 5 ? 1.5 : 1.25) * slow * s.points * T * C * VK + point * T * (VC + VK) + 2 * point * C * VK;
   }
   return cost;
@@ -388,13 +321,9 @@ static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k, i
   state *s;
   TRY(kernel_state_new(env, k, sizeof *s, &s));
   *s = state_of(p, alpha);
-  int64_t threads = p->threads, floats;
-  if (s->by_channels)
-    floats = v_floats(s) + threads * (m_floats(s) + u_floats(s));
-  else
-    floats = threads * (v_floats(s) + m_floats(s)) + (s->keep ? 0 : s->n_parts * u_floats(s));
-  k->scratch_bytes = (size_t)floats * sizeof(float);
-  k->persist_bytes = s->keep ? 64 + (size_t)(s->n_parts * u_floats(s)) * sizeof(float) : 0;
+  int64_t floats = p->threads * winograd_thread_floats(s), weights = winograd_weight_floats(s);
+  k->scratch_bytes = (size_t)(floats + (s->keep ? 0 : weights)) * sizeof(float);
+  k->persist_bytes = s->keep ? 64 + (size_t)weights * sizeof(float) : 0;
   k->run = run;
   return ELBO_OK;
 }

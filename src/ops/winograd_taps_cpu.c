@@ -19,8 +19,9 @@ WINOGRAD_INLINE void evaluate_taps(const int alpha, const vfloat *g, float *to, 
 #pragma GCC unroll 6
   for (int i = 0; i < alpha; i++) {
     winograd_taps(alpha, r, w[i], o);
+    float *row = (float *)winograd_row(to + i * alpha * stride);
 #pragma GCC unroll 6
-    for (int j = 0; j < alpha; j++) vstore(to + (i * alpha + j) * stride, o[j]);
+    for (int j = 0; j < alpha; j++) vstore(row + j * stride, o[j]);
   }
 }
 
@@ -47,10 +48,8 @@ WINOGRAD_INLINE void evaluate_channel(const int alpha, const winograd_weights *g
   evaluate_taps(alpha, tap, to, stride);
 }
 
-// Channels [c0, c0 + n) of vector v of K, n <= 4: to[point * stride + c * width]
-WINOGRAD_INLINE void evaluate_channels(const int alpha, const winograd_weights *g, const float *w, int64_t v, int64_t c0, int n, float *to,
-                                       int64_t stride, int width) {
-  vfloat all[4 * MOST_TAPS];
+// All taps of channels [c0, c0 + n) of vector v of K, n <= 4: all[c * taps + tap]
+WINOGRAD_INLINE void load_taps(const winograd_weights *g, const float *w, int64_t v, int64_t c0, int n, vfloat *all) {
   const int taps = g->side * g->side;
   int64_t lanes = g->K - v * VW;
   const float *from = w + v * VW * g->lane + c0 * g->channel;
@@ -74,7 +73,14 @@ WINOGRAD_INLINE void evaluate_channels(const int alpha, const winograd_weights *
       all[i] = vload(lane);
     }
   }
-  for (int c = 0; c < n; c++) evaluate_channel(alpha, g, all + c * taps, to + c * width, stride);
+}
+
+// Channels [c0, c0 + n) of vector v of K, n <= 4: to[point * stride + c * width]
+WINOGRAD_INLINE void evaluate_channels(const int alpha, const winograd_weights *g, const float *w, int64_t v, int64_t c0, int n, float *to,
+                                       int64_t stride, int width) {
+  vfloat all[4 * MOST_TAPS];
+  load_taps(g, w, v, c0, n, all);
+  for (int c = 0; c < n; c++) evaluate_channel(alpha, g, all + c * g->side * g->side, to + c * width, stride);
 }
 
 void ISA(winograd_evaluate_weights)(const winograd_weights *g, const float *w, int64_t v, int vectors, int64_t c0, int64_t c1, float *to,
@@ -91,4 +97,42 @@ void ISA(winograd_evaluate_weights)(const winograd_weights *g, const float *w, i
       else
         evaluate_channels(6, g, w, v + i, c, n, at, stride, width);
     }
+}
+
+void ISA(winograd_pack_taps)(const winograd_weights *g, const float *w, int64_t v, int vectors, int64_t c0, int64_t c1, float *to) {
+  const int width = vectors * VW, taps = g->side * g->side;
+  for (int64_t c = c0; c < c1; c += 4)
+    for (int i = 0; i < vectors; i++) {
+      vfloat all[4 * MOST_TAPS];
+      int n = c1 - c < 4 ? (int)(c1 - c) : 4;
+      load_taps(g, w, v + i, c, n, all);
+      for (int at = 0; at < n * taps; at++) {
+        int tap = at % taps, first = at - tap;
+        vstore(to + ((c - c0) * taps + first + (g->flipped ? taps - 1 - tap : tap)) * width + i * VW, all[at]);
+      }
+    }
+}
+
+WINOGRAD_INLINE void evaluate_packed(const int alpha, const int side, int64_t phase, const float *w, int vectors, int64_t n, float *to,
+                                     int64_t stride) {
+  const winograd_weights as_packed = {.alpha = alpha, .side = side, .phase = phase};
+  const int width = vectors * VW;
+  for (int64_t c = 0; c < n; c++, w += side * side * width, to += width)
+    for (int i = 0; i < vectors; i++) {
+      vfloat all[MOST_TAPS];
+#pragma GCC unroll 16
+      for (int tap = 0; tap < side * side; tap++) all[tap] = vload(w + tap * width + i * VW);
+      evaluate_channel(alpha, &as_packed, all, to + i * VW, stride);
+    }
+}
+
+void ISA(winograd_evaluate_packed)(const winograd_weights *g, const float *w, int vectors, int64_t n, float *to, int64_t stride) {
+  if (g->alpha == 4)
+    evaluate_packed(4, 3, 0, w, vectors, n, to, stride);
+  else if (g->alpha == 6)
+    evaluate_packed(6, 3, 0, w, vectors, n, to, stride);
+  else if (g->side == 3)
+    evaluate_packed(5, 3, g->phase, w, vectors, n, to, stride);
+  else
+    evaluate_packed(5, 4, g->phase, w, vectors, n, to, stride);
 }

@@ -71,7 +71,7 @@ WINOGRAD_INLINE void tile_vectors(const int alpha, const bool spread, const wino
   const float *corner = x + ((b * g->H + y0) * g->W + x0) * g->C;
   bool complete = view.rows == all && view.columns == all;
   for (int64_t v = v0; v < v1; v++) {
-    float *dst = to + v * ld * VW;
+    float *dst = to + (v - v0) * ld * VW;
     view.x = corner + v * VW;
     view.lanes = g->C - v * VW;
     if (complete && view.lanes >= VW) {
@@ -90,11 +90,11 @@ WINOGRAD_INLINE void tile_vectors(const int alpha, const bool spread, const wino
 WINOGRAD_INLINE void tiles(const int alpha, const bool spread, const winograd_image *g, const float *x, int64_t t0, int64_t nt, int64_t v0,
                            int64_t v1, float *to, int64_t ld, int64_t stride) {
   int64_t per_image = g->tiles_y * g->tiles_x, b = t0 / per_image, ty = t0 % per_image / g->tiles_x, tx = t0 % g->tiles_x;
-  int64_t VC = (g->C + VW - 1) / VW, distance = g->step * g->m;
+  int64_t distance = g->step * g->m;
   for (int64_t t = 0; t < nt; t++) {
     for (int p = 0; p < g->phases; p++)
       tile_vectors(alpha, spread, g, x, b, g->origin[0] + p / 2 + ty * distance, g->origin[1] + p % 2 + tx * distance, v0, v1,
-                   to + (p * VC * ld + t) * VW, ld, stride);
+                   to + (p * (v1 - v0) * ld + t) * VW, ld, stride);
     if (++tx == g->tiles_x) {
       tx = 0;
       if (++ty == g->tiles_y) ty = 0, b++;

@@ -1,0 +1,56 @@
+// What the two ways of sharing the work of a forward or transposed Winograd convolution have in common (winograd_cpu.c says which).
+// Only winograd_*_cpu.c files include this.
+#ifndef OPS_WINOGRAD_FORWARD_H
+#define OPS_WINOGRAD_FORWARD_H
+
+#include "ops/kernel_util.h"
+#include "ops/winograd.h"
+
+typedef struct result_part { // of the result: pixel (u, v) of its grid is at first + step (u, v)
+  winograd_image image;
+  int64_t first[2], rows, columns, T;
+} result_part;
+
+typedef struct state {
+  conv_problem problem;
+  int alpha, m, points;
+  int64_t C, K, Q, P; // channels in and out, height and width of the result
+  int64_t VC, VK;     // vectors of C and K
+  int phases, n_parts, step;
+  result_part parts[4];
+  winograd_weights weights;
+  bool by_channels, keep;            // keep: of constant weights what run_tiles or run_channels reads
+  int64_t block;                     // tiles of one V
+  int64_t chunk;                     // vectors of K in one M
+  int64_t c_block;                   // by channels: channels of one V and U (of every phase),
+  int panel;                         // and vectors of K in one U
+  int64_t v_point, u_point, m_point; // floats from point to point
+} state;
+
+typedef struct io {
+  const state *s;
+  const float *x, *w, *bias, *residual;
+  float *y, *pre, *scratch;
+  float *u; // by tiles U; by channels the weights as they are read
+} io;
+
+// Interpolates tiles [t0, t0 + nt) of part 0, vectors [v0, v1) of K; m: the first of both, rows of s->block tiles.
+void ISA(winograd_interpolate)(const io *g, int64_t t0, int64_t nt, int64_t v0, int64_t v1, const float *m);
+
+// By channels: what state_of leaves open; what it costs, in vector multiply-adds; the weights in the order in which they are read; and
+// the convolution.
+void ISA(winograd_choose_blocks)(state *s);
+double ISA(winograd_channels_cost)(const state *s);
+void ISA(winograd_pack_channels)(void *io, int id, int count);
+void ISA(winograd_run_channels)(void *io, int id, int count);
+
+// Floats of a thread's own: V and M, by channels two U as well.
+static inline int64_t winograd_thread_floats(const state *s) {
+  return s->points * (s->v_point + s->m_point + (s->by_channels ? 2 * s->u_point : 0));
+}
+// Floats of io.u.
+static inline int64_t winograd_weight_floats(const state *s) {
+  return s->by_channels ? s->VK * VW * s->C * s->problem.size.kh * s->problem.size.kw : s->n_parts * s->points * s->u_point;
+}
+
+#endif
