@@ -87,10 +87,16 @@ static inline float vmax_lanes(vfloat v) {
   for (int l = 1; l < VW; l++) best = v[l] > best || v[l] != v[l] ? v[l] : best;
   return best;
 }
-static inline int vany(vint mask) {
+static inline int vany(vint mask) { // lanes all ones or zero
+#if defined(__AVX512F__)
+  return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_ps((__m256)mask) != 0;
+#else
   int any = 0;
   for (int l = 0; l < VW; l++) any |= mask[l];
   return any;
+#endif
 }
 
 // Nearest whole number of |x| < 2^22, as float and as integer: the sum with 1.5 * 2^23 leaves it in the low bits of the mantissa.
