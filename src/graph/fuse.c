@@ -1,4 +1,4 @@
-// The fuse pass: norms and contractions first, because they take what element-wise programs would.
+// The fuse pass: upsampling, norms and contractions first, because they take what element-wise programs would.
 #include "graph/fuse.h"
 
 typedef elbo_status (*fuse_part)(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
@@ -7,7 +7,10 @@ elbo_status fuse_graph(elbo_ctx *ctx, unsigned patterns, elbo_graph *from, int n
   static const struct {
     unsigned pattern;
     fuse_part run;
-  } parts[] = {{FUSE_NORM, fuse_norms}, {FUSE_CONTRACTION, fuse_contractions}, {FUSE_ELEMENTWISE, fuse_elementwise}};
+  } parts[] = {{FUSE_CONTRACTION, fuse_upsampling},
+               {FUSE_NORM, fuse_norms},
+               {FUSE_CONTRACTION, fuse_contractions},
+               {FUSE_ELEMENTWISE, fuse_elementwise}};
   *to = NULL;
   for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
     elbo_graph *next = NULL;

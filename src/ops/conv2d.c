@@ -3,6 +3,7 @@
 
 #include <elbo/ops.h>
 
+#include "ops/conv_taps.h"
 #include "ops/linear.h"
 
 bool conv2d_attr_of(elbo_graph *g, const char *op, const elbo_conv2d_config *config, conv2d_attr *a) {
@@ -74,7 +75,7 @@ static bool gradient(elbo_graph *g, const node *n, elbo_tensor *const *dy, const
 
 static int64_t flops(const node *n) {
   const elbo_tensor *w = n->op == &op_conv2d ? n->in[1] : n->in[FUSED_WEIGHT];
-  return 2 * shape_count(&n->out[0]->shape) * w->shape.dim[1] * w->shape.dim[2] * w->shape.dim[3];
+  return 2 * shape_count(&n->out[0]->shape) * w->shape.dim[1] * conv2d_taps(n->attr, w);
 }
 
 const op_def op_conv2d = {.name = "conv2d",

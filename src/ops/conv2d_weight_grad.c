@@ -1,6 +1,7 @@
 // dT/dw of the form in ops/contraction.h: the weight gradient of both convolutions. x (B,H,W,I), y (B,OH,OW,O) -> (O,I/groups,kh,kw).
 #include "core/memory.h"
 #include "ops/conv2d.h"
+#include "ops/conv_taps.h"
 
 elbo_tensor *conv2d_weight_grad_of(elbo_tensor *x, elbo_tensor *y, const conv2d_attr *attr) {
   elbo_graph *g = graph_of(2, (elbo_tensor *[]){x, y});
@@ -35,8 +36,8 @@ static bool gradient(elbo_graph *g, const node *n, elbo_tensor *const *dy, const
 }
 
 static int64_t flops(const node *n) {
-  const int64_t *w = n->out[0]->shape.dim;
-  return 2 * shape_count(&n->in[1]->shape) * w[1] * w[2] * w[3];
+  const elbo_tensor *w = n->out[0];
+  return 2 * shape_count(&n->in[1]->shape) * w->shape.dim[1] * conv2d_taps(n->attr, w);
 }
 
 const op_def op_conv2d_weight_grad = {.name = "conv2d_weight_grad",

@@ -2,6 +2,7 @@
 #include <elbo/ops.h>
 
 #include "ops/conv2d.h"
+#include "ops/conv_taps.h"
 #include "ops/linear.h"
 
 elbo_tensor *conv_transpose2d_of(elbo_tensor *y, elbo_tensor *weight, elbo_tensor *bias, const conv2d_attr *attr) {
@@ -52,7 +53,7 @@ static bool gradient(elbo_graph *g, const node *n, elbo_tensor *const *dy, const
 static int64_t flops(const node *n) {
   bool plain = n->op == &op_conv_transpose2d;
   const elbo_tensor *y = plain ? n->in[0] : n->in[FUSED_X], *w = plain ? n->in[1] : n->in[FUSED_WEIGHT];
-  return 2 * shape_count(&y->shape) * w->shape.dim[1] * w->shape.dim[2] * w->shape.dim[3];
+  return 2 * shape_count(&y->shape) * w->shape.dim[1] * conv2d_taps(n->attr, w);
 }
 
 const op_def op_conv_transpose2d = {.name = "conv_transpose2d",

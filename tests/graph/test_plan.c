@@ -232,6 +232,64 @@ static void normalised_values_are_made_again(void **state) {
   }
 }
 
+// Upsampling and the 3x3 convolution behind it are one, in all three directions, where there are enough pixels and nothing else reads the
+// upsampled map.
+static void upsampled_maps_are_not_made(void **state) {
+  (void)state;
+  static const struct {
+    int64_t B, H, W, C, K;
+    bool read, made;
+  } cases[] = {
+      {32, 8, 8, 16, 24, false, false}, {32, 7, 6, 37, 16, false, false}, {32, 8, 8, 16, 16, true, true}, {2, 8, 8, 16, 16, false, true}};
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    elbo_graph *g = new_graph();
+    int64_t c = cases[i].C, k = cases[i].K;
+    elbo_conv2d_config config = {.pad = {1, 1, 1, 1}};
+    elbo_tensor *x = elbo_input(g, "x", ELBO_F32, 4, (int64_t[]){cases[i].B, cases[i].H, cases[i].W, c});
+    elbo_tensor *w = elbo_parameter(g, "w", 4, (int64_t[]){k, c, 3, 3}, ELBO_PARAM_TRAINED, ELBO_INIT_FAN_IN);
+    elbo_tensor *b = elbo_parameter(g, "b", 1, &k, ELBO_PARAM_TRAINED, ELBO_INIT_FAN_IN);
+    elbo_tensor *up = elbo_upsample_nearest(elbo_tanh(x), 2, 2), *y = elbo_silu(elbo_conv2d(up, w, b, &config));
+    elbo_tensor *loss = elbo_mean(elbo_square(y), ELBO_ALL_AXES, 0), *out[5] = {loss, NULL, NULL, NULL, y};
+    if (cases[i].read) loss = out[0] = elbo_add(loss, elbo_mean(elbo_square(up), ELBO_ALL_AXES, 0));
+    assert_ok(ctx, elbo_gradient(loss, 3, (elbo_tensor *[]){x, w, b}, out + 1));
+    elbo_store *store;
+    assert_ok(ctx, elbo_store_create(ctx, 1, &g, 3, &store));
+    compare_variants(g, 5, out, store, i);
+    elbo_plan *plain, *p;
+    elbo_plan_config options;
+    elbo_plan_defaults(&options);
+    assert_ok(ctx, elbo_plan_create(ctx, g, 5, out, &options, &p));
+    options.fuse = 0;
+    assert_ok(ctx, elbo_plan_create(ctx, g, 5, out, &options, &plain));
+    int made = 0, transposed = 0;
+    int64_t flops[2] = {0};
+    for (int s = 0; s < p->n_steps; s++) {
+      const char *name = p->steps[s].node->op->name;
+      elbo_step_info info;
+      assert_ok(ctx, elbo_plan_get_step(p, s, &info));
+      if (strstr(name, "conv")) flops[0] += info.flops;
+      made += strcmp(name, "upsample_nearest") == 0 || strcmp(name, "avg_pool2d") == 0;
+      transposed += strcmp(name, "fused_conv_transpose2d") == 0;
+    }
+    for (int s = 0; s < plain->n_steps; s++) {
+      elbo_step_info info;
+      assert_ok(ctx, elbo_plan_get_step(plain, s, &info));
+      if (strstr(info.op, "conv")) flops[1] += info.flops;
+    }
+    assert_true(flops[0] == flops[1]); // of the direct algorithm of what was asked for
+    if (cases[i].made) {
+      assert_true(made > 0);
+    } else {
+      assert_int_equal(made, 0);
+      assert_int_equal(transposed, 1);
+    }
+    elbo_plan_destroy(&p);
+    elbo_plan_destroy(&plain);
+    elbo_store_destroy(&store);
+    elbo_graph_destroy(&g);
+  }
+}
+
 static void a_memory_limit_is_kept(void **state) {
   (void)state;
   elbo_graph *g = new_graph();
@@ -402,6 +460,7 @@ int main(void) {
       cmocka_unit_test(random_networks),
       cmocka_unit_test(norms_take_their_activations),
       cmocka_unit_test(normalised_values_are_made_again),
+      cmocka_unit_test(upsampled_maps_are_not_made),
       cmocka_unit_test(a_memory_limit_is_kept),
       cmocka_unit_test(outputs_outside_and_removed_inputs),
       cmocka_unit_test(state_and_stores),

@@ -295,7 +295,7 @@ static void test_levels(void **state) {
   sample_option options[SAMPLE_OPTIONS];
   m->kind->abilities(m, &can);
   assert_string_equal(can.score[SCORE_ONE_SAMPLE], "bits_per_dim");
-  assert_true(!can.score[SCORE_K_SAMPLES] && can.draws);
+  assert_true(!can.score[SCORE_K_SAMPLES] && can.second_draws);
   assert_int_equal(m->kind->sample_within(m, 50, true, options), 0); // 25 steps of its own
   assert_int_equal(m->kind->sample_within(m, 10, true, options), 1);
   assert_string_equal(options[0], "steps=10");
