@@ -78,7 +78,7 @@ static void match_sums(const int *uses, const node *sums, fate *fates) {
 }
 
 static conv2d_attr stride_two(const elbo_tensor *like) {
-  conv2d_attr a = {.stride = {2, 2}, .dilation = {1, 1}, .pad = {1, 1, 1, 1}, .groups = 1, .unused = 4 * 9};
+  conv2d_attr a = {.stride = {2, 2}, .dilation = {1, 1}, .pad = {1, 1, 1, 1}, .groups = 1, .taps = 4 * 9};
   a.size[0] = like->shape.dim[1], a.size[1] = like->shape.dim[2];
   return a;
 }

@@ -132,13 +132,22 @@ static elbo_status attention_run(const kernel *k, const kernel_args *a) {
   return ELBO_OK;
 }
 
-// Many queries a tile, so that packing keys does not show; fewer where threads would come away with nothing.
+// Many queries a tile, so that packing keys does not show: as many as fit, with their sums, in a third of the second cache. Fewer where
+// threads would come away with nothing.
+static int64_t most_queries(int64_t d) {
+  int64_t block = 2048;
+  while (block > 256 && 2 * d * block * (int64_t)sizeof(float) > cpu_cache_bytes(2) / 3) block /= 2;
+  return block;
+}
+
 static elbo_status attention_prepare(compile_env *env, const node *n, kernel *k) {
   attention_state *state;
   attention_buffers t;
   TRY(kernel_state_new(env, k, sizeof *state, &state));
   attention_shape *s = &state->s;
-  int64_t block = 512, threads = pool_threads(env->pool);
+  int64_t threads = pool_threads(env->pool);
+  attention_shape_of(n, TILE_LANES, s);
+  int64_t block = most_queries(s->d);
   attention_shape_of(n, block, s);
   while (block > TILE_LANES && threads > 1 && s->batch * s->heads * s->q_tiles < 4 * threads) {
     block /= 2;

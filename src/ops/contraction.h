@@ -15,7 +15,7 @@ typedef struct conv2d_attr {
   int stride[2], dilation[2]; // at least 1
   int pad[4];                 // top, left, bottom, right; bottom and right matter only to shape rules, which `size` has already obeyed
   int groups;
-  int unused;      // 0; without it the struct had a hole, and nodes are compared by their bytes
+  int taps;        // of what a pass put this in the place of (conv_taps.h); else 0
   int64_t size[2]; // conv2d: height and width of the result; conv_transpose2d: the same; conv2d_weight_grad: the kernel's
 } conv2d_attr;
 

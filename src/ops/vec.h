@@ -87,10 +87,16 @@ static inline float vmax_lanes(vfloat v) {
   for (int l = 1; l < VW; l++) best = v[l] > best || v[l] != v[l] ? v[l] : best;
   return best;
 }
-static inline int vany(vint mask) {
+static inline int vany(vint mask) { // lanes all ones or zero
+#if defined(__AVX512F__)
+  return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_ps((__m256)mask) != 0;
+#else
   int any = 0;
   for (int l = 0; l < VW; l++) any |= mask[l];
   return any;
+#endif
 }
 
 // Nearest whole number of |x| < 2^22, as float and as integer: the sum with 1.5 * 2^23 leaves it in the low bits of the mantissa.
@@ -119,22 +125,25 @@ static inline vfloat vexp(vfloat x) {
   return p * vpow2(half) * vpow2(n - half);
 }
 
-// 2^x of x < 126, within 1.5 units in the last place; 0 from -126 or so down. Softmax's own: everything that those bounds allow is left
-// out.
+// 2^x of x < 126, within 1.5e-7 of it; 0 from -126 or so down, minus infinity included. Softmax's own: everything that those bounds allow
+// is left out. AVX-512 takes the fraction and scales by the whole number with an instruction each.
 static inline vfloat vexp2_below(vfloat x) {
 #if defined(__AVX512F__)
-  x = (vfloat)_mm512_max_ps(_mm512_set1_ps(-200.0f), (__m512)x); // of minus infinity nothing would be left to round; NaN stays
-#endif
-  vfloat shifted = x + 12582912.0f, whole = shifted - 12582912.0f;
-  vfloat r = x - whole; // |r| <= 1/2
+  vfloat r = (vfloat)_mm512_reduce_ps((__m512)x, _MM_FROUND_TO_NEG_INF); // 0 <= r < 1; 0 of an infinity
+  vfloat p = 0.0018671300495f * r + 0.00901703070849f;
+  p = p * r + 0.0557999126613f;
+  p = p * r + 0.240164443851f;
+  p = p * r + 0.693151295185f;
+  p = p * r + 1.0f;
+  return (vfloat)_mm512_scalef_ps((__m512)p, (__m512)x);
+#else
+  vfloat shifted = x + 12582912.0f;
+  vfloat r = x - (shifted - 12582912.0f); // |r| <= 1/2
   vfloat p = 0.00132647271974f * r + 0.00967151263966f;
   p = p * r + 0.0555073374325f;
   p = p * r + 0.240222420854f;
   p = p * r + 0.693146977599f;
   p = p * r + 1.0f;
-#if defined(__AVX512F__)
-  return (vfloat)_mm512_scalef_ps((__m512)p, (__m512)whole);
-#else
   p = (vfloat)((vuint)p + ((vuint)shifted << 23)); // the whole number into the exponent
   return (vfloat)(~(x <= -126.0f) & (vint)p);      // NaN stays
 #endif
