@@ -37,13 +37,17 @@ void named_write(elbo_ctx *ctx, const named_weights *w, const char *path) {
   assert_ok(ctx, safetensors_write(ctx, path, w->n, w->view, 0, NULL));
 }
 
-void named_free(named_weights *w) {
-  for (int i = 0; i < w->n; i++) {
+void named_drop(named_weights *w, int n) {
+  for (; n > 0; n--) {
     union {
       const void *in;
       void *out;
-    } data = {w->view[i].data};
+    } data = {w->view[--w->n].data};
     free(data.out);
   }
+}
+
+void named_free(named_weights *w) {
+  named_drop(w, w->n);
   memset(w, 0, sizeof *w);
 }

@@ -18,6 +18,7 @@ typedef struct named_weights {
 // float32 offset + scale * named_uniform(name, i) under name = stem rest.
 void named_add(named_weights *w, const char *stem, const char *rest, int rank, const int64_t *dim, double scale, double offset);
 void named_write(elbo_ctx *ctx, const named_weights *w, const char *path); // as safetensors
+void named_drop(named_weights *w, int n);                                  // the last n
 void named_free(named_weights *w);                                         // leaves it empty
 
 #endif
