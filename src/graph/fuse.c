@@ -10,6 +10,7 @@ elbo_status fuse_graph(elbo_ctx *ctx, unsigned patterns, elbo_graph *from, int n
   } parts[] = {{FUSE_CONTRACTION, fuse_upsampling},
                {FUSE_NORM, fuse_norms},
                {FUSE_CONTRACTION, fuse_contractions},
+               {FUSE_NORM, fuse_norm_gradients},
                {FUSE_ELEMENTWISE, fuse_elementwise}};
   *to = NULL;
   for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {

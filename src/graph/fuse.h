@@ -14,6 +14,7 @@ elbo_status fuse_graph(elbo_ctx *ctx, unsigned patterns, elbo_graph *from, int n
 elbo_status fuse_upsampling(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
 elbo_status fuse_norms(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
 elbo_status fuse_contractions(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
+elbo_status fuse_norm_gradients(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
 elbo_status fuse_elementwise(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
 
 // By tensor id: how many nodes read it, plus one for each time it stands in `tensors` or in a state update. Freed by the caller.

@@ -112,8 +112,8 @@ static node *emit_norm(rewrite *r, const norm_match *m, const node *at) {
     r->map[at->out[2]->id] = fused->out[2];
   } else {
     elbo_tensor *bias = m->norm->in[2] ? r->map[m->norm->in[2]->id] : NULL;
-    fused = graph_add_fused_group_norm_grad(r->to, in[0], in[1], bias, in[3], in[4], r->map[m->da->id], a->groups, a->eps, m->act, m->slope,
-                                            m->again);
+    group_norm_attr attr = {.groups = a->groups, .eps = a->eps, .act = m->act, .slope = m->slope, .again = m->again};
+    fused = graph_add_fused_group_norm_grad(r->to, in[0], in[1], bias, in[3], in[4], r->map[m->da->id], NULL, &attr);
     if (!fused) return NULL;
     for (int i = 0; i < 3; i++) r->map[at->out[i]->id] = fused->out[i];
     if (m->again) r->map[m->activation->out[0]->id] = fused->out[3]; // all that is copied from here on and reads it

@@ -57,10 +57,16 @@ static bool group_norm_grad_infer(elbo_graph *g, node *n) {
   n->out[0]->dtype = n->out[1]->dtype = n->out[2]->dtype = ELBO_F32;
   n->out[0]->shape = x->shape;
   n->out[1]->shape = n->out[2]->shape = shape_of(1, &c);
-  if (n->n_out < 4) return true;
-  n->out[3]->dtype = ELBO_F32;
-  n->out[3]->shape = x->shape;
-  if (!a->again) n->n_out = 3;
+  if (n->n_out < 5) return true;
+  if (n->in[6] && !shape_equal(&n->in[6]->shape, &x->shape)) {
+    char text[2][SHAPE_TEXT];
+    return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s of %s: residual has shape %s", n->op->name, shape_text(&x->shape, text[0]),
+                      shape_text(&n->in[6]->shape, text[1]));
+  }
+  n->out[3]->dtype = n->out[4]->dtype = ELBO_F32;
+  n->out[3]->shape = a->again ? x->shape : shape_of(1, (int64_t[]){0});
+  n->out[4]->shape = shape_of(2, (int64_t[]){x->shape.dim[0], c});
+  if (!a->sums) n->n_out = a->again ? 4 : 3;
   return true;
 }
 
@@ -136,9 +142,9 @@ const op_def op_fused_group_norm = {
 const op_def op_fused_group_norm_grad = {
     .name = "fused_group_norm_grad",
     .attr_size = sizeof(group_norm_attr),
-    .n_in = 6,
-    .n_out = 4,
-    .optional = 6,
+    .n_in = 7,
+    .n_out = 5,
+    .optional = 1 << 1 | 1 << 2 | 1 << 6,
     .infer = group_norm_grad_infer,
     .reference = group_norm_grad_ref,
 };
@@ -146,20 +152,18 @@ const op_def op_fused_group_norm_grad = {
 elbo_tensor *elbo_group_norm(elbo_tensor *x, elbo_tensor *weight, elbo_tensor *bias, int groups, double eps) {
   elbo_graph *g = graph_of(1, &x);
   if (!g) return NULL;
-  group_norm_attr a = {groups, eps, NORM_ACT_NONE, 0, 0};
+  group_norm_attr a = {.groups = groups, .eps = eps, .act = NORM_ACT_NONE};
   node *n = graph_add_node(g, &op_group_norm, &a, 3, (elbo_tensor *[]){x, weight, bias}, NULL);
   return n ? n->out[0] : NULL;
 }
 
 node *graph_add_fused_group_norm(elbo_graph *g, elbo_tensor *x, elbo_tensor *weight, elbo_tensor *bias, int64_t groups, double eps,
                                  norm_act act, double slope) {
-  group_norm_attr a = {groups, eps, act, slope, 0};
+  group_norm_attr a = {.groups = groups, .eps = eps, .act = act, .slope = slope};
   return graph_add_node(g, &op_fused_group_norm, &a, 3, (elbo_tensor *[]){x, weight, bias}, NULL);
 }
 
 node *graph_add_fused_group_norm_grad(elbo_graph *g, elbo_tensor *x, elbo_tensor *weight, elbo_tensor *bias, elbo_tensor *mean,
-                                      elbo_tensor *rstd, elbo_tensor *dy, int64_t groups, double eps, norm_act act, double slope,
-                                      bool again) {
-  group_norm_attr a = {groups, eps, act, slope, again};
-  return graph_add_node(g, &op_fused_group_norm_grad, &a, 6, (elbo_tensor *[]){x, weight, bias, mean, rstd, dy}, NULL);
+                                      elbo_tensor *rstd, elbo_tensor *dy, elbo_tensor *residual, const group_norm_attr *attr) {
+  return graph_add_node(g, &op_fused_group_norm_grad, attr, 7, (elbo_tensor *[]){x, weight, bias, mean, rstd, dy, residual}, NULL);
 }

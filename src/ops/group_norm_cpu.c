@@ -23,6 +23,7 @@ typedef struct group_norm_state {
   int64_t thread_floats, thread_doubles; // scratch of a thread
   int threads;
   bool again;    // the gradient gives y once more
+  bool sums;     // the gradient gives its sums over an image's rows
   bool variance; // the second statistic is the variance, not rstd
   double eps;
   int64_t act;
@@ -31,11 +32,12 @@ typedef struct group_norm_state {
 
 typedef struct group_norm_job {
   const group_norm_state *s;
-  const float *x, *weight, *bias, *dy, *mean_in, *rstd_in;
+  const float *x, *weight, *bias, *dy, *mean_in, *rstd_in, *residual;
   float *y, *mean, *rstd; // y: dx in the gradient
   float *again;           // the gradient's y, or NULL
-  float *dweight, *dbias;
-  double *partial; // (items, 2, C)
+  float *dweight, *dbias, *sums;
+  double *partial;  // (items, 2, C)
+  double *row_sums; // (chunks of all images, C), where there are chunks and sums
   float *floats;   // per thread
   double *doubles; // per thread
 } group_norm_job;
@@ -100,10 +102,24 @@ static void product_rows(const group_norm_state *s, slice w, const float *x, con
 #undef ROWS
 }
 
-static void write_gradient(const group_norm_state *s, slice w, const float *x, const float *dn, float *dx, int64_t rows,
-                           const float *channel) {
+// `at` (from the batch's first number) begins the first row; `sums` (C) may be NULL, and grows
+static void write_gradient(const group_norm_job *j, slice w, int64_t at, int64_t rows, const float *channel, double *sums) {
+  const group_norm_state *s = j->s;
+  const float *x = j->x + at + w.c0, *dn = (s->act == NORM_ACT_NONE ? j->dy : j->y) + at + w.c0;
   const float *mean = channel + w.c0, *scale = mean + s->c, *q = scale + 2 * s->c, *p = q + s->c;
-  gradient_rows(x + w.c0, dn + w.c0, dx + w.c0, rows, s->c, w.c1 - w.c0, mean, scale, q, p);
+  const float *residual = j->residual ? j->residual + at + w.c0 : NULL;
+  float *dx = j->y + at + w.c0;
+  if (sums) sums += w.c0;
+#define ROWS(add, sum) gradient_rows(x, dn, residual, dx, rows, s->c, w.c1 - w.c0, mean, scale, q, p, sums, add, sum)
+  if (residual && sums)
+    ROWS(true, true);
+  else if (residual)
+    ROWS(true, false);
+  else if (sums)
+    ROWS(false, true);
+  else
+    ROWS(false, false);
+#undef ROWS
 }
 
 static void clear_sums(const group_norm_state *s, slice w, double *sums) {
@@ -236,11 +252,14 @@ static void forward_rows(void *arg, int id, int count) {
   }
 }
 
+static int64_t row_sum_doubles(const group_norm_state *s) { return s->sums && s->chunks > 1 ? s->images * s->chunks * s->c : 0; }
+
 static void job_scratch(group_norm_job *j, void *scratch) {
   const group_norm_state *s = j->s;
   j->partial = scratch;
   j->doubles = j->partial + (s->chunks > 1 ? s->images * s->chunks : s->blocks) * 2 * s->c;
-  j->floats = (float *)(j->doubles + s->threads * s->thread_doubles);
+  j->row_sums = j->doubles + s->threads * s->thread_doubles;
+  j->floats = (float *)(j->row_sums + row_sum_doubles(s));
 }
 
 static elbo_status group_norm_run(const kernel *k, const kernel_args *a) {
@@ -283,13 +302,14 @@ static void gradient_whole(void *arg, int id, int count) {
     clear_sums(s, w, to);
     for (int64_t b = b0; b < b1; b++) {
       const float *x = j->x + b * image, *dy = j->dy + b * image;
-      float *dx = j->y + b * image;
       clear_sums(s, w, sums);
       fill_channels(j, b, w, j->mean_in, j->rstd_in, channel);
-      product_rows(s, w, x, dy, dx, j->again ? j->again + b * image : NULL, s->rows, channel, sums);
+      product_rows(s, w, x, dy, j->y + b * image, j->again ? j->again + b * image : NULL, s->rows, channel, sums);
       fill_gradient_channels(j, b, w, sums, channel);
-      write_gradient(s, w, x, s->act == NORM_ACT_NONE ? dy : dx, dx, s->rows, channel);
       add_dweight(j, b, w, sums, to);
+      memset(sums + w.c0, 0, (size_t)(w.c1 - w.c0) * sizeof *sums);
+      write_gradient(j, w, b * image, s->rows, channel, s->sums ? sums : NULL);
+      for (int64_t c = w.c0; s->sums && c < w.c1; c++) j->sums[b * s->c + c] = (float)sums[c];
     }
   }
 }
@@ -316,23 +336,23 @@ static void gradient_chunks(void *arg, int id, int count) {
   const group_norm_state *s = j->s;
   float *channel = j->floats + id * s->thread_floats;
   double *sums = j->doubles + id * s->thread_doubles;
-  int64_t begin, end, last = -1, c = s->c;
+  int64_t begin, end, last = -1;
   split_range(s->images * s->chunks, id, count, &begin, &end);
   for (int64_t i = begin; i < end; i++) {
     int64_t b = i / s->chunks, r0, r1;
+    double *row_sums = s->sums ? j->row_sums + i * s->c : NULL;
     split_range(s->rows, (int)(i % s->chunks), (int)s->chunks, &r0, &r1);
+    if (row_sums) memset(row_sums, 0, (size_t)s->c * sizeof *row_sums);
     if (b != last) {
       add_chunks(j, last = b, sums);
       fill_channels(j, b, all_groups(s), j->mean_in, j->rstd_in, channel);
       fill_gradient_channels(j, b, all_groups(s), sums, channel);
     }
-    int64_t at = (b * s->rows + r0) * c;
-    const float *dn = (s->act == NORM_ACT_NONE ? j->dy : j->y) + at;
-    write_gradient(s, all_groups(s), j->x + at, dn, j->y + at, r1 - r0, channel);
+    write_gradient(j, all_groups(s), (b * s->rows + r0) * s->c, r1 - r0, channel, row_sums);
   }
 }
 
-// dweight and dbias out of the blocks' shares or the chunks' sums
+// dweight and dbias out of the blocks' shares or the chunks' sums, and an image's sums out of the chunks'
 static void finish_dweight(void *arg, int64_t begin, int64_t end) {
   const group_norm_job *j = arg;
   const group_norm_state *s = j->s;
@@ -345,12 +365,18 @@ static void finish_dweight(void *arg, int64_t begin, int64_t end) {
       dweight += rstd * sums[c], dbias += sums[s->c + c];
     }
     j->dweight[c] = (float)dweight, j->dbias[c] = (float)dbias;
+    for (int64_t b = 0; s->sums && s->chunks > 1 && b < s->images; b++) {
+      double sum = 0;
+      for (int64_t i = b * s->chunks; i < (b + 1) * s->chunks; i++) sum += j->row_sums[i * s->c + c];
+      j->sums[b * s->c + c] = (float)sum;
+    }
   }
 }
 
-static elbo_status run_gradient(const kernel *k, const kernel_args *a, float *again) {
+static elbo_status run_gradient(const kernel *k, const kernel_args *a, const float *residual, float *again, float *sums) {
   group_norm_job j = {.s = k->state, .x = a->in[0], .weight = a->in[1], .bias = a->in[2], .mean_in = a->in[3], .rstd_in = a->in[4]};
-  j.dy = a->in[5], j.y = a->out[0], j.dweight = a->out[1], j.dbias = a->out[2], j.again = again;
+  j.dy = a->in[5], j.y = a->out[0], j.dweight = a->out[1], j.dbias = a->out[2];
+  j.residual = residual, j.again = again, j.sums = sums;
   job_scratch(&j, a->scratch);
   if (j.s->chunks == 1) {
     parallel_run(a->pool, gradient_whole, &j);
@@ -362,10 +388,11 @@ static elbo_status run_gradient(const kernel *k, const kernel_args *a, float *ag
   return ELBO_OK;
 }
 
-static elbo_status group_norm_grad_run(const kernel *k, const kernel_args *a) { return run_gradient(k, a, NULL); }
+static elbo_status group_norm_grad_run(const kernel *k, const kernel_args *a) { return run_gradient(k, a, NULL, NULL, NULL); }
 
 static elbo_status fused_group_norm_grad_run(const kernel *k, const kernel_args *a) {
-  return run_gradient(k, a, ((const group_norm_state *)k->state)->again ? a->out[3] : NULL);
+  const group_norm_state *s = k->state;
+  return run_gradient(k, a, a->in[6], s->again ? a->out[3] : NULL, s->sums ? a->out[4] : NULL);
 }
 
 // --- choice -----------------------------------------------------------------------------------------------------------------------
@@ -404,7 +431,7 @@ static void choose(const compile_env *env, group_norm_state *s, int tensors, ker
   s->thread_doubles = round_up(2 * s->c, 8);
   int64_t partials = (s->chunks > 1 ? s->images * s->chunks : s->blocks) * 2 * s->c;
   k->scratch_bytes =
-      (size_t)(partials + s->threads * s->thread_doubles) * sizeof(double) + (size_t)(s->threads * s->thread_floats) * sizeof(float);
+      (size_t)(partials + s->threads * s->thread_doubles + row_sum_doubles(s)) * sizeof(double) + (size_t)(s->threads * s->thread_floats) * sizeof(float);
 }
 
 static elbo_status prepare_group(compile_env *env, const node *n, int tensors, kernel *k) {
@@ -413,7 +440,7 @@ static elbo_status prepare_group(compile_env *env, const node *n, int tensors, k
   group_norm_state *s;
   TRY(kernel_state_new(env, k, sizeof *s, &s));
   s->images = x->dim[0], s->rows = shape_product(x, 1, x->rank - 1), s->c = x->dim[x->rank - 1], s->groups = a->groups;
-  s->eps = a->eps, s->act = a->act, s->slope = (float)a->slope, s->again = a->again;
+  s->eps = a->eps, s->act = a->act, s->slope = (float)a->slope, s->again = a->again, s->sums = a->sums;
   choose(env, s, tensors, k);
   return ELBO_OK;
 }

@@ -64,6 +64,7 @@ OP_REFERENCE(group_norm_grad) {
   const group_norm_attr *a = n->attr;
   const double *x = in[0], *weight = in[1], *bias = in[2], *mean = in[3], *rstd = in[4], *dy = in[5];
   double *dx = out[0], *dweight = out[1], *dbias = out[2], *y = a->again ? out[3] : NULL;
+  const double *residual = n->n_in > 6 ? in[6] : NULL;
   group_shape s = group_shape_of(n);
   for (int64_t c = 0; c < s.c; c++) dweight[c] = dbias[c] = 0;
   for (int64_t b = 0; b < s.images; b++)
@@ -79,8 +80,13 @@ OP_REFERENCE(group_norm_grad) {
             if (pass == 0)
               dweight[c] += dn * xhat, dbias[c] += dn, sum += dn * w, along += dn * w * xhat;
             else
-              dx[i] = inverse * (dn * w - sum / count - xhat * along / count);
+              dx[i] = inverse * (dn * w - sum / count - xhat * along / count) + (residual ? residual[i] : 0);
           }
     }
+  for (int64_t i = 0; a->sums && i < s.images * s.c; i++) {
+    double sum = 0;
+    for (int64_t r = 0; r < s.rows; r++) sum += dx[(i / s.c * s.rows + r) * s.c + i % s.c];
+    ((double *)out[4])[i] = sum;
+  }
   return ELBO_OK;
 }

@@ -171,28 +171,39 @@ VEC_INLINE void normalise(const float *x, float *y, int64_t rows, int64_t stride
 #undef CALL
 }
 
-// dx = scale dn - (x - mean) q - p; dn may be dx
-VEC_INLINE void block_gradient(const float *x, const float *dn, float *dx, int64_t rows, int64_t stride, const float *mean,
-                               const float *scale, const float *q, const float *p, const int vectors, int64_t lanes) {
-  vfloat m[4], w[4], along[4], off[4];
+// dx = scale dn - (x - mean) q - p + residual, sums += sum of dx; dn may be dx
+VEC_INLINE void block_gradient(const float *x, const float *dn, const float *residual, float *dx, int64_t rows, int64_t stride,
+                               const float *mean, const float *scale, const float *q, const float *p, double *sums, int64_t ahead,
+                               const int vectors, int64_t lanes, const bool add, const bool sum) {
+  vfloat m[4], w[4], along[4], off[4], a[4] = {{0}};
 #pragma GCC unroll 4
   for (int v = 0; v < vectors; v++) {
     m[v] = vload_upto(mean + v * VW, lanes), w[v] = vload_upto(scale + v * VW, lanes);
     along[v] = vload_upto(q + v * VW, lanes), off[v] = vload_upto(p + v * VW, lanes);
   }
-  for (int64_t r = 0; r < rows; r++, x += stride, dn += stride, dx += stride)
+  for (int64_t r = 0; r < rows; r++) {
+    int64_t at = r * stride;
 #pragma GCC unroll 4
-    for (int v = 0; v < vectors; v++) {
-      vfloat d = vload_upto(x + v * VW, lanes) - m[v];
-      vstore_upto(dx + v * VW, w[v] * vload_upto(dn + v * VW, lanes) - d * along[v] - off[v], lanes);
+    for (int v = 0; v < vectors; v++, at += VW) {
+      if (add) __builtin_prefetch(residual + at + ahead, 0, 3);
+      vfloat d = vload_upto(x + at, lanes) - m[v];
+      vfloat g = w[v] * vload_upto(dn + at, lanes) - d * along[v] - off[v];
+      if (add) g += vload_upto(residual + at, lanes);
+      if (sum) a[v] += g;
+      vstore_upto(dx + at, g, lanes);
     }
+  }
+#pragma GCC unroll 4
+  for (int v = 0; sum && v < vectors; v++) fold(sums + v * VW, a[v], lanes);
 }
 
-static inline void gradient_rows(const float *x, const float *dn, float *dx, int64_t rows, int64_t stride, int64_t width, const float *mean,
-                                 const float *scale, const float *q, const float *p) {
-#define CALL(i, vectors, lanes)                                                                                                            \
-  block_gradient(x + r * stride + (i), dn + r * stride + (i), dx + r * stride + (i), n, stride, mean + (i), scale + (i), q + (i), p + (i), \
-                 vectors, lanes)
+VEC_INLINE void gradient_rows(const float *x, const float *dn, const float *residual, float *dx, int64_t rows, int64_t stride,
+                              int64_t width, const float *mean, const float *scale, const float *q, const float *p, double *sums,
+                              const bool add, const bool sum) {
+  int64_t ahead = AHEAD_ROWS * stride;
+#define CALL(i, vectors, lanes)                                                                                                           \
+  block_gradient(x + r * stride + (i), dn + r * stride + (i), add ? residual + r * stride + (i) : NULL, dx + r * stride + (i), n, stride, \
+                 mean + (i), scale + (i), q + (i), p + (i), sum ? sums + (i) : NULL, ahead, vectors, lanes, add, sum)
   FOR_BLOCKS(rows, width, CALL)
 #undef CALL
 }

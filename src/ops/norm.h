@@ -10,23 +10,24 @@ typedef enum norm_act { NORM_ACT_NONE, NORM_ACT_RELU, NORM_ACT_LEAKY_RELU, NORM_
 //   in  x (B,...,C), weight (C) or NULL, bias (C) or NULL
 //   out y = act((x - mean) rstd weight + bias) (B,...,C), mean (B,groups), rstd (B,groups) = 1/sqrt(variance + eps)
 // group_norm_grad (act NONE) and fused_group_norm_grad, which computes the activation's input again from x:
-//   in  x, weight or NULL, bias or NULL (fused; NULL in the plain form), mean, rstd, dy (B,...,C)
-//   out dx (B,...,C), dweight (C), dbias (C), and with `again` y (B,...,C) once more, as the forward pass made it
+//   in  x, weight or NULL, bias or NULL (fused; NULL in the plain form), mean, rstd, dy (B,...,C); fused: residual (B,...,C) or NULL
+//   out dx + residual (B,...,C), dweight (C), dbias (C); fused: with `again` y (B,...,C) once more, as the forward pass made it, and with
+//   `sums` those of out[0] over the pixels of an image (B,C); of shape (0) without
 typedef struct group_norm_attr {
   int64_t groups;
   double eps;
   int64_t act;   // norm_act
   double slope;  // leaky_relu's
   int64_t again; // fused_group_norm_grad: 1 for y
+  int64_t sums;  // fused_group_norm_grad: 1 for sums
 } group_norm_attr;
 
-// For the fuse pass: norm and activation in one node, and its gradient (`dy` is that of the activation's output; with `again`, out[3] is
-// that output). NULL after an error.
+// For the fuse passes: norm and activation in one node, and its gradient (`dy` is that of the activation's output; with `again`, out[3] is
+// that output; `residual` may be NULL). NULL after an error.
 node *graph_add_fused_group_norm(elbo_graph *g, elbo_tensor *x, elbo_tensor *weight, elbo_tensor *bias, int64_t groups, double eps,
                                  norm_act act, double slope);
 node *graph_add_fused_group_norm_grad(elbo_graph *g, elbo_tensor *x, elbo_tensor *weight, elbo_tensor *bias, elbo_tensor *mean,
-                                      elbo_tensor *rstd, elbo_tensor *dy, int64_t groups, double eps, norm_act act, double slope,
-                                      bool again);
+                                      elbo_tensor *rstd, elbo_tensor *dy, elbo_tensor *residual, const group_norm_attr *attr);
 
 // layer_norm: in x (...,C), weight or NULL, bias or NULL; out y, mean (...), rstd (...)
 // layer_norm_grad: in x, weight or NULL, mean, rstd, dy; out dx, dweight, dbias

@@ -228,7 +228,8 @@ static state state_of(const conv_problem *p, int alpha) {
   int64_t l2 = cpu_cache_bytes(2), tile = s.points * (phases * s.VC + s.VK) * VW * 4,
           p_bytes = s.points * phases * s.VC * s.VK * VW * VW * 4;
   s.apart = p_bytes <= l2 * 5 / 4 && p->threads <= 16;
-  s.block = (s.apart ? l2 / 2 : p->threads * l2) / tile;
+  // Sums that stay in the second cache want a block beside them; those that do not are read and written once a block, so it is large.
+  s.block = (!s.apart ? 4 * p->threads * l2 : p_bytes > l2 ? 2 * l2 : l2 / 2) / tile;
   int64_t least = s.apart ? 16 : 64;
   s.block = s.block < least ? least : s.block > 512 ? 512 : s.block;
   int64_t share = s.apart ? (s.T + p->threads - 1) / p->threads : s.T;

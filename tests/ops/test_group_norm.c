@@ -3,13 +3,15 @@
 #include "builder_check.h"
 #include "ops/norm.h"
 
+enum { AGAIN = 1, RESIDUAL = 2, SUMS = 4 };
+
 typedef struct params {
   int rank;
   int64_t dim[ELBO_MAX_RANK];
   int groups;
   bool weight, bias;
   norm_act act;
-  bool again; // of the fused gradient
+  unsigned more; // of the fused gradient: AGAIN, RESIDUAL, SUMS
 } params;
 
 static elbo_tensor *build(elbo_graph *g, const void *arg) {
@@ -61,14 +63,14 @@ static elbo_tensor *build_plain_grad(elbo_graph *g, const void *arg) {
 
 static void test_chosen_shapes(void **state) {
   (void)state;
-  check(&(params){4, {2, 3, 3, 64}, 8, true, true, NORM_ACT_SILU, false}, 1, 1);
-  check(&(params){4, {17, 2, 3, 12}, 3, true, false, NORM_ACT_LEAKY_RELU, false}, 4, 1); // whole images
-  check(&(params){3, {70, 2, 9}, 1, false, true, NORM_ACT_RELU, false}, 5, 1);           // more images than blocks of dweight
-  check(&(params){4, {5, 3, 3, 64}, 16, true, true, NORM_ACT_SILU, false}, 8, 1);        // ranges of groups of an image
-  check(&(params){4, {9, 2, 3, 60}, 20, true, true, NORM_ACT_SILU, false}, 9, 1);        // uneven ones
+  check(&(params){4, {2, 3, 3, 64}, 8, true, true, NORM_ACT_SILU, 0}, 1, 1);
+  check(&(params){4, {17, 2, 3, 12}, 3, true, false, NORM_ACT_LEAKY_RELU, 0}, 4, 1); // whole images
+  check(&(params){3, {70, 2, 9}, 1, false, true, NORM_ACT_RELU, 0}, 5, 1);           // more images than blocks of dweight
+  check(&(params){4, {5, 3, 3, 64}, 16, true, true, NORM_ACT_SILU, 0}, 8, 1);        // ranges of groups of an image
+  check(&(params){4, {9, 2, 3, 60}, 20, true, true, NORM_ACT_SILU, 0}, 9, 1);        // uneven ones
   // an image in chunks, of uneven rows too; against the reference's gradients alone, as differences of so many numbers take long
-  const params large[] = {{4, {1, 30, 30, 20}, 20, true, true, NORM_ACT_NONE, false},
-                          {4, {2, 25, 33, 20}, 5, true, true, NORM_ACT_SILU, false}};
+  const params large[] = {{4, {1, 30, 30, 20}, 20, true, true, NORM_ACT_NONE, 0},
+                          {4, {2, 25, 33, 20}, 5, true, true, NORM_ACT_SILU, 0}};
   for (int i = 0; i < 2; i++) {
     check(&large[i], 2, 0);
     assert_true(op_check_run(&(op_check){.name = "group_norm in chunks, gradients", .seed = 3}, build_plain_grad, &large[i]));
@@ -77,14 +79,14 @@ static void test_chosen_shapes(void **state) {
 
 static void test_second(void **state) {
   (void)state;
-  check(&(params){4, {2, 2, 3, 6}, 2, true, true, NORM_ACT_NONE, false}, 6, 2);
-  check(&(params){3, {3, 2, 8}, 4, false, false, NORM_ACT_SILU, false}, 7, 2);
+  check(&(params){4, {2, 2, 3, 6}, 2, true, true, NORM_ACT_NONE, 0}, 6, 2);
+  check(&(params){3, {3, 2, 8}, 4, false, false, NORM_ACT_SILU, 0}, 7, 2);
 }
 
 static void test_threads(void **state) {
   (void)state;
-  assert_threads_change_nothing(build, &(params){4, {2, 40, 40, 24}, 6, true, true, NORM_ACT_SILU, false});
-  assert_threads_change_nothing(build, &(params){4, {37, 5, 5, 24}, 6, true, true, NORM_ACT_SILU, false});
+  assert_threads_change_nothing(build, &(params){4, {2, 40, 40, 24}, 6, true, true, NORM_ACT_SILU, 0});
+  assert_threads_change_nothing(build, &(params){4, {37, 5, 5, 24}, 6, true, true, NORM_ACT_SILU, 0});
 }
 
 // Numbers far from zero: a sum of squares in float32 would keep no digit of the variance.
@@ -130,17 +132,36 @@ static elbo_tensor *build_fused_grad(elbo_graph *g, const void *arg) {
               *b = p->bias ? elbo_input(g, "bias", ELBO_F32, 1, &c) : NULL;
   node *y = graph_add_fused_group_norm(g, x, w, b, p->groups, 1e-5, p->act, 0.2);
   if (!y) return NULL;
-  node *n = graph_add_fused_group_norm_grad(g, x, w, b, y->out[1], y->out[2], dy, p->groups, 1e-5, p->act, 0.2, p->again);
+  group_norm_attr attr = {.groups = p->groups, .eps = 1e-5, .act = p->act, .slope = 0.2, .again = (p->more & AGAIN) != 0, .sums = (p->more & SUMS) != 0};
+  elbo_tensor *residual = p->more & RESIDUAL ? elbo_input(g, "residual", ELBO_F32, p->rank, p->dim) : NULL;
+  node *n = graph_add_fused_group_norm_grad(g, x, w, b, y->out[1], y->out[2], dy, residual, &attr);
   if (!n) return NULL;
   const int64_t flat = -1;
-  elbo_tensor *out[] = {elbo_reshape(n->out[0], 1, &flat), n->out[1], n->out[2], p->again ? elbo_reshape(n->out[3], 1, &flat) : NULL};
-  return elbo_concat(p->again ? 4 : 3, out, 0);
+  elbo_tensor *out[5] = {elbo_reshape(n->out[0], 1, &flat), n->out[1], n->out[2]};
+  int count = 3;
+  if (p->more & AGAIN) out[count++] = elbo_reshape(n->out[3], 1, &flat);
+  if (p->more & SUMS) out[count++] = elbo_reshape(n->out[4], 1, &flat);
+  return elbo_concat(count, out, 0);
+}
+
+// As build_fused_grad with a residual and sums, of plain operations behind it.
+static elbo_tensor *build_sums_apart(elbo_graph *g, const void *arg) {
+  params alone = *(const params *)arg;
+  const int64_t flat = -1, c = alone.dim[alone.rank - 1];
+  int64_t count = 1;
+  for (int i = 0; i < alone.rank; i++) count *= alone.dim[i];
+  alone.more = 0;
+  elbo_tensor *all = build_fused_grad(g, &alone), *residual = elbo_input(g, "residual", ELBO_F32, alone.rank, alone.dim);
+  if (!all) return NULL;
+  elbo_tensor *dx = elbo_add(elbo_slice(all, 0, 0, count), elbo_reshape(residual, 1, &flat));
+  elbo_tensor *sums = elbo_sum(elbo_reshape(dx, 3, (int64_t[]){alone.dim[0], -1, c}), 1u << 1, 0);
+  return elbo_concat(3, (elbo_tensor *[]){dx, elbo_slice(all, 0, count, count + 2 * c), elbo_reshape(sums, 1, &flat)}, 0);
 }
 
 // As build_fused_grad with `again`, of the plain forward pass.
 static elbo_tensor *build_grad_and_value(elbo_graph *g, const void *arg) {
   params once = *(const params *)arg;
-  once.again = false;
+  once.more = 0;
   const int64_t flat = -1;
   elbo_tensor *grad = build_fused_grad(g, &once), *y = grad ? build_fused(g, &once) : NULL;
   return y ? elbo_concat(2, (elbo_tensor *[]){grad, elbo_reshape(y, 1, &flat)}, 0) : NULL;
@@ -163,8 +184,8 @@ static void assert_same_reference(op_build_fn a, op_build_fn b, const params *p)
     elbo_tensor *y = build_of[i](g, p);
     assert_ok(ctx, elbo_graph_check(g));
     assert_ok(ctx, elbo_plan_create(ctx, g, 1, &y, &config, &plan));
-    const char *names[] = {"x", "weight", "bias", "dy"};
-    for (int k = 0; k < 4; k++) {
+    const char *names[] = {"x", "weight", "bias", "dy", "residual"};
+    for (int k = 0; k < (p->more & RESIDUAL ? 5 : 4); k++) {
       double *x = elbo_plan_input(plan, names[k]);
       for (size_t e = 0; e < elbo_plan_input_bytes(plan, names[k]) / sizeof *x; e++) x[e] = test_normal(&r);
     }
@@ -188,20 +209,28 @@ static void assert_same_reference(op_build_fn a, op_build_fn b, const params *p)
 static void test_fused(void **state) {
   (void)state;
   for (int act = NORM_ACT_NONE; act <= NORM_ACT_SILU; act++) {
-    params p[] = {{4, {2, 3, 5, 22}, 2, true, true, (norm_act)act, false},
-                  {4, {18, 3, 2, 37}, 1, true, true, (norm_act)act, false},
-                  {4, {1, 33, 17, 72}, 8, true, true, (norm_act)act, false}};
+    params p[] = {{4, {2, 3, 5, 22}, 2, true, true, (norm_act)act, 0},
+                  {4, {18, 3, 2, 37}, 1, true, true, (norm_act)act, 0},
+                  {4, {1, 33, 17, 72}, 8, true, true, (norm_act)act, 0}};
     for (int i = 0; i < (act == NORM_ACT_SILU ? 3 : 2); i++) {
       op_check c = {.name = "fused_group_norm", .seed = (uint64_t)i + 20};
       assert_true(op_check_run(&c, build_fused, &p[i]));
       c.name = "fused_group_norm_grad";
       assert_true(op_check_run(&c, build_fused_grad, &p[i]));
-      p[i].again = true;
-      c.name = "fused_group_norm_grad, with the value again";
-      assert_true(op_check_run(&c, build_fused_grad, &p[i]));
+      for (p[i].more = 1; p[i].more <= (AGAIN | RESIDUAL | SUMS); p[i].more++) {
+        char name[64];
+        snprintf(name, sizeof name, "fused_group_norm_grad, with %s%s%s", p[i].more & AGAIN ? "y " : "", p[i].more & RESIDUAL ? "residual " : "",
+                 p[i].more & SUMS ? "sums" : "");
+        c.name = name;
+        assert_true(op_check_run(&c, build_fused_grad, &p[i]));
+      }
+      p[i].more = 0;
     }
+    p[0].more = RESIDUAL | SUMS;
+    assert_same_reference(build_sums_apart, build_fused_grad, &p[0]);
+    p[0].more = AGAIN;
     assert_same_reference(build_grad_and_value, build_fused_grad, &p[0]);
-    p[0].again = false;
+    p[0].more = 0;
     assert_same_reference(build, build_fused, &p[0]);
     assert_same_reference(build_plain_grad, build_fused_grad, &p[0]);
   }
@@ -209,8 +238,8 @@ static void test_fused(void **state) {
 
 static void test_refused(void **state) {
   (void)state;
-  assert_build_refused(build, &(params){4, {1, 2, 2, 10}, 4, true, true, 0, false}, "10 channels do not come apart into 4 equal groups");
-  assert_build_refused(build, &(params){1, {10}, 1, false, false, 0, false}, "group_norm of float32 (10)");
+  assert_build_refused(build, &(params){4, {1, 2, 2, 10}, 4, true, true, 0, 0}, "10 channels do not come apart into 4 equal groups");
+  assert_build_refused(build, &(params){1, {10}, 1, false, false, 0, 0}, "group_norm of float32 (10)");
 }
 
 int main(int argc, char **argv) {
@@ -219,7 +248,7 @@ int main(int argc, char **argv) {
     const int64_t shapes[][4] = {{128, 14, 14, 32}, {128, 16, 16, 64}, {128, 8, 8, 128},
                                  {32, 32, 32, 128}, {16, 8, 8, 512},   {1, 256, 256, 128}};
     for (int i = 0; i < 6; i++) {
-      params p = {4, {shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3]}, 8, true, true, NORM_ACT_SILU, false};
+      params p = {4, {shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3]}, 8, true, true, NORM_ACT_SILU, 0};
       char name[64];
       snprintf(name, sizeof name, "+silu (%d,%d,%d,%d)", (int)p.dim[0], (int)p.dim[1], (int)p.dim[2], (int)p.dim[3]);
       op_check_bench(&(op_check){.name = name, .orders = 1}, build, &p);
