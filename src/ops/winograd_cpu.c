@@ -284,7 +284,7 @@ static state state_of(const conv_problem *p, int alpha) {
   }
   int64_t channels = s.phases * s.VC * VW, u_bytes = s.n_parts * s.points * s.phases * s.C * s.VK * VW * 4, l2 = cpu_cache_bytes(2);
   int64_t per_thread = (T + p->threads - 1) / p->threads;
-  s.by_channels = s.n_parts == 1 && s.VK >= p->threads && (per_thread < 2 * GEMM_MR || (u_bytes > (8 << 20) && T <= 1024));
+  s.by_channels = s.n_parts == 1 && s.VK >= p->threads && (per_thread < 2 * GEMM_MR || (u_bytes > (8 << 20) && T < 192));
   if (s.by_channels) {
     ISA(winograd_choose_blocks)(&s);
     return s;
