@@ -48,8 +48,8 @@ static node *emit_gradient(rewrite *r, const gradient_match *m) {
   for (int i = 0; i < 6; i++) in[i] = n->in[i] ? r->map[n->in[i]->id] : NULL;
   group_norm_attr attr = *(const group_norm_attr *)n->attr;
   attr.sums = m->sums;
-  node *fused = graph_add_fused_group_norm_grad(r->to, in[0], in[1], in[2], in[3], in[4], in[5],
-                                                m->residual ? r->map[m->residual->id] : NULL, &attr);
+  node *fused =
+      graph_add_fused_group_norm_grad(r->to, in[0], in[1], in[2], in[3], in[4], in[5], m->residual ? r->map[m->residual->id] : NULL, &attr);
   if (!fused) return NULL;
   fused->phase = n->phase;
   for (int i = 0; i < n->n_out; i++) r->map[n->out[i]->id] = fused->out[i];

@@ -38,8 +38,8 @@ typedef struct group_norm_job {
   float *dweight, *dbias, *sums;
   double *partial;  // (items, 2, C)
   double *row_sums; // (chunks of all images, C), where there are chunks and sums
-  float *floats;   // per thread
-  double *doubles; // per thread
+  float *floats;    // per thread
+  double *doubles;  // per thread
 } group_norm_job;
 
 // Some groups of an image and their channels.
@@ -430,8 +430,8 @@ static void choose(const compile_env *env, group_norm_state *s, int tensors, ker
   s->thread_floats = round_up(5 * s->c, 16);
   s->thread_doubles = round_up(2 * s->c, 8);
   int64_t partials = (s->chunks > 1 ? s->images * s->chunks : s->blocks) * 2 * s->c;
-  k->scratch_bytes =
-      (size_t)(partials + s->threads * s->thread_doubles + row_sum_doubles(s)) * sizeof(double) + (size_t)(s->threads * s->thread_floats) * sizeof(float);
+  k->scratch_bytes = (size_t)(partials + s->threads * s->thread_doubles + row_sum_doubles(s)) * sizeof(double) +
+                     (size_t)(s->threads * s->thread_floats) * sizeof(float);
 }
 
 static elbo_status prepare_group(compile_env *env, const node *n, int tensors, kernel *k) {

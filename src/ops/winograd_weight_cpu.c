@@ -1,8 +1,10 @@
 // Weight gradients of 3x3 convolutions by F(3x3, 2x2) and F(3x3, 4x4), and of those of stride 2 by F(2x2, 4x4): tiles of x are evaluated as
 // for the forward convolution, tiles of the other gradient as if they were the taps, and at each point the outer products over all tiles
-// are summed into P; the sums are interpolated to taps once, at the end. Two ways to share the work. Small weights: a thread takes its
+// are summed into P; the sums are interpolated to taps once, at the end. Three ways to share the work. Small weights: a thread takes its
 // tiles, a block at a time, through a cache of its own into a P of its own, and the sums are added up. Large ones: all threads evaluate a
 // block together, then each multiplies the points that are its own (with many threads: its channels of a point), so that P exists once.
+// Large ones of few tiles: all tiles are evaluated together, then a thread makes all points of a few channels by a few vectors of K and
+// interpolates them where they are; P, four times the weights, is never whole.
 //     V [point][phase][vector of C][tile][VW]   G [point][vector of K][tile][VW]   P [point][phase][vectors of C][whole vectors of K]
 #include "core/memory.h"
 #include "ops/kernel_util.h"
@@ -17,6 +19,7 @@ typedef struct state {
   int64_t v_point, g_point, p_point; // floats from point to point
   int c_parts;                       // shares of the channels of one point
   bool apart;                        // every thread has a V, G and P
+  int64_t k_parts;                   // few tiles: shares of K whose G stays in the second cache; else 0
 } state;
 
 typedef struct io {
@@ -41,19 +44,34 @@ static void evaluate(void *arg, int id, int count) {
 #define OUTER_ROWS (VW > 4 ? VW / 2 : VW) // with three vectors: 24 accumulators of 32 registers, 12 of 16
 
 // p[r * ld + v VW] (+)= sum over t < T of a[t * VW + r] b[v * b_vector + t * VW]
-// Meanwhile it asks for the cache lines of `next`, the p that comes after this one.
-WINOGRAD_INLINE void outer_body(const int vectors, int64_t T, const float *restrict a, const float *restrict b, int64_t b_vector,
-                                float *restrict p, const float *next, int64_t ld, bool add) {
+// Meanwhile it asks for what comes after this one: where p is added to, for the cache lines of that p, at `next`; else for the operands,
+// which lie a_next and b_next further.
+typedef struct product {
+  const float *a, *b;
+  float *p;
+  const float *next;
+  int64_t T, b_vector, ld, a_next, b_next;
+} product;
+
+WINOGRAD_INLINE void outer_body(const int vectors, const product *o, const bool add, const bool operands) {
+  const float *restrict a = o->a, *restrict b = o->b;
+  const int64_t b_vector = o->b_vector, ld = o->ld, a_next = o->a_next, b_next = o->b_next;
+  float *restrict p = o->p;
   vfloat acc[OUTER_ROWS][3];
 #pragma GCC unroll 8
   for (int r = 0; r < OUTER_ROWS; r++)
 #pragma GCC unroll 3
     for (int v = 0; v < vectors; v++) acc[r][v] = add ? vload(p + r * ld + v * VW) : (vfloat){0};
-  for (int64_t t = 0; t < T; t++, a += VW, b += VW) {
+  for (int64_t t = 0; t < o->T; t++, a += VW, b += VW) {
     vfloat bv[3];
-    if (t < OUTER_ROWS)
+    if (operands) {
+      __builtin_prefetch(a + a_next, 0, 3);
 #pragma GCC unroll 3
-      for (int v = 0; v < vectors; v++) __builtin_prefetch(next + t * ld + v * VW, 1, 3);
+      for (int v = 0; v < vectors; v++) __builtin_prefetch(b + v * b_vector + b_next, 0, 3);
+    } else if (t < OUTER_ROWS) {
+#pragma GCC unroll 3
+      for (int v = 0; v < vectors; v++) __builtin_prefetch(o->next + t * ld + v * VW, 1, 3);
+    }
 #pragma GCC unroll 3
     for (int v = 0; v < vectors; v++) bv[v] = vload(b + v * b_vector);
 #pragma GCC unroll 8
@@ -69,15 +87,18 @@ WINOGRAD_INLINE void outer_body(const int vectors, int64_t T, const float *restr
     for (int v = 0; v < vectors; v++) vstore(p + r * ld + v * VW, acc[r][v]);
 }
 
-static void outer(int vectors, int64_t T, const float *a, const float *b, int64_t b_vector, float *p, const float *next, int64_t ld,
-                  bool add) {
-  if (vectors == 3)
-    outer_body(3, T, a, b, b_vector, p, next, ld, add);
-  else if (vectors == 2)
-    outer_body(2, T, a, b, b_vector, p, next, ld, add);
-  else
-    outer_body(1, T, a, b, b_vector, p, next, ld, add);
-}
+#define BY_VECTORS(name, add, operands)             \
+  static void name(int vectors, const product *o) { \
+    if (vectors == 3)                               \
+      outer_body(3, o, add, operands);              \
+    else if (vectors == 2)                          \
+      outer_body(2, o, add, operands);              \
+    else                                            \
+      outer_body(1, o, add, operands);              \
+  }
+BY_VECTORS(outer_first, false, false)
+BY_VECTORS(outer_more, true, false)
+BY_VECTORS(outer_alone, false, true)
 
 // Point e, vectors [v0, v1) of the channels of all phases.
 static void multiply_point(const state *s, int e, int64_t v0, int64_t v1, int64_t nt, const float *v, const float *g, float *p, bool add) {
@@ -91,7 +112,8 @@ static void multiply_point(const state *s, int e, int64_t v0, int64_t v1, int64_
       for (int64_t r = 0; r < VW && i % s->VC * VW + r < s->C; r += OUTER_ROWS) { // P has whole vectors of channels
         float *here = to + r * columns + k0 * VW;
         const float *next = r + OUTER_ROWS < VW ? here + OUTER_ROWS * columns : j + 1 < groups ? to + k1 * VW : to + VW * columns;
-        outer((int)(k1 - k0), nt, a + r, g + e * s->g_point + k0 * s->block * VW, s->block * VW, here, next, columns, add);
+        product o = {a + r, g + e * s->g_point + k0 * s->block * VW, here, next, nt, s->block * VW, columns, 0, 0};
+        (add ? outer_more : outer_first)((int)(k1 - k0), &o);
       }
     }
   }
@@ -173,25 +195,78 @@ static void interpolate_channel(const state *s, const float *p, vfloat *all) {
   }
 }
 
+// Stores the taps of n <= 4 channels from c0 on, vector k of K; tap[channel][tap].
+static void store_taps(const state *s, float *out, int64_t k, int64_t c0, int64_t n, const vfloat *tap) {
+  int64_t taps = s->side * s->side, lanes = s->K - k * VW < VW ? s->K - k * VW : VW;
+  float *to = out + (k * VW * s->C + c0) * taps;
+  if (n * taps % 4 == 0 && lanes == VW) {
+    for (int64_t j = 0; j < n * taps; j += 4) store_transposed4(tap + j, to + j, taps * s->C);
+    return;
+  }
+  for (int64_t j = 0; j < n * taps; j++) {
+    float lane[VW];
+    vstore(lane, tap[j]);
+    for (int64_t l = 0; l < lanes; l++) to[l * taps * s->C + j] = lane[l];
+  }
+}
+
 static void interpolate(void *arg, int id, int count) {
   const io *g = arg;
   const state *s = g->s;
   int64_t taps = s->side * s->side, quads = (s->C + 3) / 4, begin, end; // four channels of an output channel lie side by side
   split_range(quads * s->VK, id, count, &begin, &end);
   for (int64_t i = begin; i < end; i++) {
-    int64_t k = i / quads, c0 = i % quads * 4, lanes = s->K - k * VW < VW ? s->K - k * VW : VW;
-    int64_t n = s->C - c0 < 4 ? s->C - c0 : 4;
+    int64_t k = i / quads, c0 = i % quads * 4, n = s->C - c0 < 4 ? s->C - c0 : 4;
     vfloat tap[4 * 16];
     for (int64_t c = 0; c < n; c++) interpolate_channel(s, g->p + (c0 + c) * s->VK * VW + k * VW, tap + taps * c);
-    float *to = g->out + (k * VW * s->C + c0) * taps;
-    if (n * taps % 4 == 0 && lanes == VW) {
-      for (int64_t j = 0; j < n * taps; j += 4) store_transposed4(tap + j, to + j, taps * s->C);
-    } else {
-      for (int64_t j = 0; j < n * taps; j++) {
-        float lane[VW];
-        vstore(lane, tap[j]);
-        for (int64_t l = 0; l < lanes; l++) to[l * taps * s->C + j] = lane[l];
+    store_taps(s, g->out, k, c0, n, tap);
+  }
+}
+
+// --- few tiles ----------------------------------------------------------------------------------------------------------------------
+
+enum { FEW_COLUMNS = 3 * VW, FEW_POINT = VW * FEW_COLUMNS };
+
+// Vector v of the channels by vectors [k0, k1) of K, at most three, through all points; p: their sums [point][channel][FEW_COLUMNS]
+static void make_weights(const io *g, int64_t v, int64_t k0, int64_t k1, float *p) {
+  const state *s = g->s;
+  const float *a = g->v + v * s->block * VW, *b = g->g + k0 * s->block * VW;
+  int64_t c = v * VW, channels = s->C - c < VW ? s->C - c : VW;
+  for (int e = 0; e < s->points; e++)
+    for (int64_t r = 0; r < channels; r += OUTER_ROWS) {
+      product o = {.a = a + e * s->v_point + r, .b = b + e * s->g_point, .p = p + e * FEW_POINT + r * FEW_COLUMNS, .T = s->T};
+      o.b_vector = s->block * VW, o.ld = FEW_COLUMNS, o.a_next = s->v_point, o.b_next = s->g_point;
+      outer_alone((int)(k1 - k0), &o);
+    }
+  for (int64_t k = k0; k < k1; k++)
+    for (int64_t c0 = c; c0 < c + channels; c0 += 4) {
+      int64_t n = s->C - c0 < 4 ? s->C - c0 : 4;
+      vfloat tap[4 * 9];
+      for (int64_t i = 0; i < n; i++) {
+        const float *from = p + (c0 - c + i) * FEW_COLUMNS + (k - k0) * VW;
+        if (s->alpha == 4)
+          interpolate_taps(4, from, FEW_POINT, tap + 9 * i);
+        else
+          interpolate_taps(6, from, FEW_POINT, tap + 9 * i);
       }
+      store_taps(s, g->out, k, c0, n, tap);
+    }
+}
+
+static int64_t few_floats(const state *s) { return s->points * FEW_POINT; } // of a thread
+
+static void run_few(void *arg, int id, int count) {
+  const io *g = arg;
+  const state *s = g->s;
+  float *p = g->p + id * few_floats(s);
+  int64_t begin, end, groups = (s->VK + 2) / 3;
+  split_range(s->k_parts * s->VC, id, count, &begin, &end);
+  for (int64_t i = begin; i < end; i++) {
+    int64_t j0, j1, k0, k1;
+    split_range(groups, (int)(i / s->VC), (int)s->k_parts, &j0, &j1);
+    for (int64_t j = j0; j < j1; j++) {
+      split_range(s->VK, (int)j, (int)groups, &k0, &k1);
+      make_weights(g, i % s->VC, k0, k1, p);
     }
   }
 }
@@ -203,6 +278,12 @@ static elbo_status run(const kernel *k, const kernel_args *a) {
   io g = {.s = s, .x = a->in[s->problem.x], .y = a->in[s->problem.y], .out = a->out[0], .v = a->scratch};
   g.g = g.v + s->points * s->v_point;
   g.p = g.g + s->points * s->g_point;
+  if (s->k_parts) {
+    g.nt = s->T;
+    parallel_run(a->pool, evaluate, &g);
+    parallel_run(a->pool, run_few, &g);
+    return ELBO_OK;
+  }
   if (s->apart) {
     parallel_run(a->pool, run_apart, &g);
     if (pool_threads(a->pool) > 1) parallel_run(a->pool, add_up, &g);
@@ -230,8 +311,12 @@ static state state_of(const conv_problem *p, int alpha) {
   s.apart = p_bytes <= l2 * 5 / 4 && p->threads <= 16;
   // Sums that stay in the second cache want a block beside them; those that do not are read and written once a block, so it is large.
   s.block = (!s.apart ? 4 * p->threads * l2 : p_bytes > l2 ? 2 * l2 : l2 / 2) / tile;
-  int64_t least = s.apart ? 16 : 64;
-  s.block = s.block < least ? least : s.block > 512 ? 512 : s.block;
+  int64_t least = s.apart ? 16 : 64, group = s.points * s.T * 3 * VW * 4; // of G: what three vectors of K are multiplied with
+  if (alpha != 5 && p_bytes > l2 && 4 * group <= l2) {
+    int64_t groups = (s.VK + 2) / 3, most = l2 / 2 / group;
+    s.apart = false, s.block = s.T, s.k_parts = (groups + most - 1) / most;
+  }
+  if (!s.k_parts) s.block = s.block < least ? least : s.block > 512 ? 512 : s.block;
   int64_t share = s.apart ? (s.T + p->threads - 1) / p->threads : s.T;
   int64_t blocks = (share + s.block - 1) / s.block;
   s.block = (share + blocks - 1) / blocks;
@@ -258,7 +343,8 @@ static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k, i
   state *s;
   TRY(kernel_state_new(env, k, sizeof *s, &s));
   *s = state_of(p, alpha);
-  k->scratch_bytes = (size_t)(thread_floats(s) * (s->apart ? p->threads : 1)) * sizeof(float);
+  int64_t floats = s->k_parts ? s->points * (s->v_point + s->g_point) + p->threads * few_floats(s) : thread_floats(s);
+  k->scratch_bytes = (size_t)(floats * (s->apart ? p->threads : 1)) * sizeof(float);
   k->run = run;
   return ELBO_OK;
 }

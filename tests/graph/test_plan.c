@@ -232,6 +232,53 @@ static void normalised_values_are_made_again(void **state) {
   }
 }
 
+// Residual blocks of norms and convolutions with biases, and a vector added to every pixel between them: the gradient of a norm adds what
+// came past it, and gives the sums over pixels that biases and the vector ask for. With `read` something else reads the norm's own
+// gradient.
+static void norm_gradients_take_sums(void **state) {
+  (void)state;
+  for (int read = 0; read < 2; read++) {
+    elbo_graph *g = new_graph();
+    const int64_t c = 16, side[] = {c, c, 3, 3};
+    elbo_tensor *x = elbo_input(g, "x", ELBO_F32, 4, (int64_t[]){3, 6, 6, c}),
+                *v = elbo_input(g, "v", ELBO_F32, 4, (int64_t[]){3, 1, 1, c});
+    elbo_tensor *h = elbo_tanh(x), *first = h, *wrt[8] = {x, v}, *out[10] = {NULL};
+    for (int i = 0; i < 2; i++) {
+      elbo_conv2d_config config = {.pad = {1, 1, 1, 1}};
+      char name[16];
+      for (int k = 0; k < 3; k++) {
+        snprintf(name, sizeof name, "%d.%d", i, k);
+        wrt[2 + 3 * i + k] = k == 1 ? elbo_parameter(g, name, 4, side, ELBO_PARAM_TRAINED, ELBO_INIT_FAN_IN)
+                                    : elbo_parameter(g, name, 1, &c, ELBO_PARAM_TRAINED, ELBO_INIT_ONES);
+      }
+      elbo_tensor *n = elbo_silu(elbo_group_norm(h, wrt[2 + 3 * i], NULL, 4, 1e-5));
+      n = elbo_add(elbo_conv2d(n, wrt[3 + 3 * i], wrt[4 + 3 * i], &config), v);
+      h = elbo_add(h, n);
+    }
+    elbo_tensor *loss = elbo_mean(elbo_square(h), ELBO_ALL_AXES, 0);
+    if (read) loss = elbo_add(loss, elbo_mean(elbo_square(first), ELBO_ALL_AXES, 0));
+    out[0] = loss;
+    assert_ok(ctx, elbo_gradient(loss, 8, wrt, out + 1));
+    elbo_store *store;
+    assert_ok(ctx, elbo_store_create(ctx, 1, &g, 3, &store));
+    compare_variants(g, 9, out, store, (uint64_t)read);
+    elbo_plan *p;
+    assert_ok(ctx, elbo_plan_create(ctx, g, 9, out, NULL, &p));
+    int residuals = 0, sums = 0, pixels = 0;
+    for (int i = 0; i < p->n_steps; i++) {
+      const node *n = p->steps[i].node;
+      if (strcmp(n->op->name, "fused_group_norm_grad") == 0) residuals += n->in[6] != NULL, sums += n->n_out == 5;
+      pixels += strcmp(n->op->name, "sum") == 0 && n->in[0]->shape.rank == 4;
+    }
+    assert_int_equal(residuals, 2);
+    assert_int_equal(sums, 1);   // of the second block's gradient: the first block's bias and the vector
+    assert_int_equal(pixels, 2); // of the loss's own slope
+    elbo_plan_destroy(&p);
+    elbo_store_destroy(&store);
+    elbo_graph_destroy(&g);
+  }
+}
+
 // Upsampling and the 3x3 convolution behind it are one, in all three directions, where there are enough pixels and nothing else reads the
 // upsampled map.
 static void upsampled_maps_are_not_made(void **state) {
@@ -460,6 +507,7 @@ int main(void) {
       cmocka_unit_test(random_networks),
       cmocka_unit_test(norms_take_their_activations),
       cmocka_unit_test(normalised_values_are_made_again),
+      cmocka_unit_test(norm_gradients_take_sums),
       cmocka_unit_test(upsampled_maps_are_not_made),
       cmocka_unit_test(a_memory_limit_is_kept),
       cmocka_unit_test(outputs_outside_and_removed_inputs),

@@ -146,6 +146,8 @@ static void test_blocks(void **unused) {
       {.B = 20, .H = 7, .W = 6, .I = 32, .O = 1, .kh = 3, .kw = 3, .config = {.pad = {1, 1, 1, 1}}, .bias = 1},
       {.B = 2, .H = 20, .W = 3, .I = 2, .O = 2, .kh = 11, .kw = 1, .config = {.pad = {5, 0, 5, 0}}},
       {.B = 1, .H = 6, .W = 6, .I = 1, .O = 2, .kh = 2, .kw = 2, .config = {.stride = {5, 5}}},
+      // few tiles, and transformed weights larger than a second cache
+      {.B = 1, .H = 7, .W = 9, .I = 187, .O = 203, .kh = 3, .kw = 3, .config = {.pad = {1, 1, 1, 1}}, .bias = 1},
   };
   for (int isa = 0; isa < ISA_COUNT; isa++)
     for (int threads = 1; threads <= 5; threads += 2) {

@@ -69,8 +69,7 @@ static void test_chosen_shapes(void **state) {
   check(&(params){4, {5, 3, 3, 64}, 16, true, true, NORM_ACT_SILU, 0}, 8, 1);        // ranges of groups of an image
   check(&(params){4, {9, 2, 3, 60}, 20, true, true, NORM_ACT_SILU, 0}, 9, 1);        // uneven ones
   // an image in chunks, of uneven rows too; against the reference's gradients alone, as differences of so many numbers take long
-  const params large[] = {{4, {1, 30, 30, 20}, 20, true, true, NORM_ACT_NONE, 0},
-                          {4, {2, 25, 33, 20}, 5, true, true, NORM_ACT_SILU, 0}};
+  const params large[] = {{4, {1, 30, 30, 20}, 20, true, true, NORM_ACT_NONE, 0}, {4, {2, 25, 33, 20}, 5, true, true, NORM_ACT_SILU, 0}};
   for (int i = 0; i < 2; i++) {
     check(&large[i], 2, 0);
     assert_true(op_check_run(&(op_check){.name = "group_norm in chunks, gradients", .seed = 3}, build_plain_grad, &large[i]));
@@ -132,7 +131,8 @@ static elbo_tensor *build_fused_grad(elbo_graph *g, const void *arg) {
               *b = p->bias ? elbo_input(g, "bias", ELBO_F32, 1, &c) : NULL;
   node *y = graph_add_fused_group_norm(g, x, w, b, p->groups, 1e-5, p->act, 0.2);
   if (!y) return NULL;
-  group_norm_attr attr = {.groups = p->groups, .eps = 1e-5, .act = p->act, .slope = 0.2, .again = (p->more & AGAIN) != 0, .sums = (p->more & SUMS) != 0};
+  group_norm_attr attr = {
+      .groups = p->groups, .eps = 1e-5, .act = p->act, .slope = 0.2, .again = (p->more & AGAIN) != 0, .sums = (p->more & SUMS) != 0};
   elbo_tensor *residual = p->more & RESIDUAL ? elbo_input(g, "residual", ELBO_F32, p->rank, p->dim) : NULL;
   node *n = graph_add_fused_group_norm_grad(g, x, w, b, y->out[1], y->out[2], dy, residual, &attr);
   if (!n) return NULL;
@@ -219,8 +219,8 @@ static void test_fused(void **state) {
       assert_true(op_check_run(&c, build_fused_grad, &p[i]));
       for (p[i].more = 1; p[i].more <= (AGAIN | RESIDUAL | SUMS); p[i].more++) {
         char name[64];
-        snprintf(name, sizeof name, "fused_group_norm_grad, with %s%s%s", p[i].more & AGAIN ? "y " : "", p[i].more & RESIDUAL ? "residual " : "",
-                 p[i].more & SUMS ? "sums" : "");
+        snprintf(name, sizeof name, "fused_group_norm_grad, with %s%s%s", p[i].more & AGAIN ? "y " : "",
+                 p[i].more & RESIDUAL ? "residual " : "", p[i].more & SUMS ? "sums" : "");
         c.name = name;
         assert_true(op_check_run(&c, build_fused_grad, &p[i]));
       }
