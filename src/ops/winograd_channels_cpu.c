@@ -7,7 +7,8 @@
 // evaluated a few channels at a time between the products of this one, and its lines leave while these are computed.
 //
 // Weights are read in that same order, once for every block of tiles, from where they have been packed in it, as they are: transformed
-// they would be four times the bytes, which take longer to read than these to evaluate.
+// they would be four times the bytes, which take longer to read than these to evaluate. Where there is one block of tiles and weights
+// change from run to run, they are evaluated from where they lie.
 #include "ops/winograd_forward.h"
 
 // --- products -----------------------------------------------------------------------------------------------------------------------
@@ -123,23 +124,30 @@ void ISA(winograd_pack_channels)(void *arg, int id, int count) {
 // A U on the way.
 typedef struct evaluation {
   winograd_weights weights;
-  const float *taps;
+  const float *taps; // packed; or all weights
   float *u;
   int vectors;
-  int64_t c, C; // done, of
+  int64_t k, c0; // the first vector of K and channel
+  int64_t c, C;  // done, of
 } evaluation;
 
 static evaluation evaluation_of(const io *g, const walk *w, float *u) {
   const state *s = g->s;
-  evaluation e = {s->weights, packed_taps(g, w), u, panel_vectors(s, w), 0, w->c1 - w->c0};
+  evaluation e = {s->weights, s->direct ? g->w : packed_taps(g, w), u, panel_vectors(s, w), w->k, w->c0, 0, w->c1 - w->c0};
   e.weights.phase = e.C * e.vectors * VW;
   return e;
 }
 
 // Goes on to channel c.
 static void evaluate_to(const state *s, evaluation *e, int64_t c) {
+  if (s->direct && c < e->C) c -= c % 4; // four channels' taps lie side by side
   if (c <= e->c) return;
   int width = e->vectors * VW;
+  if (s->direct) {
+    ISA(winograd_evaluate_weights)(&e->weights, e->taps, e->k, e->vectors, e->c0 + e->c, e->c0 + c, e->u - e->c0 * width, s->u_point);
+    e->c = c;
+    return;
+  }
   int64_t taps = s->problem.size.kh * s->problem.size.kw * width;
   const float *from = e->taps + e->c * taps;
   ISA(winograd_evaluate_packed)(&e->weights, from, e->vectors, c - e->c, e->u + e->c * width, s->u_point);
@@ -211,6 +219,7 @@ void ISA(winograd_choose_blocks)(state *s) {
   s->u_point = winograd_point(s->phases * s->c_block * s->panel * VW);
   s->m_point = winograd_point(s->chunk * s->block * VW);
   s->keep = s->problem.weights_constant && T <= 128; // with more tiles packing is a small part
+  s->direct = !s->problem.weights_constant && s->block == T;
 }
 
 // Two multiply-adds a cycle, and a little for sums that come and go; an evaluated weight is stored in 2.5 cycles, where products hide some
@@ -218,7 +227,8 @@ void ISA(winograd_choose_blocks)(state *s) {
 double ISA(winograd_channels_cost)(const state *s) {
   double tiles = (double)s->block, rows = tiles < 4 ? 4 : tiles, blocks = (double)((s->parts->T + s->block - 1) / s->block);
   double weights = (double)(s->phases * s->C * s->VK), multiplied = 0.57 * rows * (1.05 + 5.0 / (double)(s->phases * s->c_block)) + 2.5;
-  double evaluated = 4.5 * tiles / (double)(VW * s->chunk), pack = s->keep ? 0 : 10.0 * (double)(s->problem.size.kh * s->problem.size.kw);
+  double evaluated = 4.5 * tiles / (double)(VW * s->chunk), taps = (double)(s->problem.size.kh * s->problem.size.kw);
+  double pack = s->keep ? 0 : (s->direct ? 5.0 : 10.0) * taps;
   double cycles = weights * (blocks * s->points * ((multiplied > 7 ? multiplied : 7) + evaluated) + pack);
   return 20000 + 2 * cycles + 6.5 * s->points * (double)(s->parts->T * s->VK);
 }

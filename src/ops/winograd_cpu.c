@@ -231,7 +231,7 @@ static elbo_status run(const kernel *k, const kernel_args *a) {
           .scratch = a->scratch};
   uint64_t *version = a->persist;
   g.u = s->keep ? (float *)a->persist + 16 : g.scratch + pool_threads(a->pool) * winograd_thread_floats(s);
-  if (!s->keep || *version != a->version[p->w] + 1) { // 0: never made
+  if (!s->direct && (!s->keep || *version != a->version[p->w] + 1)) { // 0: never made
     parallel_run(a->pool, s->by_channels ? ISA(winograd_pack_channels) : make_u, &g);
     if (s->keep) *version = a->version[p->w] + 1;
   }

@@ -20,6 +20,7 @@ typedef struct state {
   result_part parts[4];
   winograd_weights weights;
   bool by_channels, keep;            // keep: of constant weights what run_tiles or run_channels reads
+  bool direct;                       // by channels: weights are read where they are, once
   int64_t block;                     // tiles of one V
   int64_t chunk;                     // vectors of K in one M
   int64_t c_block;                   // by channels: channels of one V and U (of every phase),
@@ -31,7 +32,7 @@ typedef struct io {
   const state *s;
   const float *x, *w, *bias, *residual;
   float *y, *pre, *scratch;
-  float *u; // by tiles U; by channels the weights as they are read
+  float *u; // by tiles U; by channels, unless directly, the weights as they are read
 } io;
 
 // Interpolates tiles [t0, t0 + nt) of part 0, vectors [v0, v1) of K; m: the first of both, rows of s->block tiles.
@@ -50,6 +51,7 @@ static inline int64_t winograd_thread_floats(const state *s) {
 }
 // Floats of io.u.
 static inline int64_t winograd_weight_floats(const state *s) {
+  if (s->direct) return 0;
   return s->by_channels ? s->VK * VW * s->C * s->problem.size.kh * s->problem.size.kw : s->n_parts * s->points * s->u_point;
 }
 
