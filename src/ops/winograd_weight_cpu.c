@@ -3,8 +3,8 @@
 // are summed into P; the sums are interpolated to taps once, at the end. Three ways to share the work. Small weights: a thread takes its
 // tiles, a block at a time, through a cache of its own into a P of its own, and the sums are added up. Large ones: all threads evaluate a
 // block together, then each multiplies the points that are its own (with many threads: its channels of a point), so that P exists once.
-// Large ones of few tiles: all tiles are evaluated together, then a thread makes all points of a few channels by a few vectors of K and
-// interpolates them where they are; P, four times the weights, is never whole.
+// Few tiles: all are evaluated together, then a thread makes all points of a few channels by a few vectors of K and interpolates them where
+// they are; P, four times the weights, is never whole.
 //     V [point][phase][vector of C][tile][VW]   G [point][vector of K][tile][VW]   P [point][phase][vectors of C][whole vectors of K]
 #include "core/memory.h"
 #include "ops/kernel_util.h"
@@ -312,7 +312,7 @@ static state state_of(const conv_problem *p, int alpha) {
   // Sums that stay in the second cache want a block beside them; those that do not are read and written once a block, so it is large.
   s.block = (!s.apart ? 4 * p->threads * l2 : p_bytes > l2 ? 2 * l2 : l2 / 2) / tile;
   int64_t least = s.apart ? 16 : 64, group = s.points * s.T * 3 * VW * 4; // of G: what three vectors of K are multiplied with
-  if (alpha != 5 && p_bytes > l2 && 4 * group <= l2) {
+  if (alpha != 5 && (p_bytes > l2 || s.T <= 48) && 4 * group <= l2) {
     int64_t groups = (s.VK + 2) / 3, most = l2 / 2 / group;
     s.apart = false, s.block = s.T, s.k_parts = (groups + most - 1) / most;
   }
