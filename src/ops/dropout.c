@@ -44,8 +44,13 @@ elbo_tensor *elbo_dropout(elbo_tensor *x, const char *name, double probability) 
   if (x->shape.rank < 1) return graph_fail(g, ELBO_ERROR_ARGUMENT, "dropout: x is a scalar, expected (B,...)");
   if (probability == 0.0) return x;
   const char *full = scoped_name(g, name);
-  elbo_tensor *in[3] = {x, NULL, NULL};
-  if (!full || !random_inputs(g, x->shape.dim[0], &in[1], &in[2])) return NULL;
+  const node *index = find_leaf(g, &op_input, "sample_index");
+  int64_t rows = x->shape.dim[0], examples = index && index->out[0]->shape.rank == 1 ? index->out[0]->shape.dim[0] : rows;
+  bool draws = examples < rows && examples > 0 && rows % examples == 0;
+  if (!draws) examples = rows;
+  elbo_tensor *in[3] = {draws ? elbo_reshape(x, 2, (int64_t[]){examples, shape_count(&x->shape) / examples}) : x, NULL, NULL};
+  if (!in[0] || !full || !random_inputs(g, examples, &in[1], &in[2])) return NULL;
   dropout_attr attr = {philox_stream(full), probability};
-  return graph_add(g, &op_dropout, &attr, 3, in, full);
+  elbo_tensor *y = graph_add(g, &op_dropout, &attr, 3, in, full);
+  return draws && y ? elbo_reshape(y, x->shape.rank, x->shape.dim) : y;
 }

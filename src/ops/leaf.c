@@ -44,7 +44,7 @@ static bool rank_fits(elbo_graph *g, const char *what, int rank) {
   return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s: rank 0 to %d expected, not %d", what, ELBO_MAX_RANK, rank);
 }
 
-static node *find_leaf(elbo_graph *g, const op_def *op, const char *name) {
+node *find_leaf(const elbo_graph *g, const op_def *op, const char *name) {
   for (int64_t i = 0; i < g->n_nodes; i++)
     if (g->nodes[i]->op == op && strcmp(g->nodes[i]->name, name) == 0) return g->nodes[i];
   return NULL;

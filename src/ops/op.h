@@ -57,4 +57,7 @@ const op_def *op_at(int i);
 #undef OP
 #undef OP_GRAPH
 
+// The leaf of that operation and name, or NULL.
+node *find_leaf(const elbo_graph *g, const op_def *op, const char *name);
+
 #endif

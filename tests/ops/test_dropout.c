@@ -72,6 +72,32 @@ static void test_share(void **state) {
   free(x);
 }
 
+// Rows that are several draws of an example, where another operation draws once for each: every draw has a mask of its own.
+static void test_draws(void **state) {
+  (void)state;
+  enum { B = 3, K = 4, N = 64 };
+  elbo_ctx *ctx = test_ctx(0);
+  elbo_graph *g;
+  elbo_plan *plan;
+  assert_ok(ctx, elbo_graph_create(ctx, "draws", &g));
+  elbo_tensor *z = elbo_reshape(elbo_random_uniform(g, "z", 2, (int64_t[]){B, K * N}), 3, (int64_t[]){B * K, 8, N / 8});
+  elbo_tensor *y = elbo_dropout(z, "drop", 0.5);
+  assert_ok(ctx, elbo_graph_check(g));
+  assert_ok(ctx, elbo_plan_create(ctx, g, 1, &y, NULL, &plan));
+  for (int64_t b = 0; b < B; b++) ((int64_t *)elbo_plan_input(plan, "sample_index"))[b] = 10 + b;
+  assert_ok(ctx, elbo_plan_run(plan, NULL));
+  const float *out = elbo_plan_output(plan, 0);
+  for (int i = 0; i < B * K; i++)
+    for (int k = 0; k < i; k++) {
+      int differ = 0;
+      for (int e = 0; e < N; e++) differ += (out[i * N + e] == 0) != (out[k * N + e] == 0);
+      assert_in_range(differ, 10, N - 10);
+    }
+  elbo_plan_destroy(&plan);
+  elbo_graph_destroy(&g);
+  elbo_ctx_destroy(&ctx);
+}
+
 static void test_errors(void **state) {
   (void)state;
   static const double wrong[] = {1.0, -0.1, NAN};
@@ -108,10 +134,8 @@ int main(int argc, char **argv) {
     return 0;
   }
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_shapes),
-      cmocka_unit_test(test_share),
-      cmocka_unit_test(test_errors),
-      cmocka_unit_test(test_planted_bug),
+      cmocka_unit_test(test_shapes), cmocka_unit_test(test_share),       cmocka_unit_test(test_draws),
+      cmocka_unit_test(test_errors), cmocka_unit_test(test_planted_bug),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
