@@ -9,6 +9,7 @@ elbo_status fuse_graph(elbo_ctx *ctx, unsigned patterns, elbo_graph *from, int n
     fuse_part run;
   } parts[] = {{FUSE_CONTRACTION, fuse_upsampling},
                {FUSE_NORM, fuse_norms},
+               {FUSE_NORM, fuse_concats}, // of fused norms; before contractions take what it adds
                {FUSE_CONTRACTION, fuse_contractions},
                {FUSE_NORM, fuse_norm_gradients},
                {FUSE_ELEMENTWISE, fuse_elementwise}};

@@ -1,6 +1,6 @@
-// Fusion, of the patterns that a backend declares. Made only here, after differentiation: upsampling with its convolution, norms and
-// contractions with their activations, then chains of element-wise operations, with the sums at their ends, into programs that pass once
-// over memory.
+// Fusion, of the patterns that a backend declares. Made only here, after differentiation: upsampling with its convolution, concatenations
+// with their readers, norms and contractions with their activations, then chains of element-wise operations, with the sums at their ends,
+// into programs that pass once over memory.
 #ifndef GRAPH_FUSE_H
 #define GRAPH_FUSE_H
 
@@ -13,6 +13,7 @@ elbo_status fuse_graph(elbo_ctx *ctx, unsigned patterns, elbo_graph *from, int n
 // Its parts, of the same form.
 elbo_status fuse_upsampling(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
 elbo_status fuse_norms(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
+elbo_status fuse_concats(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
 elbo_status fuse_contractions(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
 elbo_status fuse_norm_gradients(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
 elbo_status fuse_elementwise(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);

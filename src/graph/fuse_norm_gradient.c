@@ -17,7 +17,10 @@ typedef struct gradient_match {
   bool sums;
 } gradient_match;
 
-static bool is_norm_gradient(const node *n) { return n->op == &op_group_norm_grad || n->op == &op_fused_group_norm_grad; }
+// Of one tensor: with two parts (fuse_concat.c) the sums are the convolutions'.
+static bool is_norm_gradient(const node *n) {
+  return (n->op == &op_group_norm_grad || n->op == &op_fused_group_norm_grad) && !group_norm_second(n);
+}
 
 // Whether n sums t (B,...,C) over its pixels, or over those of all images.
 static bool sums_pixels(const node *n, const elbo_tensor *t) {

@@ -3,6 +3,8 @@
 
 #include "ops/norm.h"
 
+extern const op_def op_fused_group_norm, op_fused_group_norm_grad;
+
 bool norm_check_channels(elbo_graph *g, const char *op, const elbo_tensor *x, const elbo_tensor *w, const char *what) {
   int64_t c = x->shape.dim[x->shape.rank - 1];
   if (!w || (w->dtype == ELBO_F32 && w->shape.rank == 1 && w->shape.dim[0] == c)) return true;
@@ -18,55 +20,75 @@ bool norm_statistics_unused(elbo_graph *g, const node *n, elbo_tensor *const *dy
   return false;
 }
 
-static bool group_norm_check(elbo_graph *g, const node *n, const elbo_tensor *x) {
+const elbo_tensor *group_norm_second(const node *n) {
+  if (n->op == &op_fused_group_norm) return n->in[3];
+  return n->op == &op_fused_group_norm_grad ? n->in[7] : NULL;
+}
+
+// Of x, with x2 behind it.
+static bool group_norm_check(elbo_graph *g, const node *n, shape *joined) {
   const group_norm_attr *a = n->attr;
-  char text[SHAPE_TEXT];
+  const elbo_tensor *x = n->in[0], *x2 = group_norm_second(n);
+  char text[2][SHAPE_TEXT];
   if (x->dtype != ELBO_F32 || x->shape.rank < 2)
     return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s of %s %s: expected float32 (B,...,C)", n->op->name, elbo_dtype_name(x->dtype),
-                      shape_text(&x->shape, text));
-  int64_t c = x->shape.dim[x->shape.rank - 1];
+                      shape_text(&x->shape, text[0]));
+  int last = x->shape.rank - 1;
+  *joined = x->shape;
+  if (x2) {
+    shape like = x2->shape;
+    if (like.rank == x->shape.rank) like.dim[last] = x->shape.dim[last];
+    if (x2->dtype != ELBO_F32 || !shape_equal(&like, &x->shape))
+      return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s of %s: x2 is %s %s; it must agree but for the channels", n->op->name,
+                        shape_text(&x->shape, text[0]), elbo_dtype_name(x2->dtype), shape_text(&x2->shape, text[1]));
+    joined->dim[last] += x2->shape.dim[last];
+  }
+  int64_t c = joined->dim[last];
   if (a->groups < 1 || c % a->groups != 0)
     return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s of %s: %lld channels do not come apart into %lld equal groups", n->op->name,
-                      shape_text(&x->shape, text), (long long)c, (long long)a->groups);
+                      shape_text(joined, text[0]), (long long)c, (long long)a->groups);
   if (!(a->eps > 0))
-    return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s of %s: eps is %g, expected a positive number", n->op->name, shape_text(&x->shape, text),
+    return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s of %s: eps is %g, expected a positive number", n->op->name, shape_text(joined, text[0]),
                       a->eps);
-  return norm_check_channels(g, n->op->name, x, n->in[1], "weight") && norm_check_channels(g, n->op->name, x, n->in[2], "bias");
+  elbo_tensor all = *x; // what weight and bias belong to
+  all.shape = *joined;
+  return norm_check_channels(g, n->op->name, &all, n->in[1], "weight") && norm_check_channels(g, n->op->name, &all, n->in[2], "bias");
 }
 
 static bool group_norm_infer(elbo_graph *g, node *n) {
   const group_norm_attr *a = n->attr;
-  if (!group_norm_check(g, n, n->in[0])) return false;
+  shape x;
+  if (!group_norm_check(g, n, &x)) return false;
   n->out[0]->dtype = n->out[1]->dtype = n->out[2]->dtype = ELBO_F32;
-  n->out[0]->shape = n->in[0]->shape;
-  n->out[1]->shape = n->out[2]->shape = shape_of(2, (int64_t[]){n->in[0]->shape.dim[0], a->groups});
+  n->out[0]->shape = x;
+  n->out[1]->shape = n->out[2]->shape = shape_of(2, (int64_t[]){x.dim[0], a->groups});
   return true;
 }
 
 static bool group_norm_grad_infer(elbo_graph *g, node *n) {
   const group_norm_attr *a = n->attr;
-  const elbo_tensor *x = n->in[0], *mean = n->in[3], *rstd = n->in[4], *dy = n->in[5];
-  if (!group_norm_check(g, n, x)) return false;
-  shape statistics = shape_of(2, (int64_t[]){x->shape.dim[0], a->groups});
-  if (!shape_equal(&mean->shape, &statistics) || !shape_equal(&rstd->shape, &statistics) || !shape_equal(&dy->shape, &x->shape)) {
-    char text[2][SHAPE_TEXT];
-    return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s of %s: statistics or dy %s do not belong to it", n->op->name,
-                      shape_text(&x->shape, text[0]), shape_text(&dy->shape, text[1]));
-  }
-  int64_t c = x->shape.dim[x->shape.rank - 1];
-  n->out[0]->dtype = n->out[1]->dtype = n->out[2]->dtype = ELBO_F32;
-  n->out[0]->shape = x->shape;
+  const elbo_tensor *x2 = group_norm_second(n), *mean = n->in[3], *rstd = n->in[4], *dy = n->in[5];
+  shape x;
+  char text[2][SHAPE_TEXT];
+  if (!group_norm_check(g, n, &x)) return false;
+  shape statistics = shape_of(2, (int64_t[]){x.dim[0], a->groups});
+  if (!shape_equal(&mean->shape, &statistics) || !shape_equal(&rstd->shape, &statistics) || !shape_equal(&dy->shape, &x))
+    return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s of %s: statistics or dy %s do not belong to it", n->op->name, shape_text(&x, text[0]),
+                      shape_text(&dy->shape, text[1]));
+  int64_t c = x.dim[x.rank - 1];
+  for (int i = 0; i < n->n_out; i++) n->out[i]->dtype = ELBO_F32;
+  n->out[0]->shape = n->in[0]->shape;
   n->out[1]->shape = n->out[2]->shape = shape_of(1, &c);
-  if (n->n_out < 5) return true;
-  if (n->in[6] && !shape_equal(&n->in[6]->shape, &x->shape)) {
-    char text[2][SHAPE_TEXT];
-    return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s of %s: residual has shape %s", n->op->name, shape_text(&x->shape, text[0]),
-                      shape_text(&n->in[6]->shape, text[1]));
-  }
-  n->out[3]->dtype = n->out[4]->dtype = ELBO_F32;
-  n->out[3]->shape = a->again ? x->shape : shape_of(1, (int64_t[]){0});
-  n->out[4]->shape = shape_of(2, (int64_t[]){x->shape.dim[0], c});
-  if (!a->sums) n->n_out = a->again ? 4 : 3;
+  if (n->op != &op_fused_group_norm_grad) return true;
+  if (n->in[6] && (x2 || !shape_equal(&n->in[6]->shape, &x)))
+    return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s of %s%s: residual has shape %s", n->op->name, shape_text(&x, text[0]),
+                      x2 ? " in two parts" : "", shape_text(&n->in[6]->shape, text[1]));
+  n->out[3]->shape = a->again ? x : shape_of(1, (int64_t[]){0});
+  n->out[4]->shape = a->sums ? shape_of(2, (int64_t[]){x.dim[0], c}) : shape_of(1, (int64_t[]){0});
+  if (x2)
+    n->out[5]->shape = x2->shape;
+  else
+    n->n_out = a->sums ? 5 : a->again ? 4 : 3;
   return true;
 }
 
@@ -131,22 +153,22 @@ const op_def op_group_norm_grad = {
 const op_def op_fused_group_norm = {
     .name = "fused_group_norm",
     .attr_size = sizeof(group_norm_attr),
-    .n_in = 3,
+    .n_in = 4,
     .n_out = 3,
-    .optional = 6,
+    .optional = 1 << 1 | 1 << 2 | 1 << 3,
     .flags = OP_INPLACE | OP_CHEAP,
     .infer = group_norm_infer,
-    .reference = group_norm_ref,
+    .reference = fused_group_norm_ref,
 };
 
 const op_def op_fused_group_norm_grad = {
     .name = "fused_group_norm_grad",
     .attr_size = sizeof(group_norm_attr),
-    .n_in = 7,
-    .n_out = 5,
-    .optional = 1 << 1 | 1 << 2 | 1 << 6,
+    .n_in = 8,
+    .n_out = 6,
+    .optional = 1 << 1 | 1 << 2 | 1 << 6 | 1 << 7,
     .infer = group_norm_grad_infer,
-    .reference = group_norm_grad_ref,
+    .reference = fused_group_norm_grad_ref,
 };
 
 elbo_tensor *elbo_group_norm(elbo_tensor *x, elbo_tensor *weight, elbo_tensor *bias, int groups, double eps) {
@@ -160,10 +182,18 @@ elbo_tensor *elbo_group_norm(elbo_tensor *x, elbo_tensor *weight, elbo_tensor *b
 node *graph_add_fused_group_norm(elbo_graph *g, elbo_tensor *x, elbo_tensor *weight, elbo_tensor *bias, int64_t groups, double eps,
                                  norm_act act, double slope) {
   group_norm_attr a = {.groups = groups, .eps = eps, .act = act, .slope = slope};
-  return graph_add_node(g, &op_fused_group_norm, &a, 3, (elbo_tensor *[]){x, weight, bias}, NULL);
+  return graph_add_node(g, &op_fused_group_norm, &a, 4, (elbo_tensor *[]){x, weight, bias, NULL}, NULL);
 }
 
 node *graph_add_fused_group_norm_grad(elbo_graph *g, elbo_tensor *x, elbo_tensor *weight, elbo_tensor *bias, elbo_tensor *mean,
                                       elbo_tensor *rstd, elbo_tensor *dy, elbo_tensor *residual, const group_norm_attr *attr) {
-  return graph_add_node(g, &op_fused_group_norm_grad, attr, 7, (elbo_tensor *[]){x, weight, bias, mean, rstd, dy, residual}, NULL);
+  elbo_tensor *in[] = {x, weight, bias, mean, rstd, dy, residual, NULL};
+  return graph_add_node(g, &op_fused_group_norm_grad, attr, 8, in, NULL);
+}
+
+node *graph_add_group_norm_of_two(elbo_graph *g, const node *n, elbo_tensor *const *in, elbo_tensor *x, elbo_tensor *x2) {
+  elbo_tensor *own[8] = {x};
+  for (int i = 1; i < n->n_in - 1; i++) own[i] = in[i];
+  own[n->n_in - 1] = x2;
+  return graph_add_node(g, n->op, n->attr, n->n_in, own, n->name);
 }

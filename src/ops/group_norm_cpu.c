@@ -3,6 +3,7 @@
 // neither on the number of threads nor on the size of caches.
 // Where there is enough of them, a thread takes an image, or a range of groups of it that stays in the second level of its cache between
 // the pass that sums and the pass that writes: each tensor comes from memory once. Else images are cut into chunks of rows.
+// x, and dx, may be two tensors, each with a part of the channels: loops over rows run once for each part of theirs (parts_of).
 // batch_norm is the same with the whole batch as one image and every channel a group of its own; only it keeps variances.
 #include "core/ctx.h"
 #include "ops/group_norm_rows.h"
@@ -16,6 +17,7 @@ enum {
 
 typedef struct group_norm_state {
   int64_t images, rows, c, groups, per;
+  int64_t first;                         // channels that x has; those from here on are x2's
   int64_t slices;                        // ranges of groups of an image that are taken one after the other
   int64_t unit;                          // groups that fill whole vectors, where there are such
   int64_t chunks;                        // of an image; 1: whole images
@@ -32,9 +34,10 @@ typedef struct group_norm_state {
 
 typedef struct group_norm_job {
   const group_norm_state *s;
-  const float *x, *weight, *bias, *dy, *mean_in, *rstd_in, *residual;
-  float *y, *mean, *rstd; // y: dx in the gradient
-  float *again;           // the gradient's y, or NULL
+  const float *x, *x2, *weight, *bias, *dy, *mean_in, *rstd_in, *residual;
+  float *y, *mean, *rstd;
+  float *dx, *dx2;
+  float *again; // the gradient's y, or NULL
   float *dweight, *dbias, *sums;
   double *partial;  // (items, 2, C)
   double *row_sums; // (chunks of all images, C), where there are chunks and sums
@@ -56,13 +59,28 @@ static slice slice_of(const group_norm_state *s, int64_t i) {
   return w;
 }
 
-// From the first number of item i, a slice of an image, to that of the next.
-static int64_t to_next(const group_norm_state *s, int64_t i) {
-  int64_t at = slice_of(s, i % s->slices).c0, next = slice_of(s, (i + 1) % s->slices).c0;
-  return next - at + ((i + 1) % s->slices == 0 ? s->rows * s->c : 0);
+static slice all_groups(const group_norm_state *s) { return (slice){0, s->groups, 0, s->c}; }
+
+// Channels [c0, c1) that lie in one tensor, whose rows are `own` apart.
+typedef struct part {
+  int64_t c0, c1, own;
+  bool second;
+  int64_t at; // from the tensor's first number to channel c0 of a row
+} part;
+
+// The parts of w's channels, of row `row` of the batch: one, or two where w reaches across.
+static int parts_of(const group_norm_state *s, slice w, int64_t row, part *out) {
+  int n = 0;
+  if (w.c0 < s->first) out[n++] = (part){w.c0, w.c1 < s->first ? w.c1 : s->first, s->first, false, row * s->first + w.c0};
+  if (w.c1 > s->first) {
+    int64_t c0 = w.c0 > s->first ? w.c0 : s->first, own = s->c - s->first;
+    out[n++] = (part){c0, w.c1, own, true, row * own + c0 - s->first};
+  }
+  return n;
 }
 
-static slice all_groups(const group_norm_state *s) { return (slice){0, s->groups, 0, s->c}; }
+static const float *x_of(const group_norm_job *j, const part *p) { return (p->second ? j->x2 : j->x) + p->at; }
+static float *dx_of(const group_norm_job *j, const part *p) { return (p->second ? j->dx2 : j->dx) + p->at; }
 
 // --- rows -------------------------------------------------------------------------------------------------------------------------
 
@@ -75,51 +93,87 @@ static slice all_groups(const group_norm_state *s) { return (slice){0, s->groups
   default: call(NORM_ACT_NONE); break;                        \
   }
 
-// x, y: channel 0 of the first row; `channel` and `sums` are indexed by channels of the image
-static void normalise_rows(const group_norm_state *s, slice w, const float *x, float *y, int64_t rows, const float *channel,
-                           int64_t ahead) {
-  const float *mean = channel + w.c0, *scale = mean + s->c, *bias = scale + s->c;
-#define CALL(act) normalise(x + w.c0, y + w.c0, rows, s->c, w.c1 - w.c0, mean, scale, bias, ahead, act, s->slope)
-  BY_ACT(CALL)
-#undef CALL
+// All take rows [row, row + rows) of the batch, and channels' numbers by channels of the image.
+
+// sums (2,C) += moments about the first row of image b
+static void sum_rows(const group_norm_job *j, slice w, int64_t b, int64_t row, int64_t rows, double *sums) {
+  part parts[2], firsts[2];
+  int n = parts_of(j->s, w, row, parts);
+  parts_of(j->s, w, b * j->s->rows, firsts);
+  for (int i = 0; i < n; i++) {
+    const part *p = &parts[i];
+    moments(x_of(j, p), rows, p->own, p->c1 - p->c0, x_of(j, &firsts[i]), sums + p->c0, sums + j->s->c + p->c0);
+  }
 }
 
-static void product_rows(const group_norm_state *s, slice w, const float *x, const float *dy, float *dn, float *again, int64_t rows,
-                         const float *channel, double *sums) {
-  const float *mean = channel + w.c0, *scale = mean + s->c, *bias = scale + s->c;
-  double *s1 = sums + w.c0, *s2 = s1 + s->c;
-#define ROWS(act, y, again) \
-  products(x + w.c0, dy + w.c0, dn + w.c0, y, rows, s->c, w.c1 - w.c0, mean, scale, bias, s1, s2, act, s->slope, again)
-#define CALL(act) ROWS(act, NULL, false)
-#define CALL_AGAIN(act) ROWS(act, again + w.c0, true)
-  if (again) {
-    BY_ACT(CALL_AGAIN)
-  } else {
+// `next`, channels of row `next_row`: what is read afterwards, NULL for nothing
+static void normalise_rows(const group_norm_job *j, slice w, int64_t row, int64_t rows, const float *channel, const slice *next,
+                           int64_t next_row) {
+  const group_norm_state *s = j->s;
+  part parts[2], nexts[2];
+  int n = parts_of(s, w, row, parts), n_next = next ? parts_of(s, *next, next_row, nexts) : 0;
+  for (int i = 0; i < n; i++) {
+    const part *p = &parts[i];
+    const float *x = x_of(j, p), *mean = channel + p->c0, *scale = mean + s->c, *bias = scale + s->c;
+    float *y = j->y + row * s->c + p->c0;
+    int64_t ahead = 0;
+    for (int k = 0; k < n_next; k++)
+      if (nexts[k].second == p->second) ahead = nexts[k].at - p->at;
+#define CALL(act) normalise(x, y, rows, p->own, s->c, p->c1 - p->c0, mean, scale, bias, ahead, act, s->slope)
     BY_ACT(CALL)
+#undef CALL
   }
+}
+
+static void product_rows(const group_norm_job *j, slice w, int64_t row, int64_t rows, const float *channel, double *sums) {
+  const group_norm_state *s = j->s;
+  part parts[2];
+  int n = parts_of(s, w, row, parts);
+  for (int i = 0; i < n; i++) {
+    const part *p = &parts[i];
+    const float *x = x_of(j, p), *dy = j->dy + row * s->c + p->c0;
+    const float *mean = channel + p->c0, *scale = mean + s->c, *bias = scale + s->c;
+    float *dn = dx_of(j, p), *y = j->again ? j->again + row * s->c + p->c0 : NULL;
+    double *s1 = sums + p->c0, *s2 = s1 + s->c;
+#define ROWS(act, again) products(x, dy, dn, y, rows, p->own, s->c, p->c1 - p->c0, mean, scale, bias, s1, s2, act, s->slope, again)
+#define CALL(act) ROWS(act, false)
+#define CALL_AGAIN(act) ROWS(act, true)
+    if (y) {
+      BY_ACT(CALL_AGAIN)
+    } else {
+      BY_ACT(CALL)
+    }
 #undef CALL_AGAIN
 #undef CALL
 #undef ROWS
+  }
 }
 
-// `at` (from the batch's first number) begins the first row; `sums` (C) may be NULL, and grows
-static void write_gradient(const group_norm_job *j, slice w, int64_t at, int64_t rows, const float *channel, double *sums) {
+// `sums` (C) may be NULL, and grows
+static void write_gradient(const group_norm_job *j, slice w, int64_t row, int64_t rows, const float *channel, double *sums) {
   const group_norm_state *s = j->s;
-  const float *x = j->x + at + w.c0, *dn = (s->act == NORM_ACT_NONE ? j->dy : j->y) + at + w.c0;
-  const float *mean = channel + w.c0, *scale = mean + s->c, *q = scale + 2 * s->c, *p = q + s->c;
-  const float *residual = j->residual ? j->residual + at + w.c0 : NULL;
-  float *dx = j->y + at + w.c0;
-  if (sums) sums += w.c0;
-#define ROWS(add, sum) gradient_rows(x, dn, residual, dx, rows, s->c, w.c1 - w.c0, mean, scale, q, p, sums, add, sum)
-  if (residual && sums)
-    ROWS(true, true);
-  else if (residual)
-    ROWS(true, false);
-  else if (sums)
-    ROWS(false, true);
-  else
-    ROWS(false, false);
+  part parts[2];
+  int n = parts_of(s, w, row, parts);
+  for (int i = 0; i < n; i++) {
+    const part *p = &parts[i];
+    const float *mean = channel + p->c0, *scale = mean + s->c, *q = scale + 2 * s->c, *off = q + s->c;
+    const float *residual = j->residual ? j->residual + p->at : NULL; // of one part alone
+    float *dx = dx_of(j, p);
+    const bool kept = s->act != NORM_ACT_NONE; // dn is where dx goes
+    const float *x = x_of(j, p), *dn = kept ? dx : j->dy + row * s->c + p->c0;
+    double *own_sums = sums ? sums + p->c0 : NULL;
+#define ROWS(add, sum) \
+  gradient_rows(x, dn, residual, dx, rows, p->own, kept ? p->own : s->c, p->c1 - p->c0, mean, scale, q, off, own_sums, add, sum)
+    if (residual && sums)
+      ROWS(true, true);
+    else if (residual)
+      ROWS(true, false);
+    else if (sums)
+      ROWS(false, true);
+    else
+      ROWS(false, false);
 #undef ROWS
+  }
 }
 
 static void clear_sums(const group_norm_state *s, slice w, double *sums) {
@@ -129,17 +183,23 @@ static void clear_sums(const group_norm_state *s, slice w, double *sums) {
 
 // --- groups -----------------------------------------------------------------------------------------------------------------------
 
-// mean and rstd of groups of image b from its channels' moments about `shift` (merged as in [Chan83])
-static void finish_statistics(const group_norm_job *j, int64_t b, slice w, const float *shift, const double *sums) {
+// Channel c of the first row of image b.
+static double shift_of(const group_norm_job *j, int64_t b, int64_t c) {
+  int64_t first = j->s->first, row = b * j->s->rows;
+  return (double)(c < first ? j->x[row * first + c] : j->x2[row * (j->s->c - first) + c - first]);
+}
+
+// mean and rstd of groups of image b from its channels' moments (merged as in [Chan83])
+static void finish_statistics(const group_norm_job *j, int64_t b, slice w, const double *sums) {
   const group_norm_state *s = j->s;
   const double *s1 = sums, *s2 = sums + s->c;
   double rows = (double)s->rows, per_row = 1 / rows;
   for (int64_t g = w.g0; g < w.g1; g++) {
     double mean = 0, m2 = 0;
-    for (int64_t c = g * s->per; c < (g + 1) * s->per; c++) mean += (double)shift[c] + s1[c] * per_row;
+    for (int64_t c = g * s->per; c < (g + 1) * s->per; c++) mean += shift_of(j, b, c) + s1[c] * per_row;
     mean /= (double)s->per;
     for (int64_t c = g * s->per; c < (g + 1) * s->per; c++) {
-      double own = s1[c] * per_row, away = (double)shift[c] + own - mean;
+      double own = s1[c] * per_row, away = shift_of(j, b, c) + own - mean;
       m2 += s2[c] - s1[c] * own + rows * away * away;
     }
     double variance = m2 / (rows * (double)s->per);
@@ -196,17 +256,16 @@ static void forward_whole(void *arg, int id, int count) {
   const group_norm_state *s = j->s;
   float *channel = j->floats + id * s->thread_floats;
   double *sums = j->doubles + id * s->thread_doubles;
-  int64_t begin, end, image = s->rows * s->c;
+  int64_t begin, end;
   split_range(s->images * s->slices, id, count, &begin, &end);
   for (int64_t i = begin; i < end; i++) {
     int64_t b = i / s->slices;
-    const float *x = j->x + b * image;
-    slice w = slice_of(s, i % s->slices);
+    slice w = slice_of(s, i % s->slices), next = slice_of(s, (i + 1) % s->slices);
     clear_sums(s, w, sums);
-    moments(x + w.c0, s->rows, s->c, w.c1 - w.c0, x + w.c0, sums + w.c0, sums + s->c + w.c0);
-    finish_statistics(j, b, w, x, sums);
+    sum_rows(j, w, b, b * s->rows, s->rows, sums);
+    finish_statistics(j, b, w, sums);
     fill_channels(j, b, w, j->mean, j->rstd, channel);
-    normalise_rows(s, w, x, j->y + b * image, s->rows, channel, i + 1 < end ? to_next(s, i) : 0);
+    normalise_rows(j, w, b * s->rows, s->rows, channel, i + 1 < end ? &next : NULL, (i + 1) / s->slices * s->rows);
   }
 }
 
@@ -217,11 +276,10 @@ static void forward_moments(void *arg, int id, int count) {
   split_range(s->images * s->chunks, id, count, &begin, &end);
   for (int64_t i = begin; i < end; i++) {
     int64_t b = i / s->chunks, r0, r1;
-    const float *x = j->x + b * s->rows * s->c;
     double *sums = j->partial + i * 2 * s->c;
     split_range(s->rows, (int)(i % s->chunks), (int)s->chunks, &r0, &r1);
     memset(sums, 0, (size_t)(2 * s->c) * sizeof *sums);
-    moments(x + r0 * s->c, r1 - r0, s->c, s->c, x, sums, sums + s->c);
+    sum_rows(j, all_groups(s), b, b * s->rows + r0, r1 - r0, sums);
   }
 }
 
@@ -233,7 +291,7 @@ static void forward_statistics(void *arg, int id, int count) {
   split_range(s->images, id, count, &begin, &end);
   for (int64_t b = begin; b < end; b++) {
     add_chunks(j, b, sums);
-    finish_statistics(j, b, all_groups(s), j->x + b * s->rows * s->c, sums);
+    finish_statistics(j, b, all_groups(s), sums);
   }
 }
 
@@ -247,8 +305,7 @@ static void forward_rows(void *arg, int id, int count) {
     int64_t b = i / s->chunks, r0, r1;
     split_range(s->rows, (int)(i % s->chunks), (int)s->chunks, &r0, &r1);
     if (b != last) fill_channels(j, last = b, all_groups(s), j->mean, j->rstd, channel);
-    int64_t at = (b * s->rows + r0) * s->c;
-    normalise_rows(s, all_groups(s), j->x + at, j->y + at, r1 - r0, channel, 0);
+    normalise_rows(j, all_groups(s), b * s->rows + r0, r1 - r0, channel, NULL, 0);
   }
 }
 
@@ -263,7 +320,8 @@ static void job_scratch(group_norm_job *j, void *scratch) {
 }
 
 static elbo_status group_norm_run(const kernel *k, const kernel_args *a) {
-  group_norm_job j = {.s = k->state, .x = a->in[0], .weight = a->in[1], .bias = a->in[2]};
+  const group_norm_state *s = k->state;
+  group_norm_job j = {.s = s, .x = a->in[0], .weight = a->in[1], .bias = a->in[2], .x2 = s->first < s->c ? a->in[3] : NULL};
   j.y = a->out[0], j.mean = a->out[1], j.rstd = a->out[2];
   job_scratch(&j, a->scratch);
   if (j.s->chunks == 1) {
@@ -292,7 +350,7 @@ static void gradient_whole(void *arg, int id, int count) {
   const group_norm_state *s = j->s;
   float *channel = j->floats + id * s->thread_floats;
   double *sums = j->doubles + id * s->thread_doubles;
-  int64_t begin, end, image = s->rows * s->c;
+  int64_t begin, end;
   split_range(s->blocks * s->slices, id, count, &begin, &end);
   for (int64_t i = begin; i < end; i++) {
     int64_t b0, b1, block = i / s->slices;
@@ -301,14 +359,13 @@ static void gradient_whole(void *arg, int id, int count) {
     split_range(s->images, (int)block, (int)s->blocks, &b0, &b1);
     clear_sums(s, w, to);
     for (int64_t b = b0; b < b1; b++) {
-      const float *x = j->x + b * image, *dy = j->dy + b * image;
       clear_sums(s, w, sums);
       fill_channels(j, b, w, j->mean_in, j->rstd_in, channel);
-      product_rows(s, w, x, dy, j->y + b * image, j->again ? j->again + b * image : NULL, s->rows, channel, sums);
+      product_rows(j, w, b * s->rows, s->rows, channel, sums);
       fill_gradient_channels(j, b, w, sums, channel);
       add_dweight(j, b, w, sums, to);
       memset(sums + w.c0, 0, (size_t)(w.c1 - w.c0) * sizeof *sums);
-      write_gradient(j, w, b * image, s->rows, channel, s->sums ? sums : NULL);
+      write_gradient(j, w, b * s->rows, s->rows, channel, s->sums ? sums : NULL);
       for (int64_t c = w.c0; s->sums && c < w.c1; c++) j->sums[b * s->c + c] = (float)sums[c];
     }
   }
@@ -326,8 +383,7 @@ static void gradient_products(void *arg, int id, int count) {
     split_range(s->rows, (int)(i % s->chunks), (int)s->chunks, &r0, &r1);
     if (b != last) fill_channels(j, last = b, all_groups(s), j->mean_in, j->rstd_in, channel);
     memset(sums, 0, (size_t)(2 * s->c) * sizeof *sums);
-    int64_t at = (b * s->rows + r0) * s->c;
-    product_rows(s, all_groups(s), j->x + at, j->dy + at, j->y + at, j->again ? j->again + at : NULL, r1 - r0, channel, sums);
+    product_rows(j, all_groups(s), b * s->rows + r0, r1 - r0, channel, sums);
   }
 }
 
@@ -348,7 +404,7 @@ static void gradient_chunks(void *arg, int id, int count) {
       fill_channels(j, b, all_groups(s), j->mean_in, j->rstd_in, channel);
       fill_gradient_channels(j, b, all_groups(s), sums, channel);
     }
-    write_gradient(j, all_groups(s), (b * s->rows + r0) * s->c, r1 - r0, channel, row_sums);
+    write_gradient(j, all_groups(s), b * s->rows + r0, r1 - r0, channel, row_sums);
   }
 }
 
@@ -373,10 +429,10 @@ static void finish_dweight(void *arg, int64_t begin, int64_t end) {
   }
 }
 
-static elbo_status run_gradient(const kernel *k, const kernel_args *a, const float *residual, float *again, float *sums) {
-  group_norm_job j = {.s = k->state, .x = a->in[0], .weight = a->in[1], .bias = a->in[2], .mean_in = a->in[3], .rstd_in = a->in[4]};
-  j.dy = a->in[5], j.y = a->out[0], j.dweight = a->out[1], j.dbias = a->out[2];
-  j.residual = residual, j.again = again, j.sums = sums;
+// `j` with what the fused operation has beyond the plain one
+static elbo_status run_gradient(const kernel *k, const kernel_args *a, group_norm_job j) {
+  j.s = k->state, j.x = a->in[0], j.weight = a->in[1], j.bias = a->in[2], j.mean_in = a->in[3], j.rstd_in = a->in[4];
+  j.dy = a->in[5], j.dx = a->out[0], j.dweight = a->out[1], j.dbias = a->out[2];
   job_scratch(&j, a->scratch);
   if (j.s->chunks == 1) {
     parallel_run(a->pool, gradient_whole, &j);
@@ -388,11 +444,13 @@ static elbo_status run_gradient(const kernel *k, const kernel_args *a, const flo
   return ELBO_OK;
 }
 
-static elbo_status group_norm_grad_run(const kernel *k, const kernel_args *a) { return run_gradient(k, a, NULL, NULL, NULL); }
+static elbo_status group_norm_grad_run(const kernel *k, const kernel_args *a) { return run_gradient(k, a, (group_norm_job){0}); }
 
 static elbo_status fused_group_norm_grad_run(const kernel *k, const kernel_args *a) {
   const group_norm_state *s = k->state;
-  return run_gradient(k, a, a->in[6], s->again ? a->out[3] : NULL, s->sums ? a->out[4] : NULL);
+  group_norm_job j = {.residual = a->in[6], .x2 = a->in[7], .dx2 = a->in[7] ? a->out[5] : NULL};
+  j.again = s->again ? a->out[3] : NULL, j.sums = s->sums ? a->out[4] : NULL;
+  return run_gradient(k, a, j);
 }
 
 // --- choice -----------------------------------------------------------------------------------------------------------------------
@@ -437,9 +495,11 @@ static void choose(const compile_env *env, group_norm_state *s, int tensors, ker
 static elbo_status prepare_group(compile_env *env, const node *n, int tensors, kernel *k) {
   const group_norm_attr *a = n->attr;
   const shape *x = &n->in[0]->shape;
+  const elbo_tensor *x2 = group_norm_second(n);
   group_norm_state *s;
   TRY(kernel_state_new(env, k, sizeof *s, &s));
-  s->images = x->dim[0], s->rows = shape_product(x, 1, x->rank - 1), s->c = x->dim[x->rank - 1], s->groups = a->groups;
+  s->images = x->dim[0], s->rows = shape_product(x, 1, x->rank - 1), s->first = x->dim[x->rank - 1], s->groups = a->groups;
+  s->c = s->first + (x2 ? x2->shape.dim[x->rank - 1] : 0);
   s->eps = a->eps, s->act = a->act, s->slope = (float)a->slope, s->again = a->again, s->sums = a->sums;
   choose(env, s, tensors, k);
   return ELBO_OK;
@@ -450,7 +510,7 @@ static elbo_status prepare_batch(compile_env *env, const node *n, int tensors, k
   const shape *x = &n->in[0]->shape;
   group_norm_state *s;
   TRY(kernel_state_new(env, k, sizeof *s, &s));
-  s->images = 1, s->rows = shape_product(x, 0, x->rank - 1), s->c = s->groups = x->dim[x->rank - 1];
+  s->images = 1, s->rows = shape_product(x, 0, x->rank - 1), s->c = s->first = s->groups = x->dim[x->rank - 1];
   s->variance = true, s->eps = a->eps, s->act = NORM_ACT_NONE;
   choose(env, s, tensors, k);
   return ELBO_OK;

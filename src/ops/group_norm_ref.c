@@ -1,4 +1,5 @@
 #include <math.h>
+#include <stdlib.h>
 
 #include "ops/norm.h"
 
@@ -27,9 +28,23 @@ typedef struct group_shape {
 
 static group_shape group_shape_of(const node *n) {
   const group_norm_attr *a = n->attr;
+  const elbo_tensor *x2 = group_norm_second(n);
   const shape *s = &n->in[0]->shape;
-  int64_t c = s->dim[s->rank - 1];
+  int64_t c = s->dim[s->rank - 1] + (x2 ? x2->shape.dim[s->rank - 1] : 0);
   return (group_shape){s->dim[0], shape_product(s, 1, s->rank - 1), c, a->groups, c / a->groups};
+}
+
+// (rows,C) out of x and x2, or back into them
+static void join(const node *n, const group_shape *s, double *joined, double *x, double *x2, bool back) {
+  int64_t own = n->in[0]->shape.dim[n->in[0]->shape.rank - 1];
+  for (int64_t i = 0; i < s->images * s->rows * s->c; i++) {
+    int64_t row = i / s->c, c = i % s->c;
+    double *part = c < own ? x + row * own + c : x2 + row * (s->c - own) + c - own;
+    if (back)
+      *part = joined[i];
+    else
+      joined[i] = *part;
+  }
 }
 
 OP_REFERENCE(group_norm) {
@@ -89,4 +104,30 @@ OP_REFERENCE(group_norm_grad) {
     ((double *)out[4])[i] = sum;
   }
   return ELBO_OK;
+}
+
+OP_REFERENCE(fused_group_norm) {
+  if (!group_norm_second(n)) return group_norm_ref(ctx, n, in, out);
+  group_shape s = group_shape_of(n);
+  double *x;
+  TRY(array_new(ctx, (size_t)(s.images * s.rows * s.c), sizeof *x, "a reference", (void **)&x));
+  join(n, &s, x, (double *)in[0], (double *)in[3], false);
+  elbo_status status = group_norm_ref(ctx, n, (const void *[]){x, in[1], in[2]}, out);
+  free(x);
+  return status;
+}
+
+OP_REFERENCE(fused_group_norm_grad) {
+  if (!group_norm_second(n)) return group_norm_grad_ref(ctx, n, in, out);
+  group_shape s = group_shape_of(n);
+  double *x, *dx;
+  int64_t count = s.images * s.rows * s.c;
+  TRY(array_new(ctx, (size_t)(2 * count), sizeof *x, "a reference", (void **)&x));
+  dx = x + count;
+  join(n, &s, x, (double *)in[0], (double *)in[7], false);
+  elbo_status status = group_norm_grad_ref(ctx, n, (const void *[]){x, in[1], in[2], in[3], in[4], in[5], NULL},
+                                           (void *[]){dx, out[1], out[2], out[3], out[4]});
+  join(n, &s, dx, out[0], out[5], true);
+  free(x);
+  return status;
 }

@@ -1,5 +1,6 @@
 // The loops of group_norm_cpu.c over rows of channels: sums per channel, and what is written from them. Only *_cpu.c files include this.
-// Blocks of rows go through columns of up to four vectors of channels, whose numbers stay in registers; rows lie `stride` apart.
+// Blocks of rows go through columns of up to four vectors of channels, whose numbers stay in registers; rows lie `stride` apart,
+// those of a part of the channels that is a tensor of its own lie `own` apart.
 #ifndef OPS_GROUP_NORM_ROWS_H
 #define OPS_GROUP_NORM_ROWS_H
 
@@ -92,16 +93,19 @@ VEC_INLINE void block_moments(const float *x, int64_t rows, int64_t stride, cons
   }
 }
 
-static inline void moments(const float *x, int64_t rows, int64_t stride, int64_t width, const float *shift, double *s1, double *s2){
+static inline void moments(const float *x, int64_t rows, int64_t stride, int64_t width, const float *shift, double *s1, double *s2) {
 #define CALL(i, vectors, lanes) block_moments(x + r * stride + (i), n, stride, shift + (i), s1 + (i), s2 + (i), vectors, lanes)
-    FOR_BLOCKS(rows, width, CALL)
+  FOR_BLOCKS(rows, width, CALL)
 #undef CALL
 }
 
+// Rows AHEAD_ROWS on are called for meanwhile: no prefetcher of the processor's follows rows that lie this far apart.
+enum { AHEAD_ROWS = 8 };
+
 // s1 += sum of dn (x - mean), s2 += sum of dn, where dn = dy act'((x - mean) scale + bias), kept in dn for the second pass when there is
 // an activation. With `again` act's value goes to y.
-VEC_INLINE void block_products(const float *x, const float *dy, float *dn, float *y, int64_t rows, int64_t stride, const float *mean,
-                               const float *scale, const float *bias, double *s1, double *s2, int64_t ahead, const int vectors,
+VEC_INLINE void block_products(const float *x, const float *dy, float *dn, float *y, int64_t rows, int64_t own, int64_t stride,
+                               const float *mean, const float *scale, const float *bias, double *s1, double *s2, const int vectors,
                                int64_t lanes, const int64_t act, float slope, const bool again) {
   vfloat m[4], w[4], h[4], a1[4] = {{0}}, a2[4] = {{0}};
 #pragma GCC unroll 4
@@ -110,12 +114,12 @@ VEC_INLINE void block_products(const float *x, const float *dy, float *dn, float
     h[v] = vload_upto(bias + v * VW, lanes);
   }
   for (int64_t r = 0; r < rows; r++) {
-    int64_t at = r * stride;
+    int64_t in = r * own, at = r * stride;
 #pragma GCC unroll 4
-    for (int v = 0; v < vectors; v++, at += VW) {
-      __builtin_prefetch(x + at + ahead, 0, 3);
-      __builtin_prefetch(dy + at + ahead, 0, 3);
-      vfloat d = vload_upto(x + at, lanes) - m[v], g = vload_upto(dy + at, lanes);
+    for (int v = 0; v < vectors; v++, in += VW, at += VW) {
+      __builtin_prefetch(x + in + AHEAD_ROWS * own, 0, 3);
+      __builtin_prefetch(dy + at + AHEAD_ROWS * stride, 0, 3);
+      vfloat d = vload_upto(x + in, lanes) - m[v], g = vload_upto(dy + at, lanes);
       if (again) {
         vfloat value;
         g *= act_slope_and_value(d * w[v] + h[v], act, slope, &value);
@@ -123,7 +127,7 @@ VEC_INLINE void block_products(const float *x, const float *dy, float *dn, float
       } else if (act != NORM_ACT_NONE) {
         g *= act_slope(d * w[v] + h[v], act, slope);
       }
-      if (act != NORM_ACT_NONE) vstore_upto(dn + at, g, lanes);
+      if (act != NORM_ACT_NONE) vstore_upto(dn + in, g, lanes);
       a1[v] += g * d, a2[v] += g;
     }
   }
@@ -131,22 +135,18 @@ VEC_INLINE void block_products(const float *x, const float *dy, float *dn, float
   for (int v = 0; v < vectors; v++) fold(s1 + v * VW, a1[v], lanes), fold(s2 + v * VW, a2[v], lanes);
 }
 
-// Rows AHEAD_ROWS on are called for meanwhile: no prefetcher of the processor's follows rows that lie this far apart.
-enum { AHEAD_ROWS = 8 };
-
-VEC_INLINE void products(const float *x, const float *dy, float *dn, float *y, int64_t rows, int64_t stride, int64_t width,
+VEC_INLINE void products(const float *x, const float *dy, float *dn, float *y, int64_t rows, int64_t own, int64_t stride, int64_t width,
                          const float *mean, const float *scale, const float *bias, double *s1, double *s2, const int64_t act, float slope,
-                         const bool again) {
-  int64_t ahead = AHEAD_ROWS * stride;
-#define CALL(i, vectors, lanes)                                                                                                      \
-  block_products(x + r * stride + (i), dy + r * stride + (i), dn + r * stride + (i), again ? y + r * stride + (i) : NULL, n, stride, \
-                 mean + (i), scale + (i), bias + (i), s1 + (i), s2 + (i), ahead, vectors, lanes, act, slope, again)
-  FOR_BLOCKS(rows, width, CALL)
+                         const bool again){
+#define CALL(i, vectors, lanes)                                                                                                     \
+  block_products(x + r * own + (i), dy + r * stride + (i), dn + r * own + (i), again ? y + r * stride + (i) : NULL, n, own, stride, \
+                 mean + (i), scale + (i), bias + (i), s1 + (i), s2 + (i), vectors, lanes, act, slope, again)
+    FOR_BLOCKS(rows, width, CALL)
 #undef CALL
 }
 
 // y = act((x - mean) scale + bias); `ahead` from x lies what is read next, called for meanwhile
-VEC_INLINE void block_normalise(const float *x, float *y, int64_t rows, int64_t stride, const float *mean, const float *scale,
+VEC_INLINE void block_normalise(const float *x, float *y, int64_t rows, int64_t own, int64_t stride, const float *mean, const float *scale,
                                 const float *bias, int64_t ahead, const int vectors, int64_t lanes, const int64_t act, float slope) {
   vfloat m[4], w[4], h[4];
 #pragma GCC unroll 4
@@ -154,7 +154,7 @@ VEC_INLINE void block_normalise(const float *x, float *y, int64_t rows, int64_t 
     m[v] = vload_upto(mean + v * VW, lanes), w[v] = vload_upto(scale + v * VW, lanes);
     h[v] = vload_upto(bias + v * VW, lanes);
   }
-  for (int64_t r = 0; r < rows; r++, x += stride, y += stride)
+  for (int64_t r = 0; r < rows; r++, x += own, y += stride)
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) {
       if (ahead) __builtin_prefetch(x + ahead + v * VW, 0, 2);
@@ -162,19 +162,19 @@ VEC_INLINE void block_normalise(const float *x, float *y, int64_t rows, int64_t 
     }
 }
 
-VEC_INLINE void normalise(const float *x, float *y, int64_t rows, int64_t stride, int64_t width, const float *mean, const float *scale,
-                          const float *bias, int64_t ahead, const int64_t act, float slope){
-#define CALL(i, vectors, lanes)                                                                                                           \
-  block_normalise(x + r * stride + (i), y + r * stride + (i), n, stride, mean + (i), scale + (i), bias + (i), ahead, vectors, lanes, act, \
-                  slope)
+VEC_INLINE void normalise(const float *x, float *y, int64_t rows, int64_t own, int64_t stride, int64_t width, const float *mean,
+                          const float *scale, const float *bias, int64_t ahead, const int64_t act, float slope){
+#define CALL(i, vectors, lanes)                                                                                                        \
+  block_normalise(x + r * own + (i), y + r * stride + (i), n, own, stride, mean + (i), scale + (i), bias + (i), ahead, vectors, lanes, \
+                  act, slope)
     FOR_BLOCKS(rows, width, CALL)
 #undef CALL
 }
 
 // dx = scale dn - (x - mean) q - p + residual, sums += sum of dx; dn may be dx
-VEC_INLINE void block_gradient(const float *x, const float *dn, const float *residual, float *dx, int64_t rows, int64_t stride,
-                               const float *mean, const float *scale, const float *q, const float *p, double *sums, int64_t ahead,
-                               const int vectors, int64_t lanes, const bool add, const bool sum) {
+VEC_INLINE void block_gradient(const float *x, const float *dn, const float *residual, float *dx, int64_t rows, int64_t own, int64_t stride,
+                               const float *mean, const float *scale, const float *q, const float *p, double *sums, const int vectors,
+                               int64_t lanes, const bool add, const bool sum) {
   vfloat m[4], w[4], along[4], off[4], a[4] = {{0}};
 #pragma GCC unroll 4
   for (int v = 0; v < vectors; v++) {
@@ -182,28 +182,27 @@ VEC_INLINE void block_gradient(const float *x, const float *dn, const float *res
     along[v] = vload_upto(q + v * VW, lanes), off[v] = vload_upto(p + v * VW, lanes);
   }
   for (int64_t r = 0; r < rows; r++) {
-    int64_t at = r * stride;
+    int64_t in = r * own, at = r * stride;
 #pragma GCC unroll 4
-    for (int v = 0; v < vectors; v++, at += VW) {
-      if (add) __builtin_prefetch(residual + at + ahead, 0, 3);
-      vfloat d = vload_upto(x + at, lanes) - m[v];
+    for (int v = 0; v < vectors; v++, in += VW, at += VW) {
+      if (add) __builtin_prefetch(residual + in + AHEAD_ROWS * own, 0, 3);
+      vfloat d = vload_upto(x + in, lanes) - m[v];
       vfloat g = w[v] * vload_upto(dn + at, lanes) - d * along[v] - off[v];
-      if (add) g += vload_upto(residual + at, lanes);
+      if (add) g += vload_upto(residual + in, lanes);
       if (sum) a[v] += g;
-      vstore_upto(dx + at, g, lanes);
+      vstore_upto(dx + in, g, lanes);
     }
   }
 #pragma GCC unroll 4
   for (int v = 0; sum && v < vectors; v++) fold(sums + v * VW, a[v], lanes);
 }
 
-VEC_INLINE void gradient_rows(const float *x, const float *dn, const float *residual, float *dx, int64_t rows, int64_t stride,
+VEC_INLINE void gradient_rows(const float *x, const float *dn, const float *residual, float *dx, int64_t rows, int64_t own, int64_t stride,
                               int64_t width, const float *mean, const float *scale, const float *q, const float *p, double *sums,
                               const bool add, const bool sum) {
-  int64_t ahead = AHEAD_ROWS * stride;
-#define CALL(i, vectors, lanes)                                                                                                           \
-  block_gradient(x + r * stride + (i), dn + r * stride + (i), add ? residual + r * stride + (i) : NULL, dx + r * stride + (i), n, stride, \
-                 mean + (i), scale + (i), q + (i), p + (i), sum ? sums + (i) : NULL, ahead, vectors, lanes, add, sum)
+#define CALL(i, vectors, lanes)                                                                                                       \
+  block_gradient(x + r * own + (i), dn + r * stride + (i), add ? residual + r * own + (i) : NULL, dx + r * own + (i), n, own, stride, \
+                 mean + (i), scale + (i), q + (i), p + (i), sum ? sums + (i) : NULL, vectors, lanes, add, sum)
   FOR_BLOCKS(rows, width, CALL)
 #undef CALL
 }

@@ -8,11 +8,13 @@ typedef enum norm_act { NORM_ACT_NONE, NORM_ACT_RELU, NORM_ACT_LEAKY_RELU, NORM_
 
 // group_norm (act NONE) and fused_group_norm:
 //   in  x (B,...,C), weight (C) or NULL, bias (C) or NULL
+//       fused: x2 (B,...,C2) or NULL, the channels behind x's: then C below is the sum of both
 //   out y = act((x - mean) rstd weight + bias) (B,...,C), mean (B,groups), rstd (B,groups) = 1/sqrt(variance + eps)
 // group_norm_grad (act NONE) and fused_group_norm_grad, which computes the activation's input again from x:
-//   in  x, weight or NULL, bias or NULL (fused; NULL in the plain form), mean, rstd, dy (B,...,C); fused: residual (B,...,C) or NULL
+//   in  x, weight or NULL, bias or NULL (fused; NULL in the plain form), mean, rstd, dy (B,...,C); fused: residual (B,...,C) or NULL,
+//       x2 or NULL; the two do not go together
 //   out dx + residual (B,...,C), dweight (C), dbias (C); fused: with `again` y (B,...,C) once more, as the forward pass made it, and with
-//   `sums` those of out[0] over the pixels of an image (B,C); of shape (0) without
+//   `sums` those of out[0] (and dx2) over the pixels of an image (B,C); of shape (0) without; with x2 dx2, and out[0] is x's share
 typedef struct group_norm_attr {
   int64_t groups;
   double eps;
@@ -28,6 +30,10 @@ node *graph_add_fused_group_norm(elbo_graph *g, elbo_tensor *x, elbo_tensor *wei
                                  norm_act act, double slope);
 node *graph_add_fused_group_norm_grad(elbo_graph *g, elbo_tensor *x, elbo_tensor *weight, elbo_tensor *bias, elbo_tensor *mean,
                                       elbo_tensor *rstd, elbo_tensor *dy, elbo_tensor *residual, const group_norm_attr *attr);
+// A copy in g of one of these two whose x was `x` ++ `x2`; `in` (n->n_in) holds its inputs in g, of which in[0] is not read.
+node *graph_add_group_norm_of_two(elbo_graph *g, const node *n, elbo_tensor *const *in, elbo_tensor *x, elbo_tensor *x2);
+// x2 of a norm or its gradient; NULL: there is none.
+const elbo_tensor *group_norm_second(const node *n);
 
 // layer_norm: in x (...,C), weight or NULL, bias or NULL; out y, mean (...), rstd (...)
 // layer_norm_grad: in x, weight or NULL, mean, rstd, dy; out dx, dweight, dbias
@@ -48,6 +54,8 @@ double norm_act_slope(int64_t act, double slope, double v);
 
 OP_REFERENCE(group_norm);
 OP_REFERENCE(group_norm_grad);
+OP_REFERENCE(fused_group_norm);
+OP_REFERENCE(fused_group_norm_grad);
 OP_REFERENCE(layer_norm);
 OP_REFERENCE(layer_norm_grad);
 OP_REFERENCE(batch_norm);

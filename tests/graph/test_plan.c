@@ -337,6 +337,56 @@ static void upsampled_maps_are_not_made(void **state) {
   }
 }
 
+// A UNet's block on the way up: a norm and a 1x1 shortcut of a concatenation, in training and without a gradient, with groups across the
+// boundary and parts of odd widths. Neither the concatenation nor its gradient's slices are made, unless something else reads it, or there
+// are so few pixels that the copies of the weights would be larger.
+static void concatenations_are_read_in_place(void **state) {
+  (void)state;
+  enum { READ = 1, SMALL = 2, FORWARD = 4 };
+  static const struct {
+    int64_t a, b;
+    unsigned how;
+  } cases[] = {{16, 8, 0}, {13, 11, 0}, {16, 8, READ}, {8, 16, SMALL}, {13, 11, FORWARD}, {16, 8, READ | FORWARD}};
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    elbo_graph *g = new_graph();
+    const int64_t a = cases[i].a, c = a + cases[i].b, k = 16, side = cases[i].how & SMALL ? 11 : 12;
+    elbo_conv2d_config same = {.pad = {1, 1, 1, 1}};
+    elbo_tensor *x = elbo_input(g, "x", ELBO_F32, 4, (int64_t[]){2, side, side, a});
+    elbo_tensor *y = elbo_input(g, "y", ELBO_F32, 4, (int64_t[]){2, side, side, c - a});
+    elbo_tensor *scale = elbo_parameter(g, "scale", 1, &c, ELBO_PARAM_TRAINED, ELBO_INIT_ONES);
+    elbo_tensor *w = elbo_parameter(g, "w", 4, (int64_t[]){k, c, 3, 3}, ELBO_PARAM_TRAINED, ELBO_INIT_FAN_IN);
+    elbo_tensor *v = elbo_parameter(g, "v", 4, (int64_t[]){k, c, 1, 1}, ELBO_PARAM_TRAINED, ELBO_INIT_FAN_IN);
+    elbo_tensor *bias = elbo_parameter(g, "bias", 1, &k, ELBO_PARAM_TRAINED, ELBO_INIT_FAN_IN);
+    elbo_tensor *both = elbo_concat(2, (elbo_tensor *[]){elbo_tanh(x), elbo_tanh(y)}, 3);
+    elbo_tensor *h = elbo_conv2d(elbo_silu(elbo_group_norm(both, scale, scale, 4, 1e-5)), w, NULL, &same);
+    h = elbo_add(elbo_conv2d(both, v, bias, NULL), h);
+    elbo_tensor *loss = elbo_mean(elbo_square(h), ELBO_ALL_AXES, 0), *out[8] = {NULL};
+    if (cases[i].how & READ) loss = elbo_add(loss, elbo_mean(elbo_square(both), ELBO_ALL_AXES, 0));
+    out[0] = loss, out[1] = h;
+    int n = 2;
+    if (!(cases[i].how & FORWARD)) {
+      assert_ok(ctx, elbo_gradient(loss, 6, (elbo_tensor *[]){x, y, scale, w, v, bias}, out + 2));
+      n = 8;
+    }
+    elbo_store *store;
+    assert_ok(ctx, elbo_store_create(ctx, 1, &g, 3, &store));
+    compare_variants(g, n, out, store, i);
+    elbo_plan *p;
+    assert_ok(ctx, elbo_plan_create(ctx, g, n, out, NULL, &p));
+    int made = 0, cut = 0;
+    for (int s = 0; s < p->n_steps; s++) {
+      const node *q = p->steps[s].node;
+      made += strcmp(q->op->name, "concat") == 0 && q->out[0]->shape.dim[1] == side;
+      cut += strcmp(q->op->name, "slice") == 0 && q->out[0]->shape.dim[1] == side;
+    }
+    assert_int_equal(made, cases[i].how & (READ | SMALL) ? 1 : 0);
+    if (!(cases[i].how & (READ | SMALL))) assert_int_equal(cut, 0);
+    elbo_plan_destroy(&p);
+    elbo_store_destroy(&store);
+    elbo_graph_destroy(&g);
+  }
+}
+
 static void a_memory_limit_is_kept(void **state) {
   (void)state;
   elbo_graph *g = new_graph();
@@ -509,6 +559,7 @@ int main(void) {
       cmocka_unit_test(normalised_values_are_made_again),
       cmocka_unit_test(norm_gradients_take_sums),
       cmocka_unit_test(upsampled_maps_are_not_made),
+      cmocka_unit_test(concatenations_are_read_in_place),
       cmocka_unit_test(a_memory_limit_is_kept),
       cmocka_unit_test(outputs_outside_and_removed_inputs),
       cmocka_unit_test(state_and_stores),

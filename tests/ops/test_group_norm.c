@@ -12,6 +12,7 @@ typedef struct params {
   bool weight, bias;
   norm_act act;
   unsigned more; // of the fused gradient: AGAIN, RESIDUAL, SUMS
+  int64_t first; // build_two*: channels of the first of two parts
 } params;
 
 static elbo_tensor *build(elbo_graph *g, const void *arg) {
@@ -63,13 +64,14 @@ static elbo_tensor *build_plain_grad(elbo_graph *g, const void *arg) {
 
 static void test_chosen_shapes(void **state) {
   (void)state;
-  check(&(params){4, {2, 3, 3, 64}, 8, true, true, NORM_ACT_SILU, 0}, 1, 1);
-  check(&(params){4, {17, 2, 3, 12}, 3, true, false, NORM_ACT_LEAKY_RELU, 0}, 4, 1); // whole images
-  check(&(params){3, {70, 2, 9}, 1, false, true, NORM_ACT_RELU, 0}, 5, 1);           // more images than blocks of dweight
-  check(&(params){4, {5, 3, 3, 64}, 16, true, true, NORM_ACT_SILU, 0}, 8, 1);        // ranges of groups of an image
-  check(&(params){4, {9, 2, 3, 60}, 20, true, true, NORM_ACT_SILU, 0}, 9, 1);        // uneven ones
+  check(&(params){4, {2, 3, 3, 64}, 8, true, true, NORM_ACT_SILU, 0, 0}, 1, 1);
+  check(&(params){4, {17, 2, 3, 12}, 3, true, false, NORM_ACT_LEAKY_RELU, 0, 0}, 4, 1); // whole images
+  check(&(params){3, {70, 2, 9}, 1, false, true, NORM_ACT_RELU, 0, 0}, 5, 1);           // more images than blocks of dweight
+  check(&(params){4, {5, 3, 3, 64}, 16, true, true, NORM_ACT_SILU, 0, 0}, 8, 1);        // ranges of groups of an image
+  check(&(params){4, {9, 2, 3, 60}, 20, true, true, NORM_ACT_SILU, 0, 0}, 9, 1);        // uneven ones
   // an image in chunks, of uneven rows too; against the reference's gradients alone, as differences of so many numbers take long
-  const params large[] = {{4, {1, 30, 30, 20}, 20, true, true, NORM_ACT_NONE, 0}, {4, {2, 25, 33, 20}, 5, true, true, NORM_ACT_SILU, 0}};
+  const params large[] = {{4, {1, 30, 30, 20}, 20, true, true, NORM_ACT_NONE, 0, 0},
+                          {4, {2, 25, 33, 20}, 5, true, true, NORM_ACT_SILU, 0, 0}};
   for (int i = 0; i < 2; i++) {
     check(&large[i], 2, 0);
     assert_true(op_check_run(&(op_check){.name = "group_norm in chunks, gradients", .seed = 3}, build_plain_grad, &large[i]));
@@ -78,14 +80,14 @@ static void test_chosen_shapes(void **state) {
 
 static void test_second(void **state) {
   (void)state;
-  check(&(params){4, {2, 2, 3, 6}, 2, true, true, NORM_ACT_NONE, 0}, 6, 2);
-  check(&(params){3, {3, 2, 8}, 4, false, false, NORM_ACT_SILU, 0}, 7, 2);
+  check(&(params){4, {2, 2, 3, 6}, 2, true, true, NORM_ACT_NONE, 0, 0}, 6, 2);
+  check(&(params){3, {3, 2, 8}, 4, false, false, NORM_ACT_SILU, 0, 0}, 7, 2);
 }
 
 static void test_threads(void **state) {
   (void)state;
-  assert_threads_change_nothing(build, &(params){4, {2, 40, 40, 24}, 6, true, true, NORM_ACT_SILU, 0});
-  assert_threads_change_nothing(build, &(params){4, {37, 5, 5, 24}, 6, true, true, NORM_ACT_SILU, 0});
+  assert_threads_change_nothing(build, &(params){4, {2, 40, 40, 24}, 6, true, true, NORM_ACT_SILU, 0, 0});
+  assert_threads_change_nothing(build, &(params){4, {37, 5, 5, 24}, 6, true, true, NORM_ACT_SILU, 0, 0});
 }
 
 // Numbers far from zero: a sum of squares in float32 would keep no digit of the variance.
@@ -167,6 +169,51 @@ static elbo_tensor *build_grad_and_value(elbo_graph *g, const void *arg) {
   return y ? elbo_concat(2, (elbo_tensor *[]){grad, elbo_reshape(y, 1, &flat)}, 0) : NULL;
 }
 
+// --- the fused form of two tensors, each with a part of the channels ---
+
+// The fused node n, of x ++ x2, which are parts of the input "x": so that the same inputs serve with one tensor.
+static node *of_two(elbo_graph *g, const params *p, const node *n) {
+  if (!n) return NULL;
+  const int last = p->rank - 1;
+  elbo_tensor *x = n->in[0];
+  return graph_add_group_norm_of_two(g, n, n->in, elbo_slice(x, last, 0, p->first), elbo_slice(x, last, p->first, p->dim[last]));
+}
+
+static elbo_tensor *build_two(elbo_graph *g, const void *arg) {
+  elbo_tensor *one = build_fused(g, arg);
+  node *n = one ? of_two(g, arg, one->producer) : NULL;
+  const int64_t flat = -1;
+  return n ? elbo_concat(
+                 3,
+                 (elbo_tensor *[]){elbo_reshape(n->out[0], 1, &flat), elbo_reshape(n->out[1], 1, &flat), elbo_reshape(n->out[2], 1, &flat)},
+                 0)
+           : NULL;
+}
+
+static elbo_tensor *fused_and_statistics(elbo_graph *g, const void *arg) {
+  elbo_tensor *y = build_fused(g, arg);
+  const int64_t flat = -1;
+  return y ? elbo_concat(3,
+                         (elbo_tensor *[]){elbo_reshape(y, 1, &flat), elbo_reshape(y->producer->out[1], 1, &flat),
+                                           elbo_reshape(y->producer->out[2], 1, &flat)},
+                         0)
+           : NULL;
+}
+
+// As build_fused_grad, in the same order of numbers.
+static elbo_tensor *build_two_grad(elbo_graph *g, const void *arg) {
+  const params *p = arg;
+  const int64_t flat = -1;
+  elbo_tensor *all = build_fused_grad(g, arg);
+  node *n = all ? of_two(g, p, all->producer->in[1]->producer) : NULL;
+  if (!n) return NULL;
+  elbo_tensor *dx = elbo_concat(2, (elbo_tensor *[]){n->out[0], n->out[5]}, p->rank - 1), *out[5] = {elbo_reshape(dx, 1, &flat)};
+  int count = 1;
+  for (int i = 1; i < 5; i++)
+    if (i < 3 || p->more & (i == 3 ? AGAIN : SUMS)) out[count++] = elbo_reshape(n->out[i], 1, &flat);
+  return elbo_concat(count, out, 0);
+}
+
 // The references of two graphs on the same inputs.
 static void assert_same_reference(op_build_fn a, op_build_fn b, const params *p) {
   elbo_ctx *ctx = test_ctx(1);
@@ -209,9 +256,9 @@ static void assert_same_reference(op_build_fn a, op_build_fn b, const params *p)
 static void test_fused(void **state) {
   (void)state;
   for (int act = NORM_ACT_NONE; act <= NORM_ACT_SILU; act++) {
-    params p[] = {{4, {2, 3, 5, 22}, 2, true, true, (norm_act)act, 0},
-                  {4, {18, 3, 2, 37}, 1, true, true, (norm_act)act, 0},
-                  {4, {1, 33, 17, 72}, 8, true, true, (norm_act)act, 0}};
+    params p[] = {{4, {2, 3, 5, 22}, 2, true, true, (norm_act)act, 0, 0},
+                  {4, {18, 3, 2, 37}, 1, true, true, (norm_act)act, 0, 0},
+                  {4, {1, 33, 17, 72}, 8, true, true, (norm_act)act, 0, 0}};
     for (int i = 0; i < (act == NORM_ACT_SILU ? 3 : 2); i++) {
       op_check c = {.name = "fused_group_norm", .seed = (uint64_t)i + 20};
       assert_true(op_check_run(&c, build_fused, &p[i]));
@@ -236,10 +283,53 @@ static void test_fused(void **state) {
   }
 }
 
+// For a check that differentiates, which the fused operations do not know: the way through "k" alone.
+static elbo_tensor *build_two_grad_alone(elbo_graph *g, const void *arg) {
+  elbo_tensor *y = build_two_grad(g, arg);
+  return y ? elbo_mul(elbo_stop_gradient(y), elbo_input(g, "k", ELBO_F32, 1, (int64_t[]){1})) : NULL;
+}
+
+// Groups across the boundary, parts of less than a vector, odd ones; images as wholes, in ranges of groups, and in chunks.
+static void test_two_parts(void **state) {
+  (void)state;
+  for (int act = NORM_ACT_NONE; act <= NORM_ACT_SILU; act++) {
+    params p[] = {{4, {2, 3, 5, 22}, 2, true, true, (norm_act)act, 0, 7},
+                  {4, {18, 3, 2, 37}, 1, true, true, (norm_act)act, 0, 1},
+                  {4, {2, 3, 3, 96}, 8, true, true, (norm_act)act, 0, 64},
+                  {4, {5, 3, 3, 64}, 16, false, true, (norm_act)act, 0, 33},
+                  {4, {1, 33, 17, 72}, 8, true, true, (norm_act)act, 0, 31}};
+    for (int i = 0; i < (act == NORM_ACT_SILU ? 5 : 4); i++) {
+      op_check c = {.name = "fused_group_norm of two", .seed = (uint64_t)i + 40};
+      assert_true(op_check_run(&c, build_two, &p[i]));
+      c.name = "fused_group_norm_grad of two";
+      for (unsigned more = 0; more < 4; more++) {
+        p[i].more = (more & 1 ? AGAIN : 0) | (more & 2 ? SUMS : 0);
+        assert_true(op_check_run(&c, build_two_grad, &p[i]));
+      }
+      if (i == 4) continue;
+      assert_same_reference(fused_and_statistics, build_two, &p[i]);
+      assert_same_reference(build_fused_grad, build_two_grad, &p[i]);
+    }
+  }
+  assert_threads_change_nothing(build_two_grad_alone, &(params){4, {2, 40, 40, 24}, 6, true, true, NORM_ACT_SILU, AGAIN | SUMS, 10});
+  assert_threads_change_nothing(build_two_grad_alone, &(params){4, {37, 5, 5, 24}, 6, true, true, NORM_ACT_SILU, AGAIN | SUMS, 10});
+}
+
+// x2 that is no such part.
+static elbo_tensor *build_two_odd(elbo_graph *g, const void *arg) {
+  const params *p = arg;
+  elbo_tensor *y = build_fused(g, arg), *x2 = elbo_input(g, "x2", ELBO_F32, 4, (int64_t[]){p->dim[0], p->dim[1], p->dim[2] + 1, 4});
+  node *n = y ? graph_add_group_norm_of_two(g, y->producer, y->producer->in, y->producer->in[0], x2) : NULL;
+  return n ? n->out[0] : NULL;
+}
+
 static void test_refused(void **state) {
   (void)state;
-  assert_build_refused(build, &(params){4, {1, 2, 2, 10}, 4, true, true, 0, 0}, "10 channels do not come apart into 4 equal groups");
-  assert_build_refused(build, &(params){1, {10}, 1, false, false, 0, 0}, "group_norm of float32 (10)");
+  params residual = {4, {1, 2, 2, 10}, 5, true, true, NORM_ACT_SILU, RESIDUAL, 4};
+  assert_build_refused(build_two_odd, &residual, "x2 is float32 (1,2,3,4); it must agree but for the channels");
+  assert_build_refused(build_two_grad, &residual, "in two parts: residual has shape (1,2,2,10)");
+  assert_build_refused(build, &(params){4, {1, 2, 2, 10}, 4, true, true, 0, 0, 0}, "10 channels do not come apart into 4 equal groups");
+  assert_build_refused(build, &(params){1, {10}, 1, false, false, 0, 0, 0}, "group_norm of float32 (10)");
 }
 
 int main(int argc, char **argv) {
@@ -248,7 +338,7 @@ int main(int argc, char **argv) {
     const int64_t shapes[][4] = {{128, 14, 14, 32}, {128, 16, 16, 64}, {128, 8, 8, 128},
                                  {32, 32, 32, 128}, {16, 8, 8, 512},   {1, 256, 256, 128}};
     for (int i = 0; i < 6; i++) {
-      params p = {4, {shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3]}, 8, true, true, NORM_ACT_SILU, 0};
+      params p = {4, {shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3]}, 8, true, true, NORM_ACT_SILU, 0, 0};
       char name[64];
       snprintf(name, sizeof name, "+silu (%d,%d,%d,%d)", (int)p.dim[0], (int)p.dim[1], (int)p.dim[2], (int)p.dim[3]);
       op_check_bench(&(op_check){.name = name, .orders = 1}, build, &p);
@@ -259,7 +349,7 @@ int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_random_shapes), cmocka_unit_test(test_chosen_shapes), cmocka_unit_test(test_second),
       cmocka_unit_test(test_threads),       cmocka_unit_test(test_large_mean),    cmocka_unit_test(test_fused),
-      cmocka_unit_test(test_refused),
+      cmocka_unit_test(test_two_parts),     cmocka_unit_test(test_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
