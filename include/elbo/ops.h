@@ -112,8 +112,8 @@ ELBO_API elbo_tensor *elbo_cast(elbo_tensor *x, elbo_dtype dtype);            //
 // --- random; stream from `name` (and scope), index from input "sample_index", key from input "seed"; no gradient ---
 ELBO_API elbo_tensor *elbo_random_normal(elbo_graph *graph, const char *name, int rank, const int64_t *dim);  // (B,...), N(0,1)
 ELBO_API elbo_tensor *elbo_random_uniform(elbo_graph *graph, const char *name, int rank, const int64_t *dim); // (B,...), [0,1)
-// (B,...) -> x / (1-p) or 0, the mask drawn from "seed" and "sample_index" (B) and never stored. Where the graph's "sample_index" is of fewer
-// rows, B is several draws of each of these, one after the other.
+// (B,...) -> x / (1-p) or 0, the mask drawn from "seed" and "sample_index" (B) and never stored. Where the graph's "sample_index" has
+// fewer rows, B is several draws of each of these, one after the other.
 ELBO_API elbo_tensor *elbo_dropout(elbo_tensor *x, const char *name, double probability);
 
 // --- routing of gradients ---
