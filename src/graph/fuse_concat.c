@@ -1,6 +1,6 @@
 // A concatenation of two maps over channels that only norms with their activations and 1x1 convolutions read, with all gradients of
-// these, as in a UNet's blocks on the way up: the norm reads both maps where they lie and gives two gradients, the convolution is the sum
-// of two with parts of the weight. Neither the map nor the gradient that would be cut in two is made.
+// these, as in a UNet's blocks on the way up in training: the norm reads both maps where they lie and gives two gradients, the convolution
+// is the sum of two with parts of the weight. Neither the map nor the gradient that would be cut in two is made.
 #include <elbo/ops.h>
 #include <stdlib.h>
 
@@ -88,14 +88,18 @@ static bool match_gradient(concat_match *m, const elbo_tensor *dx) {
 static bool match_concat(concat_match *m) {
   const elbo_tensor *t = m->concat->out[0];
   int readers = 0;
+  bool training = false; // without a gradient nothing is kept, and the map, read at once, costs less than weights in parts
   for (int64_t i = m->concat->id + 1; i < m->g->n_nodes; i++) {
     const node *k = m->g->nodes[i];
     if (k->n_in < 1 || k->in[0] != t) continue;
     if (!found(m, k, reads(k, t))) return false;
-    if (k->op == &op_fused_group_norm_grad && !match_gradient(m, k->out[0])) return false;
+    if (k->op == &op_fused_group_norm_grad) {
+      if (!match_gradient(m, k->out[0])) return false;
+      training = true;
+    }
     readers++;
   }
-  return readers > 0 && readers == m->uses[t->id] && found(m, m->concat, DROPPED);
+  return training && readers == m->uses[t->id] && found(m, m->concat, DROPPED);
 }
 
 // A pass under way. What was one tensor and is two now stands in r.map and in `second`.
