@@ -185,9 +185,8 @@ elbo_status fuse_concats(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tens
     for (int64_t q = before; fates[i] != AS_IT_IS && q < s.r.to->n_nodes; q++) s.r.to->nodes[q]->phase = k->phase;
   }
   status = rewrite_end(&s.r, n, tensors, updates, to);
-  s.r = (rewrite){0};
 fail:
-  if (status != ELBO_OK && s.r.to) rewrite_cancel(&s.r);
+  rewrite_cancel(&s.r);
   free(uses);
   free(fates);
   free(s.second);

@@ -136,10 +136,8 @@ elbo_status fuse_contractions(elbo_ctx *ctx, const elbo_graph *from, int n, elbo
     }
   }
   status = rewrite_end(&r, n, tensors, updates, to);
-  r.to = NULL;
-  r.map = NULL;
 fail:
-  if (status != ELBO_OK && r.to) rewrite_cancel(&r);
+  rewrite_cancel(&r);
   free(reading.uses);
   free(reading.only);
   free(at);

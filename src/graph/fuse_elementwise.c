@@ -349,9 +349,8 @@ elbo_status fuse_elementwise(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_
   TRY_GOTO(find_clusters(ctx, &c, from->n_nodes));
   TRY_GOTO(emit_all(ctx, &c, &r));
   status = rewrite_end(&r, n, tensors, updates, to);
-  r = (rewrite){0};
 fail:
-  if (status != ELBO_OK && r.to) rewrite_cancel(&r);
+  rewrite_cancel(&r);
   free(block);
   free(storage);
   free(requested);

@@ -196,9 +196,8 @@ elbo_status fuse_norms(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor
     }
   }
   status = rewrite_end(&r, n, tensors, updates, to);
-  r = (rewrite){0};
 fail:
-  if (status != ELBO_OK && r.to) rewrite_cancel(&r);
+  rewrite_cancel(&r);
   free(uses);
   free(match_at);
   free(behind);

@@ -112,9 +112,8 @@ elbo_status fuse_norm_gradients(elbo_ctx *ctx, const elbo_graph *from, int n, el
     }
   }
   status = rewrite_end(&r, n, tensors, updates, to);
-  r = (rewrite){0};
 fail:
-  if (status != ELBO_OK && r.to) rewrite_cancel(&r);
+  rewrite_cancel(&r);
   free(uses);
   free(written_by);
   free(at);

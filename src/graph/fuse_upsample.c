@@ -157,9 +157,8 @@ elbo_status fuse_upsampling(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_t
     goto fail;
   }
   status = rewrite_end(&r, n, tensors, updates, to);
-  r = (rewrite){0};
 fail:
-  if (status != ELBO_OK && r.to) rewrite_cancel(&r);
+  rewrite_cancel(&r);
   free(uses);
   free(fates);
   return status;

@@ -53,8 +53,9 @@ elbo_status rewrite_end(rewrite *r, int n, elbo_tensor **tensors, bool updates, 
     rewrite_cancel(r);
     return status;
   }
-  free(r->map);
   *to = g;
+  r->to = NULL;
+  rewrite_cancel(r);
   return ELBO_OK;
 }
 

@@ -14,9 +14,9 @@ typedef struct rewrite {
 elbo_status rewrite_begin(elbo_ctx *ctx, const elbo_graph *from, rewrite *r);
 // Copies node n with its inputs mapped; maps its outputs.
 node *rewrite_copy(rewrite *r, const node *n);
-// Maps `tensors` and the state updates, hands over the new graph. On failure nothing is left behind.
+// Maps `tensors` and the state updates, hands over the new graph. On failure too, nothing is left of r.
 elbo_status rewrite_end(rewrite *r, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
-void rewrite_cancel(rewrite *r);
+void rewrite_cancel(rewrite *r); // frees what there is; does nothing after rewrite_end
 
 // by node id: needed for `tensors` (and the state updates when `updates`). Freed by the caller.
 elbo_status graph_needed(elbo_ctx *ctx, const elbo_graph *g, int n, elbo_tensor *const *tensors, bool updates, bool **needed);
