@@ -124,16 +124,17 @@ void ISA(winograd_pack_channels)(void *arg, int id, int count) {
 // A U on the way.
 typedef struct evaluation {
   winograd_weights weights;
-  const float *taps; // packed; or all weights
+  const float *taps; // of its first channel: packed, or where they lie
   float *u;
   int vectors;
-  int64_t k, c0; // the first vector of K and channel
-  int64_t c, C;  // done, of
+  int64_t k;    // the first vector of K
+  int64_t c, C; // done, of
 } evaluation;
 
 static evaluation evaluation_of(const io *g, const walk *w, float *u) {
   const state *s = g->s;
-  evaluation e = {s->weights, s->direct ? g->w : packed_taps(g, w), u, panel_vectors(s, w), w->k, w->c0, 0, w->c1 - w->c0};
+  evaluation e = {.weights = s->weights, .u = u, .vectors = panel_vectors(s, w), .k = w->k, .C = w->c1 - w->c0};
+  e.taps = s->direct ? g->w + w->c0 * s->weights.channel : packed_taps(g, w);
   e.weights.phase = e.C * e.vectors * VW;
   return e;
 }
@@ -142,12 +143,12 @@ static evaluation evaluation_of(const io *g, const walk *w, float *u) {
 static void evaluate_to(const state *s, evaluation *e, int64_t c) {
   if (s->direct && c < e->C) c -= c % 4; // four channels' taps lie side by side
   if (c <= e->c) return;
-  int width = e->vectors * VW;
   if (s->direct) {
-    ISA(winograd_evaluate_weights)(&e->weights, e->taps, e->k, e->vectors, e->c0 + e->c, e->c0 + c, e->u - e->c0 * width, s->u_point);
+    ISA(winograd_evaluate_weights)(&e->weights, e->taps, e->k, e->vectors, e->c, c, e->u, s->u_point);
     e->c = c;
     return;
   }
+  int width = e->vectors * VW;
   int64_t taps = s->problem.size.kh * s->problem.size.kw * width;
   const float *from = e->taps + e->c * taps;
   ISA(winograd_evaluate_packed)(&e->weights, from, e->vectors, c - e->c, e->u + e->c * width, s->u_point);
