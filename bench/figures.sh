@@ -77,7 +77,8 @@ for name in "$@"; do
     vae-mnist | lvae-mnist)
       train $name $name --data "$mnist"
       bound=$name # the run that was trained by the bound alone
-      [ $name = lvae-mnist ] || bound=$name/stages/1-vae
+      [ $name = lvae-mnist ] || bound=$name-bound
+      [ $name = lvae-mnist ] || ln -sfn "$name/stages/1-vae" "$out/$bound"
       score $bound elbo,kl elbo --data "$mnist" --per-image "$out/$name.npy"
       score $name nll nll --data "$mnist" --samples 1000
       say $name "-log p at most $(value $name.nll nll), test ELBO of $bound $(value $bound.elbo elbo)"

@@ -44,9 +44,9 @@ elbo_status run_stage_progress(elbo_ctx *ctx, const char *stage, int64_t *step, 
   return status;
 }
 
-// The names "N-NAME" in RUN/stages by their numbers; freed by the caller, each.
+// The names "N-NAME" of directories in RUN/stages by their numbers; freed by the caller, each.
 static elbo_status list_stages(elbo_ctx *ctx, const char *run, char *name[MOST_STAGES]) {
-  char path[PATH_SIZE];
+  char path[PATH_SIZE], stage[PATH_SIZE];
   memset(name, 0, MOST_STAGES * sizeof *name);
   TRY(path_join(ctx, path, sizeof path, run, "stages"));
   DIR *d = opendir(path);
@@ -56,6 +56,8 @@ static elbo_status list_stages(elbo_ctx *ctx, const char *run, char *name[MOST_S
     char *end;
     long at = e->d_name[0] >= '1' && e->d_name[0] <= '9' ? strtol(e->d_name, &end, 10) : 0;
     if (at < 1 || at > MOST_STAGES || *end != '-' || name[at - 1]) continue;
+    status = path_join(ctx, stage, sizeof stage, path, e->d_name);
+    if (status != ELBO_OK || !directory_exists(stage)) continue;
     name[at - 1] = string_copy(e->d_name);
     if (!name[at - 1]) status = fail_memory(ctx, strlen(e->d_name), "a stage's name");
   }

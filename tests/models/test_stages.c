@@ -302,6 +302,12 @@ static void test_which_model(void **state) {
   assert_non_null(strstr(path, "2-second/checkpoints/step-4"));
   assert_ok(ctx, run_resolve(ctx, stage, path, sizeof path));
   assert_string_equal(path, stage);
+  for (int i = 0; i < 20; i++) { // files that somebody has put beside the stages are none, in whatever order they are listed
+    snprintf(path, sizeof path, "%s/stages/1-%d.json", j.out, i);
+    test_write_file(path, "{}", 2);
+  }
+  assert_ok(ctx, run_find_checkpoint(ctx, j.out, -1, path, sizeof path, NULL));
+  assert_non_null(strstr(path, "1-first/checkpoints/step-5"));
   elbo_ctx_destroy(&ctx);
 }
 
