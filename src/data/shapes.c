@@ -23,7 +23,7 @@ const uint8_t SHAPE_BACKGROUND_RGB[SHAPE_BACKGROUNDS][3] = {{255, 255, 255}, {12
 
 #define CELL_STEP 0.21   // between the middles of rows and of columns
 #define CELL_JITTER 0.03 // either way
-#define SUBSAMPLES 8     // of an edge pixel, each way
+#define SUBSAMPLES 8     // of a pixel, each way
 #define STAR_INNER 0.45
 #define CROSS_ARM 0.33
 #define RING_INNER 0.55
@@ -93,73 +93,84 @@ double shape_unit_area(int kind) {
   return fabs(twice) / 2;
 }
 
-// Distance from (x, y) to the edge, in radii; negative inside for shapes without corners.
-static double edge_distance(int kind, int n, double corner[12][2], double x, double y) {
-  double r = sqrt(x * x + y * y);
-  if (kind == SHAPE_CIRCLE) return r - 1;
-  if (kind == SHAPE_RING) return fabs(r - (1 + RING_INNER) / 2) - (1 - RING_INNER) / 2;
-  double nearest = INFINITY;
-  for (int i = 0, j = n - 1; i < n; j = i++) {
-    double ex = corner[i][0] - corner[j][0], ey = corner[i][1] - corner[j][1], px = x - corner[j][0], py = y - corner[j][1];
-    double along = px * ex + py * ey, length = ex * ex + ey * ey, t = along <= 0 ? 0 : along >= length ? 1 : along / length;
-    double dx = px - t * ex, dy = py - t * ey, d = dx * dx + dy * dy;
-    if (d < nearest) nearest = d;
-  }
-  return sqrt(nearest);
+// --- coverage: the share of a pixel's 8 x 8 subsamples that lie inside ---
+
+// Columns of subsamples of one row, from left to right: column j is at ((j + 0.5) / SUBSAMPLES - cx) / radius, in radii from the centre.
+typedef struct subsample_row {
+  int first, end; // of the columns that are looked at
+  double cx, radius;
+  int *hits; // a pixel's, from that of `first` on
+} subsample_row;
+
+static double column_at(const subsample_row *r, int j) { return ((j + 0.5) / SUBSAMPLES - r->cx) / r->radius; }
+
+// The first column that is not left of x: a guess, and the columns' own places to settle it.
+static int first_column(const subsample_row *r, double x) {
+  double guess = (x * r->radius + r->cx) * SUBSAMPLES - 0.5;
+  int j = guess <= r->first ? r->first : guess >= r->end ? r->end : (int)guess;
+  while (j > r->first && column_at(r, j - 1) >= x) j--;
+  while (j < r->end && column_at(r, j) < x) j++;
+  return j;
 }
 
-// Where the line at height y crosses the edges: a point is inside when a ray from it to the right meets an odd number of crossings.
-static int row_crossings(int n, double corner[12][2], double y, double at[12]) {
+// Columns [from, to) count by `sign` each.
+static void add_columns(const subsample_row *r, int from, int to, int sign) {
+  int *hits = r->hits - r->first / SUBSAMPLES;
+  while (from < to) {
+    int pixel = from / SUBSAMPLES, end = (pixel + 1) * SUBSAMPLES < to ? (pixel + 1) * SUBSAMPLES : to;
+    hits[pixel] += sign * (end - from);
+    from = end;
+  }
+}
+
+// The columns within `around` of the centre, y below it.
+static void add_disc(const subsample_row *r, double around, double y, int sign) {
+  if (fabs(y) >= around) return;
+  double half = sqrt(around * around - y * y);
+  add_columns(r, first_column(r, -half), first_column(r, half), sign);
+}
+
+// The columns between the places where the line at height y crosses the edges: into the polygon and out of it in turn.
+static void add_polygon(const subsample_row *r, int n, double corner[12][2], double y) {
+  double at[12];
   int crossings = 0;
   for (int i = 0, j = n - 1; i < n; j = i++) {
     bool above = corner[i][1] > y, other = corner[j][1] > y;
-    if (above != other) at[crossings++] = corner[j][0] + (corner[i][0] - corner[j][0]) * (y - corner[j][1]) / (corner[i][1] - corner[j][1]);
+    if (above == other) continue;
+    double x = corner[j][0] + (corner[i][0] - corner[j][0]) * (y - corner[j][1]) / (corner[i][1] - corner[j][1]);
+    int k = crossings++;
+    for (; k > 0 && at[k - 1] > x; k--) at[k] = at[k - 1];
+    at[k] = x;
   }
-  return crossings;
+  for (int k = 0; k + 1 < crossings; k += 2) add_columns(r, first_column(r, at[k]), first_column(r, at[k + 1]), 1);
 }
 
-static bool odd_beyond(int crossings, const double at[12], double x) {
-  int beyond = 0;
-  for (int i = 0; i < crossings; i++) beyond += x < at[i];
-  return beyond & 1;
-}
-
-static bool is_inside(int kind, int n, double corner[12][2], double x, double y) {
-  double at[12];
-  if (n == 0) return edge_distance(kind, n, corner, x, y) < 0;
-  return odd_beyond(row_crossings(n, corner, y, at), at, x);
-}
+static int clamp(int v, int low, int high) { return v < low ? low : v > high ? high : v; }
 
 void shape_coverage(const shape_scene *s, int side, float *out) {
-  double corner[12][2], radius = s->radius * side, cosine = cos(s->angle), sine = sin(s->angle);
-  int n = shape_corners(s->kind, corner);
+  double corner[12][2], cosine = cos(s->angle), sine = sin(s->angle), radius = s->radius * side, cx = s->x * side, cy = s->y * side;
+  int hits[SHAPE_MAX_SIDE], n = shape_corners(s->kind, corner);
+  for (int i = 0; i < n; i++) {
+    double x = corner[i][0], y = corner[i][1];
+    corner[i][0] = x * cosine - y * sine, corner[i][1] = x * sine + y * cosine;
+  }
   memset(out, 0, (size_t)side * (size_t)side * sizeof *out);
-  double cx = s->x * side, cy = s->y * side;
-  int top = (int)floor(cy - radius) - 1, bottom = (int)ceil(cy + radius) + 1, left = (int)floor(cx - radius) - 1,
-      right = (int)ceil(cx + radius) + 1;
-  for (int y = top < 0 ? 0 : top; y < side && y <= bottom; y++)
-    for (int x = left < 0 ? 0 : left; x < side && x <= right; x++) {
-      double px = (x + 0.5 - cx) / radius, py = (y + 0.5 - cy) / radius, u = px * cosine + py * sine, v = py * cosine - px * sine;
-      double d = edge_distance(s->kind, n, corner, u, v) * radius;
-      float *to = &out[y * side + x];
-      // half a pixel's diagonal is 0.71: beyond it the pixel is all in or all out
-      if (fabs(d) > 0.75) {
-        *to = is_inside(s->kind, n, corner, u, v);
+  int left = clamp((int)floor(cx - radius) - 1, 0, side), right = clamp((int)ceil(cx + radius) + 2, left, side);
+  int top = clamp((int)floor(cy - radius) - 1, 0, side), bottom = clamp((int)ceil(cy + radius) + 2, top, side);
+  const subsample_row row = {left * SUBSAMPLES, right * SUBSAMPLES, cx, radius, hits};
+  for (int y = top; y < bottom; y++) {
+    memset(hits, 0, (size_t)(right - left) * sizeof *hits);
+    for (int i = 0; i < SUBSAMPLES; i++) {
+      double v = (y + (i + 0.5) / SUBSAMPLES - cy) / radius;
+      if (n > 0) {
+        add_polygon(&row, n, corner, v);
         continue;
       }
-      int hits = 0;
-      double qx[SUBSAMPLES];
-      for (int j = 0; j < SUBSAMPLES; j++) qx[j] = (x + (j + 0.5) / SUBSAMPLES - cx) / radius;
-      for (int i = 0; i < SUBSAMPLES; i++) {
-        double at[12], qy = (y + (i + 0.5) / SUBSAMPLES - cy) / radius;
-        bool upright = n > 0 && sine == 0; // all of the row's subsamples have the same crossings
-        int crossings = upright ? row_crossings(n, corner, qy * cosine, at) : 0;
-        for (int j = 0; j < SUBSAMPLES; j++)
-          hits += upright ? odd_beyond(crossings, at, qx[j])
-                          : is_inside(s->kind, n, corner, qx[j] * cosine + qy * sine, qy * cosine - qx[j] * sine);
-      }
-      *to = (float)hits / (SUBSAMPLES * SUBSAMPLES);
+      add_disc(&row, 1, v, 1);
+      if (s->kind == SHAPE_RING) add_disc(&row, RING_INNER, v, -1);
     }
+    for (int x = left; x < right; x++) out[y * side + x] = (float)hits[x - left] / (SUBSAMPLES * SUBSAMPLES);
+  }
 }
 
 void shape_render(const shape_scene *s, int side, int channels, float *coverage, uint8_t *out) {
@@ -170,13 +181,11 @@ void shape_render(const shape_scene *s, int side, int channels, float *coverage,
     ink[0] = 0.299 * ink[0] + 0.587 * ink[1] + 0.114 * ink[2];
   }
   shape_coverage(s, side, coverage);
-  uint8_t plain[2][3]; // nearly all pixels are one of the two
-  for (int c = 0; c < 3; c++) plain[0][c] = (uint8_t)(ground[c] + 0.5), plain[1][c] = (uint8_t)(ground[c] + (ink[c] - ground[c]) + 0.5);
-  for (int i = 0; i < side * side; i++) {
-    double part = (double)coverage[i];
-    for (int c = 0; c < channels; c++)
-      *out++ = part == 0 ? plain[0][c] : part == 1 ? plain[1][c] : (uint8_t)(ground[c] + part * (ink[c] - ground[c]) + 0.5);
-  }
+  uint8_t mixed[SUBSAMPLES * SUBSAMPLES + 1][3];
+  for (int k = 0; k <= SUBSAMPLES * SUBSAMPLES; k++)
+    for (int c = 0; c < 3; c++) mixed[k][c] = (uint8_t)(ground[c] + (double)k / (SUBSAMPLES * SUBSAMPLES) * (ink[c] - ground[c]) + 0.5);
+  for (int i = 0; i < side * side; i++, out += channels)
+    memcpy(out, mixed[(int)(coverage[i] * (SUBSAMPLES * SUBSAMPLES))], (size_t)channels);
 }
 
 // --- the data set ----------------------------------------------------------------------------------------------------------------
@@ -187,7 +196,7 @@ typedef struct shapes_config {
 } shapes_config;
 
 static const config_field SHAPES_FIELDS[] = {
-    CONFIG_INT(shapes_config, size, 16, 1024, "64", "pixels", "side of a picture"),
+    CONFIG_INT(shapes_config, size, 16, SHAPE_MAX_SIDE, "64", "pixels", "side of a picture"),
     CONFIG_INT(shapes_config, channels, 1, 3, "3", "", "3 colour, 1 grey"),
     CONFIG_INT(shapes_config, train, 1, 1e9, "50000", "examples", "training pictures"),
     CONFIG_INT(shapes_config, valid, 0, 1e9, "5000", "examples", "validation pictures"),
@@ -241,8 +250,8 @@ elbo_status shapes_open(elbo_dataset *ds, int n_options, const char *const *opti
   TRY(status);
   if (ds->config.size) config.size = ds->config.size;
   if (ds->config.channels) config.channels = ds->config.channels;
-  if (config.size < 16 || config.size > 1024)
-    return fail(ds->ctx, ELBO_ERROR_ARGUMENT, "shapes: size %lld; expected 16 to 1024", (long long)config.size);
+  if (config.size < 16 || config.size > SHAPE_MAX_SIDE)
+    return fail(ds->ctx, ELBO_ERROR_ARGUMENT, "shapes: size %lld; expected 16 to %d", (long long)config.size, SHAPE_MAX_SIDE);
   if (config.channels != 1 && config.channels != 3) return fail(ds->ctx, ELBO_ERROR_ARGUMENT, "shapes: channels must be 1 or 3");
   if (ds->config.holdout > 0) config.valid = ds->config.holdout; // drawn, not taken away from the training set
   ds->config.holdout = -1;

@@ -13,6 +13,7 @@ typedef enum shape_kind { SHAPE_CIRCLE, SHAPE_SQUARE, SHAPE_TRIANGLE, SHAPE_STAR
 #define SHAPE_CELLS 3 // of each axis
 #define SHAPE_COLORS 8
 #define SHAPE_BACKGROUNDS 3
+#define SHAPE_MAX_SIDE 1024
 
 // All lengths are shares of the picture's side, the origin at the top left.
 typedef struct shape_scene {
@@ -37,7 +38,8 @@ void shape_scene_draw(uint64_t seed, uint32_t stream, uint64_t index, double rot
 enum { SHAPE_ATTRIBUTES = SHAPE_KINDS + SHAPE_COLORS + SHAPE_BACKGROUNDS + 4 };
 void shape_attributes(const shape_scene *scene, float *out);
 void shape_caption(const shape_scene *scene, char *out, size_t size);
-// How much of each pixel the shape covers, (side,side) in 0..1, from 8x8 subsamples where an edge is near.
+// How much of each pixel the shape covers, (side,side) in 0..1, as the share of its 8x8 subsamples that lie inside. side: up to
+// SHAPE_MAX_SIDE.
 void shape_coverage(const shape_scene *scene, int side, float *out);
 // out: (side,side,channels) with channels 1 (grey by Rec. 601) or 3; coverage is scratch of side*side.
 void shape_render(const shape_scene *scene, int side, int channels, float *coverage, uint8_t *out);

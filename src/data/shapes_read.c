@@ -105,8 +105,8 @@ bool shape_read(const uint8_t *rgb, int side, double rotation, float *scratch, s
 
 elbo_status elbo_shapes_read(elbo_ctx *ctx, const elbo_array *picture, char *caption, size_t size) {
   const int64_t *d = picture->dim;
-  if (picture->rank != 3 || picture->dtype != ELBO_U8 || d[2] != 3 || d[0] != d[1] || d[0] < 16 || d[0] > 1024)
-    return fail(ctx, ELBO_ERROR_ARGUMENT, "reading a shape: expected a square picture of 16 to 1024 pixels, (H,W,3) uint8");
+  if (picture->rank != 3 || picture->dtype != ELBO_U8 || d[2] != 3 || d[0] != d[1] || d[0] < 16 || d[0] > SHAPE_MAX_SIDE)
+    return fail(ctx, ELBO_ERROR_ARGUMENT, "reading a shape: expected a square picture of 16 to %d pixels, (H,W,3) uint8", SHAPE_MAX_SIDE);
   float *scratch = malloc((size_t)(2 * d[0] * d[1]) * sizeof *scratch);
   if (!scratch) return fail_memory(ctx, (size_t)(2 * d[0] * d[1]) * sizeof *scratch, "reading a shape");
   shape_scene scene;
