@@ -26,6 +26,7 @@ static const config_field condition_file_fields[] = {
     CONFIG_INT(diffusion_condition_config, factor, 2, 64, "4", "", ""),
     CONFIG_FLOAT(diffusion_condition_config, dropout, 0, 0.999, "0", "", ""),
     CONFIG_INT(diffusion_condition_config, maps, 0, 1024, "0", "", ""),
+    CONFIG_INTS(diffusion_condition_config, hidden, 1, 1e6, "[]", "", ""),
     CONFIG_BOOL(diffusion_condition_config, centred, "false", ""),
 };
 const config_table diffusion_condition_file_table = CONFIG_TABLE("condition", diffusion_condition_config, condition_file_fields, "");

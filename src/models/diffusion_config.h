@@ -37,12 +37,13 @@ typedef enum diffusion_condition_type {
 
 typedef struct diffusion_condition_config {
   int type;
-  int64_t dim;    // of vector, context and code
-  int64_t tokens; // of context
-  int64_t factor; // of lowres
-  double dropout; // probability of "no condition" in training, for guidance
-  int64_t maps;   // of code: channels beside the state that a linear layer makes of it
-  bool centred;   // of reconstruction: the process runs around it
+  int64_t dim;        // of vector, context and code
+  int64_t tokens;     // of context
+  int64_t factor;     // of lowres
+  double dropout;     // probability of "no condition" in training, for guidance
+  int64_t maps;       // of code: channels beside the state that a linear layer makes of it
+  config_ints hidden; // of code: dense layers before that one and the embedding's
+  bool centred;       // of reconstruction: the process runs around it
 } diffusion_condition_config;
 
 typedef enum reverse_variance { REVERSE_FIXED_SMALL, REVERSE_FIXED_LARGE, REVERSE_LEARNED_RANGE } reverse_variance;

@@ -17,10 +17,11 @@ typedef enum decoder_told { TOLD_CODE, TOLD_RECONSTRUCTION } decoder_told;
 // `model.code`
 typedef struct code_config {
   int64_t dim;
-  double kl;      // weight of KL(q(z|x) || N(0, I)); 0: z is a function of x
-  int64_t maps;   // channels beside the state that a linear layer makes of z; 0: z joins the time alone
-  double dropout; // probability of "no code" in training, for guidance
-  int64_t fitted; // components of the mixture fitted to the codes for sampling; 0: none
+  double kl;          // weight of KL(q(z|x) || N(0, I)); 0: z is a function of x
+  int64_t maps;       // channels beside the state that a linear layer makes of z; 0: z joins the time alone
+  config_ints hidden; // dense layers that z passes first
+  double dropout;     // probability of "no code" in training, for guidance
+  int64_t fitted;     // components of the mixture fitted to the codes for sampling; 0: none
 } code_config;
 extern const config_table code_table;
 

@@ -10,6 +10,9 @@ static const config_field code_fields[] = {
         "weight of KL(q(z|x) || N(0, I)), in the units of the loss: a number of the picture counts 1 there; 0: z is a function of x"),
     CONFIG_INT(code_config, maps, 0, 1024, "0", "channels",
                "that a linear layer makes of z, beside the state; 0: z joins the embedding of the time alone"),
+    CONFIG_INTS(
+        code_config, hidden, 1, 1e6, "[]", "",
+        "dense layers (SiLU) that z passes before its maps and its part of the embedding: then places and sizes need not be linear in z"),
     CONFIG_FLOAT(code_config, dropout, 0, 0.999, "0", "", "probability that a training example goes without its code: guidance needs it"),
     CONFIG_INT(code_config, fitted, 0, 1024, "10", "",
                "components of the mixture fitted to training codes when a checkpoint is written, from which samples come; 0: none"),
@@ -95,8 +98,13 @@ elbo_status diffae_spec_make(elbo_ctx *ctx, arena *a, const diffae_recipe *recip
   diffusion_recipe pixels = {.model = recipe->model.diffusion, .objective = recipe->objective, .sample = recipe->sample};
   *out = (decoder_spec){.told = TOLD_CODE, .encoder = recipe->model.encoder, .code = recipe->model.code};
   pixels.model.preset = 0;
-  pixels.model.condition = (diffusion_condition_config){
-      .type = DIFFUSION_CODE, .dim = out->code.dim, .tokens = 1, .factor = 2, .dropout = out->code.dropout, .maps = out->code.maps};
+  pixels.model.condition = (diffusion_condition_config){.type = DIFFUSION_CODE,
+                                                        .dim = out->code.dim,
+                                                        .tokens = 1,
+                                                        .factor = 2,
+                                                        .dropout = out->code.dropout,
+                                                        .maps = out->code.maps,
+                                                        .hidden = out->code.hidden};
   TRY(diffusion_spec_make(ctx, a, &pixels, info, file, &out->pixels));
   return decoder_spec_check(ctx, out, file);
 }

@@ -1,6 +1,7 @@
 #include "models/diffusion_graph.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "nn/layers.h"
@@ -97,6 +98,11 @@ static diffusion_condition of_code(const diffusion_spec *spec, elbo_graph *g, el
   diffusion_condition out = {0};
   const int64_t maps = spec->model.condition.maps;
   elbo_scope_push(g, CODE_SCOPE);
+  for (int i = 0; i < (int)spec->model.condition.hidden.count; i++) {
+    char name[32];
+    snprintf(name, sizeof name, "hidden.%d", i);
+    code = elbo_silu(linear_layer(code, name, spec->model.condition.hidden.at[i], sqrt(6))); // He's gain
+  }
   out.label = linear_layer(code, "embedding", denoiser_config_needs(&spec->model.denoiser).class_dim, 1);
   if (maps) out.picture = as_map(linear_layer(code, "maps", spec->height * spec->width * maps, 1), spec->height, spec->width, maps);
   elbo_scope_pop(g);

@@ -36,7 +36,7 @@ static void make_texts(void) {
            "\n    train: " TRAIN
            "\n  - name: prior\n    model: {preset: code-prior, autoencoder: autoencoder, mlp: {width: 8, layers: 1, time_width: 8}, "
            "process: {steps: 50}}\n    sample: {steps: 4, batch_size: 8}\n    " DATA "\n    train: " TRAIN "\n",
-           ", fitted: 0, kl: 0.01, maps: 2");
+           ", fitted: 0, kl: 0.01, maps: 2, hidden: [6, 4]");
   snprintf(refiner_text, sizeof refiner_text,
            "stages:\n  - name: vae\n    " VAE "\n    " DATA "\n    train: " TRAIN
            "\n  - name: refiner\n    model: {preset: diffusion-decoder, vae: vae, formulation: 2, fitted: 2, " UNET

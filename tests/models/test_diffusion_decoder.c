@@ -190,7 +190,7 @@ static void test_gradient(const char *recipe_text) {
 static void test_gradients(void **state) {
   (void)state;
   test_gradient("{model: {" ENCODER ", code: {dim: 3}, " TINY_UNET ", process: {steps: 20}}}");
-  test_gradient("{model: {" ENCODER ", code: {dim: 3, kl: 0.5, maps: 2}, " TINY_UNET
+  test_gradient("{model: {" ENCODER ", code: {dim: 3, kl: 0.5, maps: 2, hidden: [6]}, " TINY_UNET
                 ", process: {type: cosine}, prediction: v}, objective: {weighting: min_snr}}");
 }
 
