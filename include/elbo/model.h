@@ -40,6 +40,7 @@ typedef struct elbo_model_info {
   int64_t step;         // -1: unknown
   int condition_dim;    // numbers in the vector, or in each embedding of the sequence, that the model is conditioned on; 0: none
   int condition_tokens; // embeddings of such a sequence; 0: it is a vector
+  int any_size;         // 1: x of other heights and widths will do (autoencoders over maps); height and width are of training, 0: not said
 } elbo_model_info;
 ELBO_API void elbo_model_get_info(const elbo_model *model, elbo_model_info *out);
 

@@ -13,9 +13,17 @@ static bool is_npy(const char *path) {
 
 static elbo_status refuse(const char *path, int64_t h, int64_t w, int64_t c, const elbo_model_info *info) {
   bool turned = h == info->channels && w == info->height && c == info->width;
-  say("%s: examples are %lld x %lld x %lld; the model's are %d x %d x %d (height, width, channels)%s", path, (long long)h, (long long)w,
-      (long long)c, info->height, info->width, info->channels, turned ? "; for channels first, --layout nchw" : "");
+  if (info->any_size)
+    say("%s: examples have %lld channels; the model's have %d%s", path, (long long)c, info->channels,
+        h == info->channels ? "; for channels first, --layout nchw" : "");
+  else
+    say("%s: examples are %lld x %lld x %lld; the model's are %d x %d x %d (height, width, channels)%s", path, (long long)h, (long long)w,
+        (long long)c, info->height, info->width, info->channels, turned ? "; for channels first, --layout nchw" : "");
   return ELBO_ERROR_STOPPED;
+}
+
+static bool fits(const elbo_model_info *info, int64_t h, int64_t w, int64_t c) {
+  return c == info->channels && (info->any_size || (h == info->height && w == info->width));
 }
 
 static void to_range(elbo_array *x, double scale, const elbo_model_info *info) { // 0..scale to low..high
@@ -41,12 +49,12 @@ static elbo_status read_npy(elbo_ctx *ctx, const elbo_model_info *info, const in
   else if (raw->rank == 3)
     raw->rank = 4, raw->dim[3] = 1;
   int64_t size = (int64_t)info->height * info->width * info->channels;
-  if (raw->rank == 4 && raw->dim[1] == 1 && raw->dim[2] == 1 && raw->dim[3] == size) // flat rows of the model's size
+  if (raw->rank == 4 && size && raw->dim[1] == 1 && raw->dim[2] == 1 && raw->dim[3] == size) // flat rows of the model's size
     raw->dim[1] = info->height, raw->dim[2] = info->width, raw->dim[3] = info->channels;
   if (raw->rank != 4) {
     say("%s: an array of %d axes; expected examples x height x width x channels", in->data, raw->rank);
     status = ELBO_ERROR_STOPPED;
-  } else if (raw->dim[1] != info->height || raw->dim[2] != info->width || raw->dim[3] != info->channels) {
+  } else if (!fits(info, raw->dim[1], raw->dim[2], raw->dim[3])) {
     status = refuse(in->data, raw->dim[1], raw->dim[2], raw->dim[3], info);
   } else if (raw->dim[0] == 0) {
     say("%s: holds no examples", in->data);
@@ -137,7 +145,7 @@ elbo_status read_images(elbo_ctx *ctx, const char *model_path, const elbo_model_
     split = about.count[ELBO_SPLIT_TEST] ? ELBO_SPLIT_TEST : about.count[ELBO_SPLIT_VALID] ? ELBO_SPLIT_VALID : ELBO_SPLIT_TRAIN;
   static const char *const names[] = {"train", "valid", "test"};
   const char *shown = in->data ? in->data : "the run's data";
-  if (about.height != info->height || about.width != info->width || about.channels != info->channels) {
+  if (!fits(info, about.height, about.width, about.channels)) {
     status = refuse(shown, about.height, about.width, about.channels, info);
   } else if (about.count[split] == 0) {
     say("%s: there is nothing in the %s split", shown, names[split]);
@@ -158,7 +166,7 @@ elbo_status read_picture(elbo_ctx *ctx, const char *path, const elbo_model_info 
   elbo_status status = elbo_image_read(ctx, path, &raw);
   if (status != ELBO_OK) return status;
   double scale = raw->dtype == ELBO_U16 ? 65535 : 255;
-  if (raw->dim[0] != info->height || raw->dim[1] != info->width || raw->dim[2] != info->channels)
+  if (!fits(info, raw->dim[0], raw->dim[1], raw->dim[2]))
     status = refuse(path, raw->dim[0], raw->dim[1], raw->dim[2], info);
   else
     status = elbo_array_convert(ctx, raw, ELBO_F32, out);

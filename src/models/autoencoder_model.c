@@ -105,7 +105,8 @@ static void info(const elbo_model *m, elbo_model_info *out) {
                            .latent_dim = (int)(h * w * s.code_channels),
                            .latent_groups = 1,
                            .params = m->params,
-                           .step = m->step};
+                           .step = m->step,
+                           .any_size = 1};
 }
 
 static const char *const class_names[] = {"AutoencoderKL", "VQModel", "AutoencoderTiny", TINY_OWN_CLASS, NULL};

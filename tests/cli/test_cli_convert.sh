@@ -109,6 +109,15 @@ says "\\[2, 2, 2, 5]"
 expect 0 "$ELBO" apply tiny --in z=codes.npy --out sample=back.npy
 expect 0 "$ELBO" info back.npy
 says "\\[2, 16, 16, 3]"
+for size in 16 32; do # it names no size, and takes any
+  expect 0 "$ELBO" encode tiny --data "shapes:size=$size" -n 2 --out codes.npy
+  expect 0 "$ELBO" decode tiny --codes codes.npy --out back.npy
+  expect 0 "$ELBO" info back.npy
+  says "\\[2, $size, $size, 3]"
+done
+expect 0 "$ELBO" reconstruct tiny --data shapes:size=32 -n 2 --out pairs.png
+expect 1 "$ELBO" encode tiny --data shapes:size=16,channels=1 -n 2 --out grey.npy
+complains "examples have 1 channels; the model's have 3"
 expect 2 "$ELBO" apply tiny --in x=pictures.npy --out mean=codes.npy
 complains "latents was expected"
 expect 2 "$ELBO" convert "$pair/decoder.pth" "$pair/encoder.pth" --out swapped
