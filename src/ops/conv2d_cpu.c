@@ -7,17 +7,12 @@
 #include "ops/conv_cpu.h"
 #include "ops/winograd.h"
 
-const conv_kernel *const ISA(conv_kernels)[] = {&ISA(conv_gemm),
-                                                &ISA(conv_dot),
-                                                &ISA(conv_gemm_weight),
-                                                &ISA(winograd2),
-                                                &ISA(winograd4),
-                                                &ISA(winograd_strided),
-                                                &ISA(winograd2_weight),
-                                                &ISA(winograd4_weight),
-                                                &ISA(winograd_strided_weight),
-                                                &conv_onednn,
-                                                NULL};
+const conv_kernel *const ISA(conv_kernels)[] = {&ISA(conv_gemm),        &ISA(conv_dot),
+                                                &ISA(conv_gemm_weight), &ISA(winograd2),
+                                                &ISA(winograd4),        &ISA(winograd6),
+                                                &ISA(winograd_strided), &ISA(winograd2_weight),
+                                                &ISA(winograd4_weight), &ISA(winograd_strided_weight),
+                                                &conv_onednn,           NULL};
 
 static void add_name(char *list, size_t size, const char *name) {
   size_t at = strlen(list);

@@ -8,7 +8,9 @@
 // of the weights (an "r"-long result of an m-long "kernel", the other gradient).
 //
 // Points: alpha = 4: 0, 1, -1, inf. alpha = 5: 0, 1, -1, 1/2, inf. alpha = 6: 0, +-1/sqrt 2, +-sqrt 2, inf; their products are 1, which
-// keeps the entries of the matrices within 2.9, where 0, +-1, +-2 have 8: the choice of points decides the error [Barabasz20].
+// keeps the entries of the matrices within 2.9, where 0, +-1, +-2 have 8: the choice of points decides the error [Barabasz20]. alpha = 8:
+// 0,
+// +-1, +-2, +-1/2, inf (of the symmetric sets with products of 1 the least error; 4.5 times that of alpha = 6).
 //
 // A convolution of stride 2 is one of stride 1 over the four phases of x (rows and columns of either parity) as four times the channels,
 // with kernels of 2x2; its transposed has four phases of the result, each a convolution of its own. Both are F(4x4, 2x2), alpha = 5.
@@ -19,7 +21,7 @@
 #include "ops/gemm_cpu.h"
 
 #define WINOGRAD_INLINE static inline __attribute__((always_inline))
-enum { WINOGRAD_MAX_ALPHA = 6 };
+enum { WINOGRAD_MAX_ALPHA = 8, WINOGRAD_MAX_M = 6 };
 
 #define ROOT2 1.41421356237309505f
 
@@ -43,6 +45,18 @@ WINOGRAD_INLINE void winograd_data(const int alpha, const vfloat *d, vfloat *o) 
     o[2] = d[3] + (0.5f * d[1] - 1.5f * d[2]);
     o[3] = d[3] - d[1];
     o[4] = d[4] - d[2] + 0.5f * (d[1] - d[3]);
+  } else if (alpha == 8) {
+    vfloat even = d[2] + (d[6] - 4.25f * d[4]), odd = d[1] + (d[5] - 4.25f * d[3]);
+    o[0] = d[0] - d[6] + 5.25f * (d[4] - d[2]);
+    o[1] = even + odd;
+    o[2] = even - odd;
+    even = d[6] + (0.25f * d[2] - 1.25f * d[4]), odd = 0.5f * d[1] + (2.0f * d[5] - 2.5f * d[3]);
+    o[3] = even + odd;
+    o[4] = even - odd;
+    even = d[6] + (4.0f * d[2] - 5.0f * d[4]), odd = 2.0f * d[1] + (0.5f * d[5] - 2.5f * d[3]);
+    o[5] = even + odd;
+    o[6] = even - odd;
+    o[7] = d[7] - d[1] + 5.25f * (d[3] - d[5]);
   } else {
     vfloat even = d[4] - 2.0f * d[2], odd = 0.5f * d[3] - d[1];
     o[0] = d[0] + (d[4] - 2.5f * d[2]);
@@ -55,7 +69,7 @@ WINOGRAD_INLINE void winograd_data(const int alpha, const vfloat *d, vfloat *o) 
   }
 }
 
-// u = G g: n taps to alpha, n = 2 to 4
+// u = G g: n taps to alpha, n = 2 to 4 (alpha = 8: 3)
 WINOGRAD_INLINE void winograd_taps(const int alpha, const int n, const vfloat *g, vfloat *u) {
   if (alpha == 4) {
     vfloat even = 0.5f * g[0], odd = 0.5f * g[1];
@@ -70,6 +84,17 @@ WINOGRAD_INLINE void winograd_taps(const int alpha, const int n, const vfloat *g
     u[2] = (1.0f / 3) * (odd - even);
     u[3] = (-8.0f / 3) * half;
     u[4] = g[n - 1];
+  } else if (alpha == 8) {
+    vfloat even = (-2.0f / 9) * (g[0] + g[2]), odd = (-2.0f / 9) * g[1];
+    u[1] = even + odd;
+    u[2] = even - odd;
+    even = (1.0f / 90) * g[0] + (2.0f / 45) * g[2], odd = (1.0f / 45) * g[1];
+    u[3] = even + odd;
+    u[4] = even - odd;
+    even = (32.0f / 45) * g[0] + (8.0f / 45) * g[2], odd = (16.0f / 45) * g[1];
+    u[5] = even + odd;
+    u[6] = even - odd;
+    u[7] = g[2];
   } else {
     vfloat even = (-2.0f / 3) * g[0] - (1.0f / 3) * g[2], odd = (-ROOT2 / 3) * g[1];
     if (n > 3) odd -= (ROOT2 / 6) * g[3];
@@ -84,7 +109,7 @@ WINOGRAD_INLINE void winograd_taps(const int alpha, const int n, const vfloat *g
   u[0] = g[0];
 }
 
-// o = A^T m: alpha to n results, n = 2 to 4
+// o = A^T m: alpha to n results, n = 2 to 4 (alpha = 8: 6)
 WINOGRAD_INLINE void winograd_result(const int alpha, const int n, const vfloat *m, vfloat *o) {
   vfloat even = m[1] + m[2], odd = m[1] - m[2];
   if (alpha == 4) {
@@ -95,6 +120,14 @@ WINOGRAD_INLINE void winograd_result(const int alpha, const int n, const vfloat 
     o[0] = m[0] + (even + m[3]);
     o[1] = odd + 0.5f * m[3];
     if (n > 2) o[2] = even + 0.25f * m[3], o[3] = odd + 0.125f * m[3];
+  } else if (alpha == 8) {
+    vfloat even2 = m[3] + m[4], odd2 = m[3] - m[4], even3 = m[5] + m[6], odd3 = m[5] - m[6];
+    o[0] = m[0] + (even + (even2 + even3));
+    o[1] = odd + (2.0f * odd2 + 0.5f * odd3);
+    o[2] = even + (4.0f * even2 + 0.25f * even3);
+    o[3] = odd + (8.0f * odd2 + 0.125f * odd3);
+    o[4] = even + (16.0f * even2 + 0.0625f * even3);
+    o[5] = odd + (32.0f * odd2 + 0.03125f * odd3);
   } else {
     vfloat even2 = m[3] + m[4], odd2 = m[3] - m[4];
     o[0] = m[0] + (even + even2);
@@ -106,7 +139,7 @@ WINOGRAD_INLINE void winograd_result(const int alpha, const int n, const vfloat 
 }
 
 // What an alpha belongs to: results of a tile and taps of a kernel, along one axis.
-static inline int winograd_m(int alpha) { return alpha == 4 ? 2 : 4; }
+static inline int winograd_m(int alpha) { return alpha == 4 ? 2 : alpha == 8 ? 6 : 4; }
 static inline int winograd_r(int alpha) { return alpha == 5 ? 2 : 3; }
 
 // The tiles of an image set: pixel (i, j) of tile (b, ty, tx) and phase (py, px) is at row origin + p + step (m ty + i), columns alike.
@@ -143,6 +176,7 @@ void ISA(winograd_pack_taps)(const winograd_weights *g, const float *w, int64_t 
 void ISA(winograd_evaluate_packed)(const winograd_weights *g, const float *w, int vectors, int64_t n, float *to, int64_t stride);
 
 extern const conv_kernel ISA(winograd2), ISA(winograd4), ISA(winograd_strided);                      // forward and transposed
+extern const conv_kernel ISA(winograd6);                                                             // of constant weights, large images
 extern const conv_kernel ISA(winograd2_weight), ISA(winograd4_weight), ISA(winograd_strided_weight); // weight gradients
 
 // Floats from one point to the next: whole cache lines, an odd number of them, so that the alpha^2 streams of a transform do not meet in

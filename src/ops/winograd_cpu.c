@@ -1,4 +1,4 @@
-// Forward and transposed convolutions of 3x3 by F(2x2, 3x3) and F(4x4, 3x3), and those of stride 2 (3x3, 4x4) by F(4x4, 2x2).
+// Forward and transposed convolutions of 3x3 by F(2x2, 3x3), F(4x4, 3x3) and F(6x6, 3x3), and those of stride 2 (3x3, 4x4) by F(4x4, 2x2).
 //
 // Tiles of x are evaluated at the alpha^2 points into V, the weights into U; at each point M = V U is a product over channels; M is
 // interpolated into the tiles of the result, with bias, residual and activation. Layouts, all in whole vectors of channels:
@@ -9,6 +9,8 @@
 // Two ways to share the work. By tiles: a thread takes blocks of tiles through all three steps in caches of its own; U is made once
 // before. By channels (winograd_channels_cpu.c), where tiles are few or weights large: transformed weights, four times the size of weights,
 // never exist.
+#include <math.h>
+
 #include "core/memory.h"
 #include "ops/winograd_forward.h"
 
@@ -98,20 +100,20 @@ WINOGRAD_INLINE void finish(const bool plain, const io *g, const result_tile *t,
 WINOGRAD_INLINE void interpolate_tile(const int alpha, const bool plain, const bool whole, const io *g, const float *from, int64_t stride,
                                       const result_tile *t) {
   const int m = winograd_m(alpha);
-  vfloat w[4][WINOGRAD_MAX_ALPHA], d[WINOGRAD_MAX_ALPHA], o[4];
-#pragma GCC unroll 6
+  vfloat w[WINOGRAD_MAX_M][WINOGRAD_MAX_ALPHA], d[WINOGRAD_MAX_ALPHA], o[WINOGRAD_MAX_M];
+#pragma GCC unroll 8
   for (int j = 0; j < alpha; j++) {
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int i = 0; i < alpha; i++) d[i] = vload(from + (i * alpha + j) * stride);
     winograd_result(alpha, m, d, o);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (int i = 0; i < m; i++) w[i][j] = o[i];
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 6
   for (int i = 0; i < m; i++) {
     if (!whole && i >= t->height) break;
     winograd_result(alpha, m, w[i], o);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (int j = 0; j < m; j++)
       if (whole || j < t->width) finish(plain, g, t, t->offset + i * t->row + j * t->column, o[j]);
   }
@@ -148,8 +150,10 @@ WINOGRAD_INLINE void interpolate_tiles(const int alpha, const bool plain, const 
     interpolate_tiles(4, plain, g, part, t0, nt, v0, v1, m, ld); \
   else if (alpha == 5)                                           \
     interpolate_tiles(5, plain, g, part, t0, nt, v0, v1, m, ld); \
+  else if (alpha == 6)                                           \
+    interpolate_tiles(6, plain, g, part, t0, nt, v0, v1, m, ld); \
   else                                                           \
-    interpolate_tiles(6, plain, g, part, t0, nt, v0, v1, m, ld)
+    interpolate_tiles(8, plain, g, part, t0, nt, v0, v1, m, ld)
 
 static void interpolate(const io *g, const result_part *part, int64_t t0, int64_t nt, int64_t v0, int64_t v1, const float *m, int64_t ld) {
   const contraction_epilogue *e = &g->s->problem.epilogue;
@@ -284,17 +288,19 @@ static state state_of(const conv_problem *p, int alpha) {
   }
   int64_t channels = s.phases * s.VC * VW, u_bytes = s.n_parts * s.points * s.phases * s.C * s.VK * VW * 4, l2 = cpu_cache_bytes(2);
   int64_t per_thread = (T + p->threads - 1) / p->threads;
-  s.by_channels = s.n_parts == 1 && s.VK >= p->threads && (per_thread < 2 * GEMM_MR || (u_bytes > (8 << 20) && T < 192));
+  s.by_channels = s.n_parts == 1 && alpha < 8 && s.VK >= p->threads && (per_thread < 2 * GEMM_MR || (u_bytes > (8 << 20) && T < 192));
   if (s.by_channels) {
     ISA(winograd_choose_blocks)(&s);
     return s;
   }
   s.block = l2 / 4 / (s.points * channels * 4); // V within a quarter of the second cache, as U and the image pass through it too
-  int64_t least = u_bytes / s.n_parts > l2 / 2 ? 4 * GEMM_MR : 2 * GEMM_MR; // a U that comes from farther away is read less often
+  int64_t least =
+      u_bytes / s.n_parts > l2 / 2 && alpha < 8 ? 4 * GEMM_MR : 2 * GEMM_MR; // a U that comes from farther away is read less often
   s.block = s.block < least ? least : s.block > 4 * GEMM_MR ? 4 * GEMM_MR : s.block;
   if (s.block > per_thread) s.block = per_thread;
   if (s.block < 1) s.block = 1;
-  s.chunk = s.VK < 2 ? s.VK : 2;
+  const int64_t chunk = alpha == 8 ? 4 : 2;
+  s.chunk = s.VK < chunk ? s.VK : chunk;
   s.v_point = winograd_point(channels * s.block);
   s.m_point = winograd_point(s.chunk * s.block * VW);
   s.u_point = winograd_point(s.phases * s.C * s.VK * VW);
@@ -303,6 +309,9 @@ static state state_of(const conv_problem *p, int alpha) {
 }
 
 static bool supports(const conv_problem *p, int alpha) { return p->direction != CONV_WEIGHT_GRAD && winograd_fits(p, alpha); }
+
+// F(6x6) loses more of float32's digits than a gradient should, and pays where images have many tiles: of inference.
+static bool supports_large(const conv_problem *p) { return p->weights_constant && p->direction == CONV_FORWARD && supports(p, 8); }
 
 // In vector multiply-adds. A product of few rows waits for its own sums; the transforms were timed.
 static double cost(const conv_problem *p, int alpha) {
@@ -331,3 +340,14 @@ static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k, i
 WINOGRAD_KERNEL(winograd2, 4, "winograd2")
 WINOGRAD_KERNEL(winograd4, 6, "winograd4")
 WINOGRAD_KERNEL(winograd_strided, 5, "winograd_strided")
+
+// Its U is nearly twice that of F(4x4) and read as often: fewer tiles do not pay for it, and what pays is a tenth less than was counted.
+static double cost_winograd6(const conv_problem *p) {
+  const state s = state_of(p, 8);
+  return s.parts[0].T < 400 ? HUGE_VAL : 1.1 * cost(p, 8);
+}
+static elbo_status prepare_winograd6(compile_env *env, const conv_problem *p, kernel *k) {
+  k->name = "own:winograd6." ISA_TEXT;
+  return prepare(env, p, k, 8);
+}
+const conv_kernel ISA(winograd6) = {"winograd6", supports_large, cost_winograd6, prepare_winograd6};

@@ -13,14 +13,14 @@ WINOGRAD_INLINE void evaluate_taps(const int alpha, const vfloat *g, float *to, 
 #pragma GCC unroll 3
     for (int i = 0; i < r; i++) column[i] = g[r * i + j];
     winograd_taps(alpha, r, column, o);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int i = 0; i < alpha; i++) w[i][j] = o[i];
   }
-#pragma GCC unroll 6
+#pragma GCC unroll 8
   for (int i = 0; i < alpha; i++) {
     winograd_taps(alpha, r, w[i], o);
     float *row = (float *)winograd_row(to + i * alpha * stride);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int j = 0; j < alpha; j++) vstore(row + j * stride, o[j]);
   }
 }
@@ -94,8 +94,10 @@ void ISA(winograd_evaluate_weights)(const winograd_weights *g, const float *w, i
         evaluate_channels(4, g, w, v + i, c, n, at, stride, width);
       else if (g->alpha == 5)
         evaluate_channels(5, g, w, v + i, c, n, at, stride, width);
-      else
+      else if (g->alpha == 6)
         evaluate_channels(6, g, w, v + i, c, n, at, stride, width);
+      else
+        evaluate_channels(8, g, w, v + i, c, n, at, stride, width);
     }
 }
 

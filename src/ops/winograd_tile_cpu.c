@@ -17,18 +17,18 @@ WINOGRAD_INLINE vfloat pixel(const bool whole, const tile_view *v, int i, int j)
 
 WINOGRAD_INLINE void gather_tile(const int alpha, const bool whole, const tile_view *v, float *to, int64_t stride) {
   vfloat w[WINOGRAD_MAX_ALPHA][WINOGRAD_MAX_ALPHA], d[WINOGRAD_MAX_ALPHA], o[WINOGRAD_MAX_ALPHA];
-#pragma GCC unroll 6
+#pragma GCC unroll 8
   for (int j = 0; j < alpha; j++) {
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int i = 0; i < alpha; i++) d[i] = pixel(whole, v, i, j);
     winograd_data(alpha, d, o);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int i = 0; i < alpha; i++) w[i][j] = o[i];
   }
-#pragma GCC unroll 6
+#pragma GCC unroll 8
   for (int i = 0; i < alpha; i++) {
     winograd_data(alpha, w[i], o);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int j = 0; j < alpha; j++) vstore(to + (i * alpha + j) * stride, o[j]);
   }
 }
@@ -41,13 +41,13 @@ WINOGRAD_INLINE void spread_tile(const int alpha, const bool whole, const tile_v
 #pragma GCC unroll 4
     for (int i = 0; i < m; i++) d[i] = pixel(whole, v, i, j);
     winograd_taps(alpha, m, d, o);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int i = 0; i < alpha; i++) w[i][j] = o[i];
   }
-#pragma GCC unroll 6
+#pragma GCC unroll 8
   for (int i = 0; i < alpha; i++) {
     winograd_taps(alpha, m, w[i], o);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int j = 0; j < alpha; j++) vstore(to + (i * alpha + j) * stride, o[j]);
   }
 }
@@ -107,12 +107,13 @@ WINOGRAD_INLINE void tiles(const int alpha, const bool spread, const winograd_im
     tiles(4, spread, g, x, t0, nt, v0, v1, to, ld, stride); \
   else if (alpha == 5)                                      \
     tiles(5, spread, g, x, t0, nt, v0, v1, to, ld, stride); \
-  else                                                      \
-    tiles(6, spread, g, x, t0, nt, v0, v1, to, ld, stride)
+  else if (alpha == 6)                                      \
+  tiles(6, spread, g, x, t0, nt, v0, v1, to, ld, stride)
 
 void ISA(winograd_gather)(int alpha, const winograd_image *g, const float *x, int64_t t0, int64_t nt, int64_t v0, int64_t v1, float *to,
                           int64_t ld, int64_t stride) {
   FOR_ALPHA(alpha, false);
+  else tiles(8, false, g, x, t0, nt, v0, v1, to, ld, stride);
 }
 
 void ISA(winograd_spread)(int alpha, const winograd_image *g, const float *x, int64_t t0, int64_t nt, int64_t v0, int64_t v1, float *to,
