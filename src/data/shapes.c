@@ -115,10 +115,9 @@ static int first_column(const subsample_row *r, double x) {
 
 // Columns [from, to) count by `sign` each.
 static void add_columns(const subsample_row *r, int from, int to, int sign) {
-  int *hits = r->hits - r->first / SUBSAMPLES;
   while (from < to) {
     int pixel = from / SUBSAMPLES, end = (pixel + 1) * SUBSAMPLES < to ? (pixel + 1) * SUBSAMPLES : to;
-    hits[pixel] += sign * (end - from);
+    r->hits[pixel - r->first / SUBSAMPLES] += sign * (end - from);
     from = end;
   }
 }
