@@ -25,6 +25,19 @@ enum { WINOGRAD_MAX_ALPHA = 8, WINOGRAD_MAX_M = 6 };
 
 #define ROOT2 1.41421356237309505f
 
+// Before loops over a tile's rows, columns and points. Sanitizers do without: what they add to the whole of it takes minutes to compile.
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define WINOGRAD_UNROLL
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) && !defined(WINOGRAD_UNROLL)
+#define WINOGRAD_UNROLL
+#endif
+#ifndef WINOGRAD_UNROLL
+#define WINOGRAD_UNROLL _Pragma("GCC unroll 8")
+#endif
+
 // The same pointer, of which the compiler knows nothing: otherwise a loop over alpha^2 streams keeps a pointer to each, more than there are
 // registers, where a few and a distance are enough.
 WINOGRAD_INLINE const float *winograd_row(const float *p) {

@@ -101,19 +101,19 @@ WINOGRAD_INLINE void interpolate_tile(const int alpha, const bool plain, const b
                                       const result_tile *t) {
   const int m = winograd_m(alpha);
   vfloat w[WINOGRAD_MAX_M][WINOGRAD_MAX_ALPHA], d[WINOGRAD_MAX_ALPHA], o[WINOGRAD_MAX_M];
-#pragma GCC unroll 8
+  WINOGRAD_UNROLL
   for (int j = 0; j < alpha; j++) {
-#pragma GCC unroll 8
+    WINOGRAD_UNROLL
     for (int i = 0; i < alpha; i++) d[i] = vload(from + (i * alpha + j) * stride);
     winograd_result(alpha, m, d, o);
-#pragma GCC unroll 6
+    WINOGRAD_UNROLL
     for (int i = 0; i < m; i++) w[i][j] = o[i];
   }
-#pragma GCC unroll 6
+  WINOGRAD_UNROLL
   for (int i = 0; i < m; i++) {
     if (!whole && i >= t->height) break;
     winograd_result(alpha, m, w[i], o);
-#pragma GCC unroll 6
+    WINOGRAD_UNROLL
     for (int j = 0; j < m; j++)
       if (whole || j < t->width) finish(plain, g, t, t->offset + i * t->row + j * t->column, o[j]);
   }

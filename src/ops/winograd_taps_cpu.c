@@ -7,20 +7,20 @@ enum { MOST_TAPS = 16 };
 WINOGRAD_INLINE void evaluate_taps(const int alpha, const vfloat *g, float *to, int64_t stride) {
   const int r = winograd_r(alpha);
   vfloat w[WINOGRAD_MAX_ALPHA][3], o[WINOGRAD_MAX_ALPHA];
-#pragma GCC unroll 3
+  WINOGRAD_UNROLL
   for (int j = 0; j < r; j++) {
     vfloat column[3];
-#pragma GCC unroll 3
+    WINOGRAD_UNROLL
     for (int i = 0; i < r; i++) column[i] = g[r * i + j];
     winograd_taps(alpha, r, column, o);
-#pragma GCC unroll 8
+    WINOGRAD_UNROLL
     for (int i = 0; i < alpha; i++) w[i][j] = o[i];
   }
-#pragma GCC unroll 8
+  WINOGRAD_UNROLL
   for (int i = 0; i < alpha; i++) {
     winograd_taps(alpha, r, w[i], o);
     float *row = (float *)winograd_row(to + i * alpha * stride);
-#pragma GCC unroll 8
+    WINOGRAD_UNROLL
     for (int j = 0; j < alpha; j++) vstore(row + j * stride, o[j]);
   }
 }

@@ -17,18 +17,18 @@ WINOGRAD_INLINE vfloat pixel(const bool whole, const tile_view *v, int i, int j)
 
 WINOGRAD_INLINE void gather_tile(const int alpha, const bool whole, const tile_view *v, float *to, int64_t stride) {
   vfloat w[WINOGRAD_MAX_ALPHA][WINOGRAD_MAX_ALPHA], d[WINOGRAD_MAX_ALPHA], o[WINOGRAD_MAX_ALPHA];
-#pragma GCC unroll 8
+  WINOGRAD_UNROLL
   for (int j = 0; j < alpha; j++) {
-#pragma GCC unroll 8
+    WINOGRAD_UNROLL
     for (int i = 0; i < alpha; i++) d[i] = pixel(whole, v, i, j);
     winograd_data(alpha, d, o);
-#pragma GCC unroll 8
+    WINOGRAD_UNROLL
     for (int i = 0; i < alpha; i++) w[i][j] = o[i];
   }
-#pragma GCC unroll 8
+  WINOGRAD_UNROLL
   for (int i = 0; i < alpha; i++) {
     winograd_data(alpha, w[i], o);
-#pragma GCC unroll 8
+    WINOGRAD_UNROLL
     for (int j = 0; j < alpha; j++) vstore(to + (i * alpha + j) * stride, o[j]);
   }
 }
@@ -36,18 +36,18 @@ WINOGRAD_INLINE void gather_tile(const int alpha, const bool whole, const tile_v
 WINOGRAD_INLINE void spread_tile(const int alpha, const bool whole, const tile_view *v, float *to, int64_t stride) {
   const int m = winograd_m(alpha);
   vfloat w[WINOGRAD_MAX_ALPHA][4], d[4], o[WINOGRAD_MAX_ALPHA];
-#pragma GCC unroll 4
+  WINOGRAD_UNROLL
   for (int j = 0; j < m; j++) {
-#pragma GCC unroll 4
+    WINOGRAD_UNROLL
     for (int i = 0; i < m; i++) d[i] = pixel(whole, v, i, j);
     winograd_taps(alpha, m, d, o);
-#pragma GCC unroll 8
+    WINOGRAD_UNROLL
     for (int i = 0; i < alpha; i++) w[i][j] = o[i];
   }
-#pragma GCC unroll 8
+  WINOGRAD_UNROLL
   for (int i = 0; i < alpha; i++) {
     winograd_taps(alpha, m, w[i], o);
-#pragma GCC unroll 8
+    WINOGRAD_UNROLL
     for (int j = 0; j < alpha; j++) vstore(to + (i * alpha + j) * stride, o[j]);
   }
 }
