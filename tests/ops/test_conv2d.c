@@ -135,6 +135,37 @@ static void test_three_by_three(void **unused) {
   }
 }
 
+static const conv_kernel *kernel_named(const char *name, int isa) {
+  for (int i = 0; tables[isa][i]; i++)
+    if (!strcmp(tables[isa][i]->name, name)) return tables[isa][i];
+  fail_msg("there is no kernel %s", name);
+  return NULL;
+}
+
+// F(6x6) is for large images and weights that stay: no weights that are trained, no gradient, no small image.
+static void test_large_images(void **unused) {
+  (void)unused;
+  static const struct {
+    int64_t side;
+    bool transposed, constant, taken;
+  } cases[] = {{160, false, true, true}, {160, false, false, false}, {160, true, true, false}, {64, false, true, false}};
+  for (int isa = 0; isa < ISA_COUNT; isa++) {
+    elbo_ctx *ctx = test_ctx_isa(2, (isa_level)isa);
+    for (size_t i = 0; ctx && i < sizeof cases / sizeof cases[0]; i++) {
+      conv_case c = {.B = 1, .H = cases[i].side, .W = cases[i].side, .I = 64, .O = 64, .kh = 3, .kw = 3, .config = {.pad = {1, 1, 1, 1}}};
+      elbo_graph *g;
+      assert_ok(ctx, elbo_graph_create(ctx, "case", &g));
+      compile_env env = {.ctx = ctx, .isa = ctx->isa, .pool = &ctx->pool};
+      conv_problem p = conv_problem_of(&env, conv_case_build(g, &c, cases[i].transposed)->producer);
+      p.weights_constant = cases[i].constant;
+      const conv_kernel *large = kernel_named("winograd6", isa), *other = kernel_named("winograd4", isa);
+      assert_int_equal(large->supports(&p) && large->cost(&p) < other->cost(&p), cases[i].taken);
+      elbo_graph_destroy(&g);
+    }
+    elbo_ctx_destroy(&ctx);
+  }
+}
+
 // Larger ones: several blocks of the inner dimension and of rows, more threads than work.
 static void test_blocks(void **unused) {
   (void)unused;
@@ -309,7 +340,9 @@ int main(int argc, char **argv) {
     bench();
     return 0;
   }
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_forced),  cmocka_unit_test(test_three_by_three), cmocka_unit_test(test_blocks),
-                                     cmocka_unit_test(test_checker), cmocka_unit_test(test_gradients),      cmocka_unit_test(test_refused)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_forced),       cmocka_unit_test(test_three_by_three),
+                                     cmocka_unit_test(test_large_images), cmocka_unit_test(test_blocks),
+                                     cmocka_unit_test(test_checker),      cmocka_unit_test(test_gradients),
+                                     cmocka_unit_test(test_refused)};
   return cmocka_run_group_tests_name("conv2d", tests, NULL, NULL);
 }
