@@ -294,8 +294,8 @@ static state state_of(const conv_problem *p, int alpha) {
     return s;
   }
   s.block = l2 / 4 / (s.points * channels * 4); // V within a quarter of the second cache, as U and the image pass through it too
-  int64_t least =
-      u_bytes / s.n_parts > l2 / 2 && alpha < 8 ? 4 * GEMM_MR : 2 * GEMM_MR; // a U that comes from farther away is read less often
+  // a U that comes from farther away is read less often; V of 64 points would come from there too
+  int64_t least = u_bytes / s.n_parts > l2 / 2 && alpha < 8 ? 4 * GEMM_MR : 2 * GEMM_MR;
   s.block = s.block < least ? least : s.block > 4 * GEMM_MR ? 4 * GEMM_MR : s.block;
   if (s.block > per_thread) s.block = per_thread;
   if (s.block < 1) s.block = 1;

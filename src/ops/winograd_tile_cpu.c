@@ -102,21 +102,23 @@ WINOGRAD_INLINE void tiles(const int alpha, const bool spread, const winograd_im
   }
 }
 
-#define FOR_ALPHA(alpha, spread)                            \
-  if (alpha == 4)                                           \
-    tiles(4, spread, g, x, t0, nt, v0, v1, to, ld, stride); \
-  else if (alpha == 5)                                      \
-    tiles(5, spread, g, x, t0, nt, v0, v1, to, ld, stride); \
-  else if (alpha == 6)                                      \
-  tiles(6, spread, g, x, t0, nt, v0, v1, to, ld, stride)
+#define TILES(alpha, spread) tiles(alpha, spread, g, x, t0, nt, v0, v1, to, ld, stride)
 
 void ISA(winograd_gather)(int alpha, const winograd_image *g, const float *x, int64_t t0, int64_t nt, int64_t v0, int64_t v1, float *to,
                           int64_t ld, int64_t stride) {
-  FOR_ALPHA(alpha, false);
-  else tiles(8, false, g, x, t0, nt, v0, v1, to, ld, stride);
+  switch (alpha) {
+  case 4: TILES(4, false); break;
+  case 5: TILES(5, false); break;
+  case 6: TILES(6, false); break;
+  default: TILES(8, false);
+  }
 }
 
 void ISA(winograd_spread)(int alpha, const winograd_image *g, const float *x, int64_t t0, int64_t nt, int64_t v0, int64_t v1, float *to,
                           int64_t ld, int64_t stride) {
-  FOR_ALPHA(alpha, true);
+  switch (alpha) {
+  case 4: TILES(4, true); break;
+  case 5: TILES(5, true); break;
+  default: TILES(6, true);
+  }
 }
