@@ -6,28 +6,8 @@
 
 #include "graph/plan.h"
 #include "ops/op.h"
+#include "support/graph_test.h"
 #include "support/plan_runs.h"
-#include "support/test.h"
-
-static elbo_ctx *ctx;
-
-static int set_up(void **state) {
-  (void)state;
-  ctx = test_ctx(2);
-  return 0;
-}
-
-static int tear_down(void **state) {
-  (void)state;
-  elbo_ctx_destroy(&ctx);
-  return 0;
-}
-
-static elbo_graph *new_graph(void) {
-  elbo_graph *g;
-  assert_ok(ctx, elbo_graph_create(ctx, "test", &g));
-  return g;
-}
 
 // Norm and activation become one operation, forward and backward.
 static void norms_take_their_activations(void **state) {
@@ -257,5 +237,5 @@ int main(void) {
       cmocka_unit_test(norm_gradients_take_sums),         cmocka_unit_test(upsampled_maps_are_not_made),
       cmocka_unit_test(concatenations_are_read_in_place),
   };
-  return cmocka_run_group_tests(tests, set_up, tear_down);
+  return cmocka_run_group_tests(tests, graph_set_up, graph_tear_down);
 }

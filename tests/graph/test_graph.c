@@ -8,27 +8,7 @@
 #include "graph/plan.h"
 #include "graph/store.h"
 #include "ops/op.h"
-#include "support/test.h"
-
-static elbo_ctx *ctx;
-
-static int set_up(void **state) {
-  (void)state;
-  ctx = test_ctx(2);
-  return 0;
-}
-
-static int tear_down(void **state) {
-  (void)state;
-  elbo_ctx_destroy(&ctx);
-  return 0;
-}
-
-static elbo_graph *new_graph(void) {
-  elbo_graph *g;
-  assert_ok(ctx, elbo_graph_create(ctx, "test", &g));
-  return g;
-}
+#include "support/graph_test.h"
 
 static void the_first_error_stays(void **state) {
   (void)state;
@@ -178,5 +158,5 @@ int main(void) {
       cmocka_unit_test(gradients_of_gradients),
       cmocka_unit_test(routing),
   };
-  return cmocka_run_group_tests(tests, set_up, tear_down);
+  return cmocka_run_group_tests(tests, graph_set_up, graph_tear_down);
 }

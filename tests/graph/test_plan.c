@@ -9,28 +9,8 @@
 
 #include "graph/plan.h"
 #include "ops/op.h"
+#include "support/graph_test.h"
 #include "support/plan_runs.h"
-#include "support/test.h"
-
-static elbo_ctx *ctx;
-
-static int set_up(void **state) {
-  (void)state;
-  ctx = test_ctx(2);
-  return 0;
-}
-
-static int tear_down(void **state) {
-  (void)state;
-  elbo_ctx_destroy(&ctx);
-  return 0;
-}
-
-static elbo_graph *new_graph(void) {
-  elbo_graph *g;
-  assert_ok(ctx, elbo_graph_create(ctx, "test", &g));
-  return g;
-}
 
 static elbo_tensor *random_layer(elbo_graph *g, int n, elbo_tensor *a, elbo_tensor *bias, int64_t width) {
   char name[32];
@@ -265,5 +245,5 @@ int main(void) {
       cmocka_unit_test(state_and_stores),  cmocka_unit_test(the_first_nan_is_named), cmocka_unit_test(a_kernel_is_taken_by_name),
       cmocka_unit_test(bytes_are_counted),
   };
-  return cmocka_run_group_tests(tests, set_up, tear_down);
+  return cmocka_run_group_tests(tests, graph_set_up, graph_tear_down);
 }
