@@ -1,4 +1,5 @@
 // What a model of codes answers to the calls that go through its autoencoder.
+#include "core/philox.h"
 #include "models/diffusion_model.h"
 
 // Pictures in the model's range, as a data set gives them
@@ -40,14 +41,28 @@ elbo_status diffusion_decode_tiled(elbo_model *m, const elbo_array *states, cons
   return ELBO_OK;
 }
 
+// z = mean + stddev epsilon, which is 0 where a code is a point
+static void draw_codes(uint64_t seed, const elbo_array *stddev, elbo_array *codes) {
+  const uint32_t stream = philox_stream("reconstruct");
+  const float *deviation = stddev->data;
+  float *z = codes->data;
+  for (int64_t i = 0, n = elbo_array_count(codes); i < n; i += 4) {
+    uint32_t bits[4];
+    double epsilon[4];
+    philox_draw(seed, stream, (uint64_t)i, 0, bits);
+    philox_normal2(bits[0], bits[1], epsilon), philox_normal2(bits[2], bits[3], epsilon + 2);
+    for (int64_t k = i; k < i + 4 && k < n; k++) z[k] += (float)epsilon[k - i] * deviation[k];
+  }
+}
+
 elbo_status diffusion_reconstruct(elbo_model *m, const elbo_array *x, const elbo_array *label, int sample, uint64_t seed,
                                   elbo_array **out) {
-  elbo_array *codes;
-  (void)seed;
+  elbo_array *codes = NULL, *stddev = NULL;
   (void)label; // an autoencoder is told nothing
-  if (sample) return fail(m->ctx, ELBO_ERROR_UNSUPPORTED, "reconstruct: from the mean of the code alone, not from a draw");
-  TRY(diffusion_encode(m, x, NULL, &codes, NULL));
+  TRY(diffusion_encode(m, x, NULL, &codes, sample ? &stddev : NULL));
+  if (sample) draw_codes(seed, stddev, codes);
   elbo_status status = latent_decode(m->diffusion->spec.latent, codes, NULL, NULL, out);
   elbo_array_destroy(&codes);
+  elbo_array_destroy(&stddev);
   return status;
 }

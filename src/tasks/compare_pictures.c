@@ -146,10 +146,11 @@ static elbo_status add_samples(comparison *c, text_buffer *page) {
     text_add(page, "<figure><figcaption><span>");
     html_add_text(page, m->name);
     text_add(page, "</span></figcaption>");
-    if (m->samples)
-      TRY(add_grid(c, page, m->samples, SAMPLE_COLUMNS, SIDE, "samples", m->name));
-    else
-      text_add(page, "<p class=\"soft\">not made: "), html_add_text(page, m->no_pictures), text_add(page, "</p>");
+    if (m->samples) TRY(add_grid(c, page, m->samples, SAMPLE_COLUMNS, SIDE, "samples", m->name));
+    if (m->no_pictures[0]) {
+      text_add(page, "<p class=\"soft\">%snot made: ", m->samples ? "some other pictures were " : "");
+      html_add_text(page, m->no_pictures), text_add(page, "</p>");
+    }
     text_add(page, "</figure>\n");
   }
   text_add(page, "</div>\n");

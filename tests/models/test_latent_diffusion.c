@@ -332,6 +332,13 @@ static void test_calls(void **state) {
   assert_ok(ctx, elbo_decode(m, mean, NULL, &back));
   assert_ok(ctx, elbo_reconstruct(m, x, NULL, 0, 0, &again));
   assert_memory_equal(back->data, again->data, elbo_array_bytes(back));
+  // a draw of the codes, one of its own for each seed
+  elbo_array *drawn[3];
+  for (int i = 0; i < 3; i++) assert_ok(ctx, elbo_reconstruct(m, x, NULL, 1, (uint64_t)(i / 2), &drawn[i]));
+  assert_memory_equal(drawn[0]->data, drawn[1]->data, elbo_array_bytes(back));
+  assert_true(memcmp(drawn[0]->data, drawn[2]->data, elbo_array_bytes(back)) != 0);
+  assert_true(memcmp(drawn[0]->data, back->data, elbo_array_bytes(back)) != 0);
+  for (int i = 0; i < 3; i++) elbo_array_destroy(&drawn[i]);
   elbo_decode_config bands;
   elbo_decode_defaults(&bands);
   bands.tile = 2;

@@ -539,6 +539,11 @@ static void test_budgets(void **state) {
   double spent = counted(table, "codes", "training_flops");
   assert_true(spent > before + 19.9 * step && spent <= c.budget_flops);
   json_decref(table);
+  char *page = read_page(ctx, c.out); // a model of codes has reconstructions and walks as well
+  parse_page(page);
+  assert_int_equal(count_of(page, "<img "), 1 + 1 + 1 + 2);
+  assert_int_equal(count_of(page, "not made"), 0);
+  free(page);
   c.runs = in("codes-too-dear"), c.budget_flops = before / 2;
   assert_ok(ctx, elbo_compare(ctx, &c, &text));
   assert_non_null(strstr(text, "spent before the first step"));
