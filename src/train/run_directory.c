@@ -47,8 +47,8 @@ static bool same_scalar(const char *a, const char *b) {
   return end_a != a && end_b != b && !*end_a && !*end_b && x == y;
 }
 
-// A run from before a key existed has no line for it; a text that names nothing says as much.
-static bool is_unset(const yaml_node *n) { return !n || (n->kind == YAML_SCALAR && !*n->text); }
+// A run from before a key existed has no line for it; a text that names nothing and a list of nothing say as much.
+static bool is_unset(const yaml_node *n) { return !n || (n->kind == YAML_SCALAR && !*n->text) || (n->kind == YAML_LIST && !n->count); }
 
 static bool nodes_differ(const yaml_node *there, const yaml_node *here, const char *path, char *text, size_t size) {
   char a[128], b[128], deeper[512];

@@ -418,6 +418,18 @@ static void a_directory_is_for_one_run(void **state) {
   j.recipe = "model:\n  latent:\n    dim: 20\n    extra: 1\ntrain:\n  steps: 40\n  learning_rate: 1e-3\n";
   assert_fails(&j, ELBO_ERROR_STATE, "model.latent.extra is absent there and 1 here");
 
+  // Keys that a run knows nothing of, and that say nothing, are no difference; it may have been there before them.
+  static const struct {
+    const char *here;
+    bool differs;
+  } unknown[] = {{"model: {dim: 20, extra: ''}", false}, {"model: {dim: 20, extra: []}", false}, {"model: {dim: 20, extra: [1]}", true}};
+  for (int i = 0; i < 3; i++) {
+    char text[256];
+    bool differs;
+    assert_ok(ctx, recipe_difference(ctx, "model: {dim: 20}", unknown[i].here, text, sizeof text, &differs));
+    assert_int_equal(differs, unknown[i].differs);
+  }
+
   // A directory that holds something else stays as it is.
   char other[4096], file[4200];
   snprintf(other, sizeof other, "%s", test_path("thesis"));
