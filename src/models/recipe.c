@@ -209,32 +209,40 @@ static elbo_status load_single(elbo_recipe *r, yaml_node *root, int n_overrides,
   return recipe_load_block(r, root);
 }
 
+static elbo_status load_root(elbo_recipe *r, const char *from, yaml_node *root, int n_overrides, const char *const *overrides) {
+  if (!root || root->kind != YAML_MAP)
+    return fail(r->ctx, ELBO_ERROR_FORMAT, "%s: a recipe is a map of model, objective, data, train, or of stages", from);
+  return yaml_get(root, "stages") ? recipe_load_stages(r, root, n_overrides, overrides) : load_single(r, root, n_overrides, overrides);
+}
+
+static elbo_status create(elbo_ctx *ctx, const char *name, elbo_recipe **out) {
+  elbo_recipe *r = *out = calloc(1, sizeof *r);
+  if (!r) return fail_memory(ctx, sizeof *r, "a recipe");
+  r->ctx = ctx, r->stage_name = "";
+  r->arena = arena_create(1 << 14);
+  r->name = r->arena ? arena_string(r->arena, name) : NULL;
+  return r->name ? ELBO_OK : fail_memory(ctx, 1 << 14, "a recipe");
+}
+
 static elbo_status load(elbo_ctx *ctx, const char *path_or_name, bool benchmark, int n_overrides, const char *const *overrides,
                         elbo_recipe **out) {
   *out = NULL;
   char path[PATH_MAX];
   TRY(resolve_path(ctx, path_or_name, benchmark, path, sizeof path));
-  elbo_status status;
-  elbo_recipe *r = calloc(1, sizeof *r);
-  if (!r) return fail_memory(ctx, sizeof *r, "a recipe");
-  r->ctx = ctx, r->stage_name = "";
-  r->arena = arena_create(1 << 14);
-  r->name = r->arena ? arena_string(r->arena, path_or_name) : NULL;
-  if (!r->name) {
-    status = fail_memory(ctx, 1 << 14, "a recipe");
-    goto fail;
-  }
   yaml_node *root = NULL;
-  TRY_GOTO(yaml_read(ctx, r->arena, path, &root));
-  if (!root || root->kind != YAML_MAP) {
-    status = fail(ctx, ELBO_ERROR_FORMAT, "%s: a recipe is a map of model, objective, data, train, or of stages", path);
-    goto fail;
-  }
-  TRY_GOTO(yaml_get(root, "stages") ? recipe_load_stages(r, root, n_overrides, overrides) : load_single(r, root, n_overrides, overrides));
-  *out = r;
-  return ELBO_OK;
-fail:
-  elbo_recipe_destroy(&r);
+  elbo_status status = create(ctx, path_or_name, out);
+  if (status == ELBO_OK) status = yaml_read(ctx, (*out)->arena, path, &root);
+  if (status == ELBO_OK) status = load_root(*out, path, root, n_overrides, overrides);
+  if (status != ELBO_OK) elbo_recipe_destroy(out);
+  return status;
+}
+
+elbo_status recipe_parse(elbo_ctx *ctx, const char *name, const char *text, elbo_recipe **out) {
+  yaml_node *root = NULL;
+  elbo_status status = create(ctx, name, out);
+  if (status == ELBO_OK) status = yaml_parse(ctx, (*out)->arena, name, text, strlen(text), &root);
+  if (status == ELBO_OK) status = load_root(*out, name, root, 0, NULL);
+  if (status != ELBO_OK) elbo_recipe_destroy(out);
   return status;
 }
 

@@ -32,6 +32,8 @@ elbo_status recipe_load_block(elbo_recipe *r, yaml_node *block);
 // The same of `stages:`, the root's only key, with the overrides that are for one or all of them.
 elbo_status recipe_load_stages(elbo_recipe *r, yaml_node *root, int n_overrides, const char *const *overrides);
 
+// A recipe from its text, as elbo_recipe_text writes it; `name` for messages.
+elbo_status recipe_parse(elbo_ctx *ctx, const char *name, const char *text, elbo_recipe **out);
 // The stage before `stage` in its recipe that has this name; NULL: there is none.
 const elbo_recipe *recipe_earlier_stage(const elbo_recipe *stage, const char *name);
 // For calls that are about one stage: fails, naming the stages, where the recipe has several.

@@ -9,11 +9,11 @@
 #include <string.h>
 
 #include "core/memory.h"
-#include "core/sha256.h"
+#include "models/recipe.h"
 #include "tasks/compare.h"
 #include "train/run.h"
 
-enum { TIMED_STEPS = 8, KEY = 96, HEX = 65 };
+enum { TIMED_STEPS = 8, KEY = 96 };
 static const double timed_seconds = 1.5, spent_share = 0.98; // what is left over is for the noise of the clock
 
 // data.path="..." as a quoted YAML scalar; of a file its full path, so that the run can be resumed from anywhere.
@@ -122,18 +122,28 @@ static elbo_status make_plan(comparison *c, const compared *m, const elbo_recipe
 // --- kept ---
 
 // What a plan is of: the recipe as it is without one, and the budget.
-static elbo_status hash_of(comparison *c, const elbo_recipe *recipe, char hex[HEX]) {
-  char *text = NULL;
-  sha256 s;
-  TRY(elbo_recipe_text(recipe, &text));
-  sha256_begin(&s);
-  sha256_add(&s, text, strlen(text));
-  sha256_add(&s, &c->config.budget_seconds, sizeof(double));
-  sha256_add(&s, &c->config.budget_steps, sizeof(int64_t));
-  sha256_add(&s, &c->config.budget_flops, sizeof(double));
-  sha256_end_hex(&s, hex);
-  free(text);
-  return ELBO_OK;
+static json_t *describe(const elbo_compare_config *o, const char *recipe) {
+  return json_pack("{s:s, s:f, s:I, s:f}", "recipe", recipe, "budget_seconds", o->budget_seconds, "budget_steps",
+                   (json_int_t)o->budget_steps, "budget_flops", o->budget_flops);
+}
+
+// Whether what was kept is that. A recipe kept by an earlier version of the program is read again first: keys that are new since have their
+// defaults then.
+static bool same_training(comparison *c, const compared *m, const json_t *budget, const char *recipe) {
+  const elbo_compare_config *o = &c->config;
+  const char *kept = json_string_value(json_object_get(budget, "recipe"));
+  if (!kept || json_number_value(json_object_get(budget, "budget_seconds")) != o->budget_seconds ||
+      json_integer_value(json_object_get(budget, "budget_steps")) != o->budget_steps ||
+      json_number_value(json_object_get(budget, "budget_flops")) != o->budget_flops)
+    return false;
+  if (!strcmp(kept, recipe)) return true;
+  elbo_recipe *read = NULL;
+  char *again = NULL;
+  const bool same =
+      recipe_parse(c->ctx, m->name, kept, &read) == ELBO_OK && elbo_recipe_text(read, &again) == ELBO_OK && !strcmp(again, recipe);
+  free(again);
+  elbo_recipe_destroy(&read);
+  return same;
 }
 
 elbo_status compare_save_plan(comparison *c, compared *m, const stage_plan *plan) {
@@ -160,22 +170,22 @@ static bool read_plan(const json_t *budget, const elbo_recipe *recipe, stage_pla
 
 elbo_status compare_plan(comparison *c, compared *m, stage_plan *out) {
   elbo_recipe *recipe = NULL;
-  char hash[HEX];
+  char *text = NULL;
   elbo_status status;
   TRY(compare_load_recipe(c, m, NULL, &recipe));
-  TRY_GOTO(hash_of(c, recipe, hash));
+  TRY_GOTO(elbo_recipe_text(recipe, &text));
   const json_t *budget = json_object_get(m->known, "budget");
-  const char *of = json_string_value(json_object_get(budget, "sha256"));
-  if (of && !strcmp(of, hash) && read_plan(budget, recipe, out)) goto fail;
+  if (same_training(c, m, budget, text) && read_plan(budget, recipe, out)) goto fail;
   if (run_is_run(m->run)) {
     status = fail(c->ctx, ELBO_ERROR_STATE,
                   "%s: was trained by another recipe or under another budget; remove it, or choose another --runs", m->run);
     goto fail;
   }
   TRY_GOTO(make_plan(c, m, recipe, out));
-  json_object_set_new(m->known, "budget", json_pack("{s:s}", "sha256", hash));
+  json_object_set_new(m->known, "budget", describe(&c->config, text));
   status = compare_save_plan(c, m, out);
 fail:
+  free(text);
   elbo_recipe_destroy(&recipe);
   return status;
 }
