@@ -209,7 +209,7 @@ def print_table(rows, args):
           f"{'elbo':>7} {'torch':>7} {'openv.':>7} {'elbo':>7} {'torch':>7} {'openv.':>7}  torch's variant")
     for r in rows:
         other = {key: r.get(f"openvino_{key}") for key in ("ms", "rss", "first")}
-        print(f"{r['workload']:24} {r['batch']:5} {r['elbo_ms']:9.2f} {r['torch_ms']:9.2f} {other['ms'] or 0:9.2f} {r['ratio']:6.2f} {r['target']:6.1f} "
+        print(f"{r['workload']:24} {r['batch']:5} {r['elbo_ms']:9.2f} {r['torch_ms']:9.2f} {other['ms'] or 0:9.2f} {r['ratio']:6.2f}{' ' if r['ratio'] >= r['target'] else '!'}{r['target']:5.2f} "
               f"{100 * r['elbo_share']:4.0f} % {100 * r['torch_share']:4.0f} % {r['elbo_rss'] / 2**20:7.0f} {r['torch_rss'] / 2**20:7.0f} "
               f"{(other['rss'] or 0) / 2**20:7.0f} {r['elbo_first']:7.2f} {r['torch_first']:7.2f} {other['first'] or 0:7.2f}  {r['variant']}")
 

@@ -14,10 +14,10 @@ CIFAR = dict(sample_size=32, in_channels=3, out_channels=3, layers_per_block=2, 
              up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"), attention_head_dim=None,
              downsample_padding=0, flip_sin_to_cos=False, freq_shift=1, norm_eps=1e-6)
 WORKLOADS = {
-    "ddpm-small": Workload(64, 2734945, "digits size=32", 1.1, PICTURES),
-    "ddpm-cifar10": Workload(16, 35746307, "shapes:size=32", 1.0, PICTURES, 3, 500),
-    "ddpm-cifar10-forward-b1": Workload(1, 35746307, "shapes:size=32", 0.9, FORWARD, 5, 500),
-    "ddpm-cifar10-forward-b16": Workload(16, 35746307, "shapes:size=32", 0.9, FORWARD, 5, 500),
+    "ddpm-small": Workload(64, 2734945, "digits size=32", 2.0, PICTURES),
+    "ddpm-cifar10": Workload(16, 35746307, "shapes:size=32", 2.4, PICTURES, 3, 500),
+    "ddpm-cifar10-forward-b1": Workload(1, 35746307, "shapes:size=32", 1.6, FORWARD, 5, 500),
+    "ddpm-cifar10-forward-b16": Workload(16, 35746307, "shapes:size=32", 2.1, FORWARD, 5, 500),
 }
 
 

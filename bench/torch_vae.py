@@ -3,9 +3,9 @@ import torch_common
 from torch_common import FLAT, PICTURES, Workload
 
 WORKLOADS = {
-    "mlp-vae": Workload(128, 652824, "digits", 1.3, FLAT, 20),  # no images inside: one memory format
-    "conv-vae-mnist": Workload(128, 274537, "digits", 1.6, PICTURES, 20),
-    "conv-vae-cifar": Workload(128, 2960387, "shapes:size=32", 1.3, PICTURES, 20),
+    "mlp-vae": Workload(128, 652824, "digits", 1.45, FLAT, 20),  # no images inside: one memory format
+    "conv-vae-mnist": Workload(128, 274537, "digits", 2.5, PICTURES, 20),
+    "conv-vae-cifar": Workload(128, 2960387, "shapes:size=32", 2.0, PICTURES, 20),
 }
 
 

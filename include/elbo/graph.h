@@ -135,10 +135,11 @@ typedef struct elbo_plan_config {
   int weights_constant; // 1: parameters rarely change (inference): worth packing once
   const unsigned char *external_outputs; // NULL, or a flag an output: 1: lives in memory bound with elbo_plan_bind_output, none is planned;
                                          // borrowed for the call
-  int no_winograd;    // 1: no convolution by Winograd's algorithm, whose rounding error is a few times that of the direct one
-  const char *kernel; // NULL, or the one kernel that every convolution must take, by its name in the table of kernels: for measuring.
-                      // An unknown one is refused with the names that there are; borrowed for the call
-  int precision;      // an elbo_precision; the reference backend knows double precision alone
+  int no_winograd;      // 1: no convolution by Winograd's algorithm, whose rounding error is a few times that of the direct one
+  const char *kernel;   // NULL, or the one kernel that every convolution must take, by its name in the table of kernels: for measuring.
+                        // An unknown one is refused with the names that there are; borrowed for the call
+  int precision;        // an elbo_precision; the reference backend knows double precision alone
+  int64_t *least_bytes; // NULL, or where a memory_limit that is refused leaves the least that is kept
 } elbo_plan_config;
 
 ELBO_API void elbo_plan_defaults(elbo_plan_config *config);
@@ -167,7 +168,7 @@ ELBO_API ELBO_MUST_CHECK elbo_status elbo_plan_run(elbo_plan *plan, elbo_store *
 
 typedef struct elbo_plan_info {
   int64_t arena_bytes;    // intermediates, inputs, outputs and scratch in one block, as planned
-  int64_t packed_bytes;   // kernels' own packed weights and library scratchpads
+  int64_t packed_bytes;   // kernels' own packed weights
   int64_t unshared_bytes; // what the intermediates would take without reuse
   int64_t flops;          // of one run, 2 per multiply-add, of the direct algorithms
   int steps;              // operations after fusion

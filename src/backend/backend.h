@@ -23,8 +23,7 @@ struct kernel {
   const char *name;     // static or owned by state: "own:gemm.v3", "onednn:jit:avx512_core"
   size_t scratch_bytes; // from the arena
   size_t persist_bytes;
-  size_t library_bytes; // what a library allocated by itself (counted, not made, by us)
-  void *state;          // whatever prepare made
+  void *state; // whatever prepare made
   elbo_status (*run)(const kernel *k, const kernel_args *a);
   void (*destroy)(kernel *k); // frees state; NULL when there is none
 };

@@ -82,18 +82,22 @@ static void print_cost(const elbo_train_cost *c, const char *name, bool json) {
     }
     printf("\"params\": %lld, \"flops_per_step\": %lld, \"prepare_flops\": %lld, \"planned_bytes\": %lld, \"arena_bytes\": %lld, "
            "\"weight_bytes\": %lld, "
-           "\"optimizer_bytes\": %lld, \"library_bytes\": %lld, \"loader_bytes\": %lld}",
+           "\"optimizer_bytes\": %lld, \"library_bytes\": %lld, \"loader_bytes\": %lld, \"moved_bytes\": %lld, \"recomputed\": %lld, "
+           "\"recomputed_bytes\": %lld}",
            (long long)c->params, (long long)c->flops_per_step, (long long)c->prepare_flops, (long long)c->planned_bytes,
            (long long)c->arena_bytes, (long long)c->weight_bytes, (long long)c->optimizer_bytes, (long long)c->library_bytes,
-           (long long)c->loader_bytes);
+           (long long)c->loader_bytes, (long long)c->moved_bytes, (long long)c->recomputed, (long long)c->recomputed_bytes);
     return;
   }
   printf("parameters       %lld\nFLOPs of a step  %lld\n", (long long)c->params, (long long)c->flops_per_step);
   if (c->prepare_flops) printf("  and before all %lld\n", (long long)c->prepare_flops);
   printf("peak memory      %lld bytes\n", (long long)c->planned_bytes);
-  printf("  arena          %lld\n  weights        %lld\n  optimiser      %lld\n  library        %lld\n  loader         %lld\n",
+  printf("  arena          %lld\n  weights        %lld\n  optimiser      %lld\n  packed weights %lld\n  loader         %lld\n",
          (long long)c->arena_bytes, (long long)c->weight_bytes, (long long)c->optimizer_bytes, (long long)c->library_bytes,
          (long long)c->loader_bytes);
+  if (c->recomputed)
+    printf("run twice        %lld operations, to keep train.memory_limit: %.1f %% more bytes moved in a step\n", (long long)c->recomputed,
+           100 * (double)c->recomputed_bytes / (double)(c->moved_bytes - c->recomputed_bytes));
 }
 
 // Of several stages each under its name.

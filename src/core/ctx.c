@@ -173,6 +173,7 @@ elbo_status elbo_ctx_create(const elbo_ctx_config *config, char *message, size_t
   TRY_GOTO(choose_winograd(ctx, settings.winograd));
   TRY_GOTO(choose_precision(ctx, settings.precision));
   TRY_GOTO(choose_threads(ctx, settings.threads));
+  ctx->l2_bytes = cpu_cache_bytes(2);
   *out = ctx;
   return ELBO_OK;
 

@@ -26,6 +26,7 @@ struct elbo_ctx {
   thread_pool pool;
   isa_level isa;
   winograd_choice winograd; // of all plans, unless it is left to those who make them
+  int64_t l2_bytes;         // of a core: kernels cut their work by it. The machine's; tests set another
   int precision;            // the same: an elbo_precision, or -1: as asked
   elbo_log_fn log;
   void *log_user;

@@ -70,7 +70,7 @@ static elbo_status compile_steps(elbo_plan *p, compile_env *env) {
     elbo_status status = p->backend->compile(env, n, &s->kernel);
     if (status != ELBO_OK) return fail_within(p->ctx, status, "compiling %s%s%s", n->op->name, n->name[0] ? " " : "", n->name);
     p->kept_bytes += (int64_t)(s->kernel.persist_bytes + 63) / 64 * 64;
-    p->packed_bytes += (int64_t)(s->kernel.persist_bytes + s->kernel.library_bytes);
+    p->packed_bytes += (int64_t)s->kernel.persist_bytes;
     s->in = arena_alloc(g->arena, sizeof *s->in * (size_t)(n->n_in + 1));
     s->out = arena_alloc(g->arena, sizeof *s->out * (size_t)(n->n_out + 1));
     s->version = arena_alloc(g->arena, sizeof *s->version * (size_t)(n->n_in + 1));
@@ -133,21 +133,25 @@ static elbo_status place(elbo_plan *p, compile_env *env, const elbo_plan_config 
   return plan_memory(p->ctx, p->n_buffers, p->buffers, &p->arena_bytes);
 }
 
-// Doubles cheap operations until the arena fits, or nothing more can be won.
+// Doubles cheap operations until the arena fits, or nothing more can be won. What a round doubles does not depend on the limit: any limit
+// that is not below the least that the rounds come to is kept.
+enum { ROUNDS = 200, IDLE_ROUNDS = 8, PORTIONS = 32 };
 static elbo_status fit(elbo_plan *p, compile_env *env, const elbo_plan_config *config, elbo_tensor **tensors) {
-  int64_t least = p->arena_bytes;
-  for (int round = 0; p->arena_bytes > config->memory_limit && round < 200; round++) {
+  int64_t least = p->arena_bytes, portion = p->arena_bytes / PORTIONS + 1;
+  for (int round = 0, idle = 0; p->arena_bytes > config->memory_limit && round < ROUNDS && idle < IDLE_ROUNDS; round++) {
     elbo_graph *smaller = NULL;
     int count = 0;
-    TRY(recompute_once(p, p->arena_bytes - config->memory_limit, p->n_outputs, tensors, &smaller, &count));
+    TRY(recompute_once(p, portion, p->n_outputs, tensors, &smaller, &count));
     if (!count) break;
     discard_steps(p);
     elbo_graph_destroy(&p->graph);
     p->graph = smaller;
     p->recomputed += count;
     TRY(place(p, env, config, tensors));
+    idle = p->arena_bytes < least ? 0 : idle + 1;
     if (p->arena_bytes < least) least = p->arena_bytes;
   }
+  if (config->least_bytes) *config->least_bytes = least;
   if (p->arena_bytes > config->memory_limit)
     return fail(p->ctx, ELBO_ERROR_MEMORY, "graph %s: memory_limit is %lld bytes, the least that its plan can do with is %lld",
                 p->graph->name, (long long)config->memory_limit, (long long)least);

@@ -98,7 +98,7 @@ fail:;
   return status != ELBO_OK ? status : fail(p->ctx, ELBO_ERROR_INTERNAL, "doubling a node of graph %s failed", g->name);
 }
 
-elbo_status recompute_once(const elbo_plan *p, int64_t bytes_over, int n, elbo_tensor **tensors, elbo_graph **to, int *count) {
+elbo_status recompute_once(const elbo_plan *p, int64_t bytes, int n, elbo_tensor **tensors, elbo_graph **to, int *count) {
   search f = {.p = p};
   candidate *found = NULL;
   elbo_status status = ELBO_OK;
@@ -115,7 +115,7 @@ elbo_status recompute_once(const elbo_plan *p, int64_t bytes_over, int n, elbo_t
   if (n_found == 0) goto fail;
   qsort(found, (size_t)n_found, sizeof *found, by_bytes);
   int take = 0;
-  for (int64_t won = 0; take < n_found && won < bytes_over; take++) won += found[take].bytes;
+  for (int64_t won = 0; take < n_found && won < bytes; take++) won += found[take].bytes;
   TRY_GOTO(double_producers(p, found, take, n, tensors, to));
   *count = take;
 fail:

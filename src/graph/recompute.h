@@ -4,9 +4,9 @@
 
 #include "graph/plan.h"
 
-// Looks at the placed plan p and rewrites its graph so that fewer bytes are live at its fullest step: tensors that are kept across it only
-// for a later reader are computed again right before that reader. `tensors` (the outputs) are mapped along. *count: operations that were
-// doubled, 0 when there is nothing left to win; *to is then NULL.
-elbo_status recompute_once(const elbo_plan *p, int64_t bytes_over, int n, elbo_tensor **tensors, elbo_graph **to, int *count);
+// Looks at the placed plan p and rewrites its graph so that fewer bytes are live at its fullest step, by `bytes` or what can be had:
+// tensors that are kept across it only for a later reader are computed again right before that reader. `tensors` (the outputs) are mapped
+// along. *count: operations that were doubled, 0 when there is nothing left to win; *to is then NULL.
+elbo_status recompute_once(const elbo_plan *p, int64_t bytes, int n, elbo_tensor **tensors, elbo_graph **to, int *count);
 
 #endif

@@ -346,14 +346,15 @@ static void abilities(const elbo_model *m, model_abilities *out) {
                                            : "a VAE's decoder followed by a diffusion: neither's bound is the whole's"};
   if (!decoder_has_source(m, CODES_PRIOR) || !decoder_has_source(m, CODES_MIXTURE)) return;
   out->second = "fitted codes", out->second_how = "from a mixture";
-  snprintf(out->usual, sizeof out->usual, "codes=%s", code_source_names[CODES_PRIOR]);
+  snprintf(out->usual, sizeof out->usual, "codes=%s",
+           code_source_names[decoder_has_source(m, CODES_DIFFUSION) ? CODES_DIFFUSION : CODES_PRIOR]);
   snprintf(out->other, sizeof out->other, "codes=%s", code_source_names[CODES_MIXTURE]);
 }
 
 // The calls of a diffusion over codes are a sample's too: what they leave of `calls` is the pictures'.
 static int sample_within(const elbo_model *m, int64_t calls, bool own, sample_option *options) {
   const int64_t codes = m->decoder->prior ? diffusion_usual_calls(m->decoder->prior) : 0;
-  return diffusion_sample_within(m, own && calls > codes ? calls - codes : calls, own, options);
+  return diffusion_sample_within(m, !own ? calls : calls > codes ? calls - codes : 1, own, options);
 }
 
 static const char *const class_names[] = {"ElboDiffusionDecoder", NULL};

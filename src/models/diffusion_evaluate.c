@@ -174,10 +174,10 @@ static elbo_status report_reconstructions(evaluation *e, elbo_dataset *data) {
   TRY_GOTO(elbo_array_convert(e->m->ctx, x, ELBO_F32, &in));
   const float low = (float)info.low, width = (float)(info.high - info.low);
   for (int64_t i = 0, n = elbo_array_count(in); i < n; i++) ((float *)in->data)[i] = low + ((float *)in->data)[i] * width;
-  TRY_GOTO(elbo_reconstruct(e->m, in, NULL, 0, e->config->seed, &y));
+  TRY_GOTO(elbo_reconstruct(e->m, in, NULL, 1, seed_of_part(e->config->seed, 104), &y));
   for (int64_t i = 0, n = elbo_array_count(y); i < n; i++) ((float *)y->data)[i] = (((float *)y->data)[i] - low) / width;
   status =
-      reconstruction_report(e->m->ctx, x, y, "reconstructions of the autoencoder, from the code's mean", "", wanted, e->config, e->out);
+      reconstruction_report(e->m->ctx, x, y, "reconstructions of the autoencoder, from a draw of the code", "", wanted, e->config, e->out);
 fail:
   elbo_array_destroy(&x);
   elbo_array_destroy(&in);

@@ -52,20 +52,23 @@ static int64_t calls_of_step(int sampler) {
   }
 }
 
+// With guidance every point is looked at twice, once without the condition or by the weaker model.
+static int calls_of_guidance(const elbo_model *m) { return m->diffusion->spec.sample.guidance.scale == 1 ? 1 : 2; }
+
 int64_t diffusion_usual_calls(const elbo_model *m) {
   const sampler_config *solver = &m->diffusion->spec.sample.solver;
-  return solver->steps * calls_of_step(solver->sampler);
+  return solver->steps * calls_of_step(solver->sampler) * calls_of_guidance(m);
 }
 
 int diffusion_sample_within(const elbo_model *m, int64_t calls, bool own, sample_option *options) {
   const diffusion_spec *spec = &m->diffusion->spec;
   const sampler_config *solver = &spec->sample.solver;
-  int64_t each = calls_of_step(solver->sampler);
+  int64_t each = calls_of_step(solver->sampler) * calls_of_guidance(m);
   int n = 0;
   if (own && each && solver->steps > 0 && solver->steps * each <= calls) return 0;
   if (!each) {
     snprintf(options[n++], sizeof *options, "sampler=%s", spec->model.process.type == PROCESS_FLOW ? "flow_euler" : "ddim");
-    each = 1;
+    each = calls_of_guidance(m);
   }
   snprintf(options[n++], sizeof *options, "steps=%lld", (long long)(calls / each > 1 ? calls / each : 1));
   return n;
@@ -82,11 +85,13 @@ typedef struct guided {
   bool conditional;
   int64_t size, out_size; // of a row; out_size: what the sampler wants, 2 size where it uses a learned variance
   double *other;          // (batch,out_size)
+  int64_t calls;          // of either network, of the batch at hand
   double *whole;          // (batch,2 size) what a network says that has, or lacks, a variance against the sampler's wish
 } guided;
 
 static elbo_status call_network(guided *g, denoiser_session *s, const double *x, double timestep, const condition_rows *rows,
                                 double *output) {
+  g->calls++;
   if (s->out_size == g->out_size) return denoiser_session_run(s, x, timestep, rows, g->count, output);
   TRY(denoiser_session_run(s, x, timestep, rows, g->count, g->whole));
   for (int64_t i = 0; i < s->plan.batch; i++)
@@ -238,7 +243,7 @@ static elbo_status open_guidance(sampling *s, int64_t batch) {
 
 static elbo_status run_batches(sampling *s, int64_t batch, elbo_array *x) {
   const elbo_sample_config *config = s->config;
-  int64_t size = s->net.strong.size, n = config->n, calls = 0;
+  int64_t size = s->net.strong.size, n = config->n;
   double *state = NULL;
   int64_t *index = NULL;
   double loop = 0;
@@ -256,7 +261,7 @@ static elbo_status run_batches(sampling *s, int64_t batch, elbo_array *x) {
     for (int64_t i = 0; given && i < count * size; i++) state[i] = (double)given[i];
     for (int64_t i = 0; config->temperature != 1 && !s->reversed && i < batch * size; i++) state[i] *= config->temperature;
     const float *condition = config->condition ? (const float *)config->condition->data + first * row : NULL;
-    s->net.count = count;
+    s->net.count = count, s->net.calls = 0;
     s->net.rows = (condition_rows){.label = s->label ? s->label + first : NULL,
                                    .numbers = diffusion_picture_channels(p) ? NULL : condition,
                                    .picture = diffusion_picture_channels(p) ? condition : NULL};
@@ -272,14 +277,14 @@ static elbo_status run_batches(sampling *s, int64_t batch, elbo_array *x) {
                                .progress = n <= batch ? config->progress : NULL,
                                .progress_user = config->progress_user};
     const double began = seconds_now();
-    TRY_GOTO(s->reversed ? sampler_reverse(s->m->ctx, &request, state, &calls) : sampler_run(s->m->ctx, &request, state, &calls));
+    TRY_GOTO(s->reversed ? sampler_reverse(s->m->ctx, &request, state, NULL) : sampler_run(s->m->ctx, &request, state, NULL));
     loop += seconds_now() - began;
     float *to = (float *)x->data + first * size;
     for (int64_t i = 0; i < count * size; i++) to[i] = (float)state[i];
     if (n > batch && config->progress && !config->progress(config->progress_user, "sample", first + count, n, ""))
       TRY_GOTO(fail(s->m->ctx, ELBO_ERROR_STOPPED, "sample: stopped"));
   }
-  if (config->network_calls) *config->network_calls = calls;
+  if (config->network_calls) *config->network_calls = s->net.calls;
   if (config->loop_seconds) *config->loop_seconds = loop;
   if (config->network_seconds) *config->network_seconds = s->net.strong.seconds + s->net.weak.seconds;
 fail:

@@ -8,6 +8,7 @@
 
 #include "core/file.h"
 #include "core/safetensors.h"
+#include "core/sha256.h"
 #include "data/dataset.h"
 #include "data/loader.h"
 #include "models/frozen_model.h"
@@ -71,11 +72,15 @@ static elbo_status describe(const latent_cache *c, made_from *out) {
   snprintf(out->text[MADE_TRANSFORMS], sizeof out->text[0], "size %lld, channels %lld, flip %d, of %s", (long long)r->transforms->size,
            (long long)r->transforms->channels, r->transforms->flip, latent_space_text(s, shape, sizeof shape));
   snprintf(out->text[MADE_OPTIONS], sizeof out->text[0], "%s, scale %d", r->moments ? "moments" : "means", r->scaling);
-  if (r->scaling == LATENT_SCALE_MODEL) // the config that says it is not among the weights
-    for (int64_t i = 0; i < s->code.channels; i++) {
-      size_t used = strlen(out->text[MADE_OPTIONS]);
-      snprintf(out->text[MADE_OPTIONS] + used, sizeof out->text[0] - used, " %a %a", (double)s->scale[i], (double)s->shift[i]);
-    }
+  if (r->scaling == LATENT_SCALE_MODEL) { // the config that says it is not among the weights
+    const size_t used = strlen(out->text[MADE_OPTIONS]), bytes = (size_t)s->code.channels * sizeof(float);
+    sha256 of;
+    sha256_begin(&of);
+    sha256_add(&of, s->scale, bytes);
+    sha256_add(&of, s->shift, bytes);
+    sha256_end_hex(&of, hash);
+    snprintf(out->text[MADE_OPTIONS] + used, sizeof out->text[0] - used, " %s", hash);
+  }
   return ELBO_OK;
 }
 

@@ -189,8 +189,8 @@ static elbo_status run_walk(walk *w) {
     set_inside(w, first, height);
     if (w->from == w->to) // as they are now, for the band below
       for (int64_t i = 0; i < halo; i++) {
-        const int64_t r = first + b->rows - halo + i;
-        if (r < height) memcpy(w->kept + (size_t)i * row_in, w->from->at + (size_t)r * row_in, row_in * sizeof(float));
+        const int64_t r = first + b->rows - halo + i; // before the first row where the band is lower than its halo
+        if (r >= 0 && r < height) memcpy(w->kept + (size_t)i * row_in, w->from->at + (size_t)r * row_in, row_in * sizeof(float));
       }
     TRY(elbo_plan_run(w->session.plan, d->m->store));
     const float *y = elbo_plan_output(w->session.plan, 0);

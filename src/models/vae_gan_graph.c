@@ -147,13 +147,17 @@ static elbo_tensor *switch_of(const gan_terms *t, const verdicts *v, bool decode
 static elbo_tensor *penalty(const gan_terms *t, const verdicts *v, const discriminator *d) {
   const vae_gan_objective *o = &t->spec->objective;
   if (o->loss != GAN_WASSERSTEIN || o->gradient_penalty <= 0) return NULL;
-  // at a random point between a real example and a made one [Gulrajani17 algorithm 1]
-  elbo_tensor *fake = v->fakes[v->n_fakes - 1];
+  // at a random point between a real example and each made one [Gulrajani17 algorithm 1]
+  elbo_tensor *sum = NULL;
   int64_t dim[4] = {t->batch, 1, 1, 1};
-  elbo_tensor *u = elbo_random_uniform(t->g, "between", elbo_tensor_rank(fake), dim);
-  elbo_tensor *between = elbo_add(fake, elbo_mul(u, elbo_sub(v->real_x, fake)));
-  elbo_tensor *each = gradient_from_one(discriminator_apply(d, between).logit, between);
-  return elbo_scale(batch_mean(t, each), o->gradient_penalty, 0);
+  for (int i = 0; i < v->n_fakes; i++) {
+    static const char *const draw[] = {"between", "between.1"};
+    elbo_tensor *fake = v->fakes[i], *u = elbo_random_uniform(t->g, draw[i], elbo_tensor_rank(fake), dim);
+    elbo_tensor *between = elbo_add(fake, elbo_mul(u, elbo_sub(v->real_x, fake)));
+    elbo_tensor *each = batch_mean(t, gradient_from_one(discriminator_apply(d, between).logit, between));
+    sum = sum ? elbo_add(sum, each) : each;
+  }
+  return elbo_scale(sum, o->gradient_penalty / v->n_fakes, 0);
 }
 
 static void discriminator_graph(gan_terms *t, vae_gan_graph *out) {

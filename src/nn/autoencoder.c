@@ -1,8 +1,12 @@
 #include "nn/autoencoder.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
+#include "backend/node.h"
 #include "nn/attention_block.h"
+
+enum { PLACES = 1u << 1 | 1u << 2 }; // the axes of a map
 
 static const config_field encoder_fields[] = {
     CONFIG_ENUM(encoder_config, type, "conv", "mlp|conv|resnet", "kind of network"),
@@ -12,6 +16,9 @@ static const config_field encoder_fields[] = {
     CONFIG_INT(encoder_config, blocks, 1, 64, "1", "", "resnet: residual blocks at each resolution"),
     CONFIG_INT(encoder_config, stem, 1, 2, "1", "", "resnet: stride of the first convolution"),
     CONFIG_BOOL(encoder_config, attention, "false", "resnet: attention at the coarsest resolution"),
+    CONFIG_ENUM(encoder_config, pool, "none", "none|mean|moments",
+                "conv and resnet: what is seen of the last map: all of it; the mean of every channel [Preechakul22]; the mean and the "
+                "first moments, across and down, which say where"),
     CONFIG_INT(encoder_config, norm_groups, 0, 1024, "8", "", "groups of the group norms; 0: no norm"),
     CONFIG_ENUM(encoder_config, activation, "silu", ACTIVATION_NAMES, "activation"),
     CONFIG_FLOAT(encoder_config, init_gain, 0.01, 100, "1", "",
@@ -157,6 +164,25 @@ static void resnet_encoder(const encoder_config *c, elbo_tensor *x, elbo_tensor 
   out->n_maps = n;
 }
 
+// The mean over places of h times the place, 0 in the middle and 1 at the far edge: (B,h,w,C) -> (B,C)
+static elbo_tensor *first_moment(elbo_tensor *h, int axis) {
+  const int64_t n = elbo_tensor_dim(h, axis), dim[4] = {1, axis == 1 ? n : 1, axis == 2 ? n : 1, 1};
+  elbo_graph *g = elbo_tensor_graph(h);
+  float *place = malloc((size_t)n * sizeof *place);
+  if (!place) return graph_fail(g, ELBO_ERROR_MEMORY, "out of memory for the places of a map");
+  for (int64_t i = 0; i < n; i++) place[i] = (float)((double)(2 * i + 1) / (double)n - 1);
+  elbo_tensor *weight = elbo_constant_array(g, 4, dim, place);
+  free(place);
+  return elbo_mean(elbo_mul(h, weight), PLACES, 0);
+}
+
+static elbo_tensor *pooled(elbo_tensor *h, int pool) {
+  if (!h || pool == POOL_NONE) return h;
+  elbo_tensor *mean = elbo_mean(h, PLACES, 0);
+  if (pool == POOL_MEAN) return mean;
+  return elbo_concat(3, (elbo_tensor *[]){mean, first_moment(h, 1), first_moment(h, 2)}, 1);
+}
+
 encoder_features encoder_network(const encoder_config *c, elbo_tensor *x, elbo_tensor *condition, bool training) {
   encoder_features f = {0};
   if (!x) return f;
@@ -164,7 +190,7 @@ encoder_features encoder_network(const encoder_config *c, elbo_tensor *x, elbo_t
   elbo_tensor *h = x;
   if (c->type == NETWORK_CONV) conv_encoder(c, x, &f);
   if (c->type == NETWORK_RESNET) resnet_encoder(c, x, condition, training, &f);
-  if (c->type != NETWORK_MLP) h = f.map[0];
+  if (c->type != NETWORK_MLP) h = pooled(f.map[0], c->pool);
   f.vector = dense(join(flatten_rows(h), condition), &c->hidden, c->activation, c->init_gain, dropout);
   return f;
 }

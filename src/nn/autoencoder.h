@@ -9,6 +9,8 @@
 
 typedef enum network_type { NETWORK_MLP, NETWORK_CONV, NETWORK_RESNET } network_type;
 
+typedef enum encoder_pool { POOL_NONE, POOL_MEAN, POOL_MOMENTS } encoder_pool;
+
 typedef struct encoder_config {
   int type;
   config_ints channels; // of each resolution, finest first
@@ -16,6 +18,7 @@ typedef struct encoder_config {
   int64_t blocks;       // resnet: residual blocks at each resolution
   int64_t stem;         // resnet: stride of the first convolution, 1 or 2
   bool attention;       // resnet: at the coarsest resolution
+  int pool;             // encoder_pool: of the last map
   int64_t norm_groups;
   int activation;
   double init_gain; // of the layers in front of activations, beside residual blocks

@@ -134,9 +134,9 @@ static elbo_status attention_run(const kernel *k, const kernel_args *a) {
 
 // Many queries a tile, so that packing keys does not show: as many as fit, with their sums, in a third of the second cache. Fewer where
 // threads would come away with nothing.
-static int64_t most_queries(int64_t d) {
+static int64_t most_queries(int64_t d, int64_t l2) {
   int64_t block = 2048;
-  while (block > 256 && 2 * d * block * (int64_t)sizeof(float) > cpu_cache_bytes(2) / 3) block /= 2;
+  while (block > 256 && 2 * d * block * (int64_t)sizeof(float) > l2 / 3) block /= 2;
   return block;
 }
 
@@ -147,7 +147,7 @@ static elbo_status attention_prepare(compile_env *env, const node *n, kernel *k)
   attention_shape *s = &state->s;
   int64_t threads = pool_threads(env->pool);
   attention_shape_of(n, TILE_LANES, s);
-  int64_t block = most_queries(s->d);
+  int64_t block = most_queries(s->d, env->ctx->l2_bytes);
   attention_shape_of(n, block, s);
   while (block > TILE_LANES && threads > 1 && s->batch * s->heads * s->q_tiles < 4 * threads) {
     block /= 2;

@@ -19,6 +19,7 @@ typedef struct conv_problem {
   bf16_unit bf16_unit;
   isa_level isa;
   int threads;
+  int64_t l2_bytes;
 } conv_problem;
 conv_problem conv_problem_of(const compile_env *env, const node *n);
 

@@ -14,7 +14,8 @@ conv_problem conv_problem_of(const compile_env *env, const node *n) {
                     .bf16 = env->bf16,
                     .bf16_unit = env->bf16_unit,
                     .isa = env->isa,
-                    .threads = pool_threads(env->pool)};
+                    .threads = pool_threads(env->pool),
+                    .l2_bytes = env->ctx->l2_bytes};
   p.epilogue = CONTRACTION_EPILOGUE_NONE;
   bool transposed = n->op == &op_conv_transpose2d || n->op == &op_fused_conv_transpose2d;
   bool fused = n->op == &op_fused_conv2d || n->op == &op_fused_conv_transpose2d;

@@ -1,6 +1,6 @@
 // group_norm, its gradient, and both with an activation. Channels-last: sums are kept per channel (group_norm_rows.h), then folded into
-// groups in double precision; groups may therefore be of any size. All sums are in an order that the shape alone fixes, so results depend
-// neither on the number of threads nor on the size of caches.
+// groups in double precision; groups may therefore be of any size. The order of all sums is fixed by the shape and the size of the second
+// cache: results do not depend on the number of threads.
 // Where there is enough of them, a thread takes an image, or a range of groups of it that stays in the second level of its cache between
 // the pass that sums and the pass that writes: each tensor comes from memory once. Else images are cut into chunks of rows.
 // x, and dx, may be two tensors, each with a part of the channels: loops over rows run once for each part of theirs (parts_of).
@@ -473,7 +473,7 @@ static void choose(const compile_env *env, group_norm_state *s, int tensors, ker
   s->blocks = s->images < DWEIGHT_BLOCKS ? s->images : DWEIGHT_BLOCKS;
   if (s->images * most_slices >= WHOLE_ITEMS) {
     // half the cache: what is read next comes meanwhile
-    int64_t bytes = s->rows * s->c * (int64_t)sizeof(float) * tensors, room = cpu_cache_bytes(2) / 2;
+    int64_t bytes = s->rows * s->c * (int64_t)sizeof(float) * tensors, room = env->ctx->l2_bytes / 2;
     s->slices = (bytes + room - 1) / room;
     int64_t fair = (WHOLE_ITEMS + s->images - 1) / s->images; // for the threads
     if (s->slices < fair) s->slices = fair;

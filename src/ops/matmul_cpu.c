@@ -88,8 +88,8 @@ static elbo_status prepare(compile_env *env, const node *n, kernel *k) {
                       .b_transposed = t->transpose_b,
                       .epilogue = CONTRACTION_EPILOGUE_NONE};
   s->job.precision = gemm_precision_of(env->bf16, env->bf16_unit, z.M);
-  s->packed = ISA(gemm_plan)(&s->job, threads);
   s->by_product = z.batch >= 2 * threads;
+  s->packed = ISA(gemm_plan)(&s->job, s->by_product ? 1 : threads); // of one product
   k->scratch_bytes = ISA(gemm_scratch_bytes)(threads) + (size_t)s->packed * sizeof(float) * (size_t)(s->by_product ? threads : 1);
   k->run = run;
   k->name = ISA(gemm_name)(s->job.precision);

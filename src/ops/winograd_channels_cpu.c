@@ -206,7 +206,7 @@ enum { MOST_TILES = 80, MOST_CHANNELS = 80 };
 // once a block of channels, may be larger than the second cache. V and two U of a block of channels are not: the fewer channels, the
 // more often M moves.
 void ISA(winograd_choose_blocks)(state *s) {
-  int64_t threads = s->problem.threads, l2 = cpu_cache_bytes(2), T = s->parts->T;
+  int64_t threads = s->problem.threads, l2 = s->problem.l2_bytes, T = s->parts->T;
   int64_t share = (s->VK + threads - 1) / threads, blocks = (T + MOST_TILES - 1) / MOST_TILES;
   s->panel = share < 2 ? 1 : 2;
   s->block = (T + blocks - 1) / blocks;

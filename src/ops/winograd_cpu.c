@@ -286,7 +286,7 @@ static state state_of(const conv_problem *p, int alpha) {
     part->T = winograd_tiles(&part->image, z->B);
     if (part->T > T) T = part->T;
   }
-  int64_t channels = s.phases * s.VC * VW, u_bytes = s.n_parts * s.points * s.phases * s.C * s.VK * VW * 4, l2 = cpu_cache_bytes(2);
+  int64_t channels = s.phases * s.VC * VW, u_bytes = s.n_parts * s.points * s.phases * s.C * s.VK * VW * 4, l2 = p->l2_bytes;
   int64_t per_thread = (T + p->threads - 1) / p->threads;
   s.by_channels = s.n_parts == 1 && alpha < 8 && s.VK >= p->threads && (per_thread < 2 * GEMM_MR || (u_bytes > (8 << 20) && T < 192));
   if (s.by_channels) {

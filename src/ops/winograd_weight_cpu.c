@@ -306,8 +306,7 @@ static state state_of(const conv_problem *p, int alpha) {
   s.y = (winograd_image){z->OH, z->OW, z->O, rows, columns, {0, 0}, 1, 1, m};
   s.T = z->B * rows * columns;
   s.VC = (s.C + VW - 1) / VW, s.VK = (s.K + VW - 1) / VW;
-  int64_t l2 = cpu_cache_bytes(2), tile = s.points * (phases * s.VC + s.VK) * VW * 4,
-          p_bytes = s.points * phases * s.VC * s.VK * VW * VW * 4;
+  int64_t l2 = p->l2_bytes, tile = s.points * (phases * s.VC + s.VK) * VW * 4, p_bytes = s.points * phases * s.VC * s.VK * VW * VW * 4;
   s.apart = p_bytes <= l2 * 5 / 4 && p->threads <= 16;
   // Sums that stay in the second cache want a block beside them; those that do not are read and written once a block, so it is large.
   s.block = (!s.apart ? 4 * p->threads * l2 : p_bytes > l2 ? 2 * l2 : l2 / 2) / tile;

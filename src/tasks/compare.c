@@ -129,6 +129,9 @@ static elbo_status check_pictures(comparison *c, const compared *m) {
   const elbo_model_info *a = &m->info;
   elbo_dataset_info d;
   elbo_dataset_get_info(m->data, &d);
+  if (d.bits != 8 || m->data->config.binarize != BINARIZE_NONE)
+    return fail(c->ctx, ELBO_ERROR_UNSUPPORTED, "%s: all are judged on the same 8-bit pixels; its data are %s", m->run,
+                d.bits != 8 ? "of other depth" : "made black and white (data.binarize)");
   if (a->height * a->width < 2) return fail(c->ctx, ELBO_ERROR_UNSUPPORTED, "%s: its data are vectors; pictures are compared here", m->run);
   if (a->height != d.height || a->width != d.width || a->channels != d.channels)
     return fail(c->ctx, ELBO_ERROR_ARGUMENT, "%s: is of pictures %d x %d x %d; the data are %d x %d x %d", m->run, a->height, a->width,

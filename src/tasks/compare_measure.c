@@ -138,9 +138,10 @@ static elbo_status run_evaluation(comparison *c, compared *m, const group *g, co
 // Takes a group from what is known, or measures it; what fails is a value that says so.
 static elbo_status measured(comparison *c, compared *m, const group *g, const char *command, json_t *values) {
   json_t *groups = json_object_get(m->known, "groups"), *known = json_object_get(groups, command), *made = json_object();
-  const json_t *of = json_object_get(known, "of"), *with = json_object_get(known, "with");
+  const json_t *of = json_object_get(known, "of"), *with = json_object_get(known, "with"), *on = json_object_get(known, "on");
   const char *need = g->with_features ? c->features : g->with_judge ? c->judge : "";
-  if (!json_is_string(of) || strcmp(json_string_value(of), m->identity) || !json_is_string(with) || strcmp(json_string_value(with), need)) {
+  if (!json_is_string(of) || strcmp(json_string_value(of), m->identity) || !json_is_string(with) || strcmp(json_string_value(with), need) ||
+      (on && strcmp(json_string_value(on), c->identity))) {
     double began = seconds_now();
     elbo_status status = g->run ? g->run(c, m, g, command, made) : run_evaluation(c, m, g, command, made);
     if (compare_stopped(c, status)) return json_decref(made), status;
@@ -149,7 +150,8 @@ static elbo_status measured(comparison *c, compared *m, const group *g, const ch
       json_decref(made);
       return ELBO_OK;
     }
-    known = json_pack("{s:s, s:s, s:f, s:o}", "of", m->identity, "with", need, "seconds", seconds_now() - began, "values", made);
+    known = json_pack("{s:s, s:s, s:s, s:f, s:o}", "of", m->identity, "with", need, "on", c->identity, "seconds", seconds_now() - began,
+                      "values", made);
     json_object_set_new(groups, command, known);
     made = NULL;
     TRY(compare_save_known(c, m));

@@ -220,8 +220,8 @@ static json_t *kernels_json(const trainer *t) {
     }
     json_object_set_new(phases, t->phases[i].def->name, steps);
   }
-  return json_pack("{s:s, s:s, s:i, s:o}", "elbo", elbo_version(), "isa", elbo_ctx_isa(t->ctx), "threads", elbo_ctx_threads(t->ctx),
-                   "phases", phases);
+  return json_pack("{s:s, s:s, s:i, s:I, s:o}", "elbo", elbo_version(), "isa", elbo_ctx_isa(t->ctx), "threads", elbo_ctx_threads(t->ctx),
+                   "l2_bytes", (json_int_t)t->ctx->l2_bytes, "phases", phases);
 }
 
 static elbo_status write_json(elbo_ctx *ctx, const char *directory, const char *name, json_t *json) {

@@ -48,13 +48,6 @@ static elbo_status make_weights(trainer *t, elbo_store *given) {
   return ELBO_OK;
 }
 
-// The trained parameters of a phase's graph that it trains, in the store's order, with their gradients (NULL: none).
-typedef struct trained_list {
-  int64_t n;
-  elbo_tensor **wrt, **gradient;
-  const store_entry **entry;
-} trained_list;
-
 static int by_offset(const void *a, const void *b) {
   const store_entry *const *x = a, *const *y = b;
   return ((*x)->offset > (*y)->offset) - ((*x)->offset < (*y)->offset);
@@ -130,57 +123,21 @@ static elbo_status check_groups(trainer *t) {
   return ELBO_OK;
 }
 
-static elbo_status make_plan(trainer *t, phase_state *p, const trained_list *list) {
-  const train_phase *def = p->def;
-  size_t most = (size_t)(3 + def->n_metrics + list->n);
-  void *memory;
-  TRY(array_new(t->ctx, most, sizeof(elbo_tensor *), "a phase's outputs", &memory));
-  elbo_tensor **outputs = memory;
-  elbo_status status = array_new(t->ctx, most, 1, "a phase's outputs", &memory);
-  unsigned char *external = status == ELBO_OK ? memory : NULL;
-  int n = 0;
-  outputs[n++] = def->loss;
-  if (def->enable) outputs[n++] = def->enable;
-  if (def->observed) outputs[n++] = def->observed;
-  for (int i = 0; i < def->n_metrics; i++) outputs[n++] = def->metrics[i].value;
-  int first_gradient = n;
-  for (int64_t k = 0; status == ELBO_OK && k < list->n; k++)
-    if (list->gradient[k]) {
-      external[n] = 1;
-      outputs[n++] = list->gradient[k];
-    }
-  if (status == ELBO_OK) {
-    elbo_plan_config config;
-    elbo_plan_defaults(&config);
-    config.no_winograd = t->weights->no_winograd;
-    config.precision = t->weights->precision;
-    config.memory_limit = t->config->memory_limit;
-    config.external_outputs = external;
-    status = elbo_plan_create(t->ctx, def->graph, n, outputs, &config, &p->plan);
-  }
-  float *to = t->micro ? t->micro : t->gradient;
-  for (int64_t k = 0, i = first_gradient; status == ELBO_OK && k < list->n; k++)
-    if (list->gradient[k]) elbo_plan_bind_output(p->plan, (int)i++, to + list->entry[k]->offset);
-  free(outputs);
-  free(external);
-  return status;
-}
-
 static elbo_status make_phase(trainer *t, phase_state *p) {
   const train_phase *def = p->def;
   TRY(elbo_graph_check(def->graph));
   if (!def->loss || elbo_tensor_dtype(def->loss) != ELBO_F32 || shape_count(&def->loss->shape) != 1)
     return fail(t->ctx, ELBO_ERROR_ARGUMENT, "phase %s: its loss is not one float32 number", def->name);
   p->config = def->optimizer ? *def->optimizer : train_optimizer(t->config);
-  trained_list list = {0};
-  elbo_status status = list_trained(t, def, &list);
-  if (status == ELBO_OK) status = make_groups(t, p, &list);
-  if (status == ELBO_OK) status = make_plan(t, p, &list);
-  free(list.wrt);
-  free(list.gradient);
-  free(list.entry);
-  TRY(status);
-  return phase_inputs_create(t, p);
+  TRY(list_trained(t, def, &p->list));
+  return make_groups(t, p, &p->list);
+}
+
+static void free_list(trained_list *list) {
+  free(list->wrt);
+  free(list->gradient);
+  free(list->entry);
+  *list = (trained_list){0};
 }
 
 static elbo_status add_value(trainer *t, const phase_state *p, const char *name, const char *unit, int64_t count, bool quiet, bool last) {
@@ -247,6 +204,11 @@ static elbo_status build_trainer(trainer *t, elbo_store *weights) {
     t->phases[i].def = &t->task->phases[i];
     TRY(make_phase(t, &t->phases[i]));
   }
+  TRY(step_plans_create(t));
+  for (int i = 0; i < t->n_phases; i++) {
+    free_list(&t->phases[i].list);
+    TRY(phase_inputs_create(t, &t->phases[i]));
+  }
   TRY(check_groups(t));
   if (t->config->accumulate > 1 && t->n_phases > 1) {
     TRY(array_new(t->ctx, (size_t)t->config->accumulate, sizeof(data_batch), "staged batches", &memory));
@@ -279,6 +241,7 @@ void trainer_destroy(trainer **address) {
   for (int i = 0; i < t->n_phases; i++) {
     if (t->phases[i].plan) elbo_plan_destroy(&t->phases[i].plan);
     parameter_groups_destroy(&t->phases[i].groups);
+    free_list(&t->phases[i].list);
     free(t->phases[i].inputs);
   }
   free(t->phases);
@@ -443,10 +406,12 @@ void trainer_get_cost(const trainer *t, elbo_train_cost *out) {
     if (w->entries[i].kind == ELBO_PARAM_TRAINED && !train_is_frozen(t->config, w->entries[i].name)) out->params += w->entries[i].count;
   out->weight_bytes = floats * (int64_t)sizeof(float) * (1 + t->n_averages);
   out->optimizer_bytes = (w->count[ELBO_PARAM_TRAINED] * (t->micro ? 2 : 1) + w->count[ELBO_PARAM_STATE]) * (int64_t)sizeof(float);
+  out->recomputed = t->recomputed, out->recomputed_bytes = t->recomputed_bytes * t->config->accumulate;
   for (int i = 0; i < t->n_phases; i++) {
     elbo_plan_info info;
     elbo_plan_get_info(t->phases[i].plan, &info);
     out->flops_per_step += info.flops * t->config->accumulate;
+    out->moved_bytes += info.moved_bytes * t->config->accumulate;
     out->arena_bytes += info.arena_bytes;
     out->library_bytes += info.packed_bytes;
     out->optimizer_bytes += groups_bytes(&t->phases[i].groups);

@@ -46,7 +46,8 @@ static const config_field train_fields[] = {
         "a model or run directory, or the name of an earlier stage, whose weights training starts from, all of them; empty: drawn "
         "from the seed"),
     CONFIG_STRINGS(train_config, freeze, "[]", "parameters whose names begin so stay as they are, as in [encoder, decoder.fc]"),
-    CONFIG_BYTES(train_config, memory_limit, "0", "for the intermediate tensors of a step: activations are recomputed to keep it; 0: none"),
+    CONFIG_BYTES(train_config, memory_limit, "0",
+                 "for all that --dry-run counts of a step: activations are computed again to keep it; 0: none"),
     CONFIG_BOOL(train_config, stop_on_nan, "true", "a loss or gradient that is not finite ends the run; false: that update is skipped"),
     CONFIG_MAP(
         train_config, groups, &group_table,

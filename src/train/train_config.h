@@ -36,7 +36,7 @@ typedef struct train_config {
   int64_t seed;
   const char *init;      // directory of a model whose weights are the initial ones, or an earlier stage's name; "": they are drawn
   config_strings freeze; // beginnings of the names of parameters that stay as they are
-  int64_t memory_limit;  // bytes of a step's intermediate tensors; 0: none
+  int64_t memory_limit;  // bytes of a step, weights and moments included; 0: none
   bool stop_on_nan;      // false: such an update is skipped and counted
   config_map groups;     // group_config by the beginning of parameter names
   engine_config engine;  // the recipe's section of that name; no key of this one

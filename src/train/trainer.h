@@ -17,8 +17,16 @@ typedef struct phase_input {
   input_source source;
 } phase_input;
 
+// The trained parameters of a phase's graph that it trains, in the store's order, with their gradients (NULL: none).
+typedef struct trained_list {
+  int64_t n;
+  elbo_tensor **wrt, **gradient;
+  const store_entry **entry;
+} trained_list;
+
 typedef struct phase_state {
   const train_phase *def;
+  trained_list list;       // while the trainer is made
   optimizer_config config; // of parameters that are in no group of their own
   parameter_groups groups;
   elbo_plan *plan; // outputs: loss, enable and observed if there are such, metrics, gradients
@@ -61,8 +69,12 @@ struct trainer {
   int64_t step;           // updates done
   int64_t skipped;        // of them left out because something was not finite
   int64_t skipped_in_a_row;
-  bool last_was_finite; // the last step was not skipped: its values count
+  int64_t recomputed, recomputed_bytes; // elbo_train_cost's
+  bool last_was_finite;                 // the last step was not skipped: its values count
 };
+
+// step_plans.c: the plans of all phases, within train.memory_limit.
+elbo_status step_plans_create(trainer *t);
 
 // step_inputs.c: finds the inputs of a phase's plan and fills them.
 elbo_status phase_inputs_create(trainer *t, phase_state *p);

@@ -100,10 +100,19 @@ static void a_memory_limit_is_kept(void **state) {
   for (int64_t i = 0; i < count; i++) assert_near(a[i], b[i], 1e-5 * (1 + fabs(a[i])));
   elbo_plan_config config;
   elbo_plan_defaults(&config);
-  config.memory_limit = 1000;
+  int64_t least = 0;
+  config.memory_limit = 1000, config.least_bytes = &least;
   elbo_plan *p;
   assert_status(ctx, elbo_plan_create(ctx, g, 9, out, &config, &p), ELBO_ERROR_MEMORY, "memory_limit is 1000");
   assert_null(p);
+  // the least that was named is possible, and what is below is not
+  assert_true(least > 1000 && least <= small.arena_bytes);
+  double *c = plan_values(ctx, g, 9, out, (plan_options){.fuse = 1, .poison = 1, .limit = least}, store, &small, &count);
+  assert_true(small.arena_bytes <= least);
+  for (int64_t i = 0; i < count; i++) assert_near(a[i], c[i], 1e-5 * (1 + fabs(a[i])));
+  free(c);
+  config.memory_limit = least - 1;
+  assert_status(ctx, elbo_plan_create(ctx, g, 9, out, &config, &p), ELBO_ERROR_MEMORY, "the least that its plan can do with is");
   free(a);
   free(b);
   elbo_store_destroy(&store);

@@ -344,6 +344,23 @@ static int check_edit(void *user, const elbo_edit_measure *measure, const elbo_a
   assert_false(same(before, after, 1));
   assert_int_equal(measure->n, before->dim[0]);
   assert_int_equal(measure->others, 4);
+  // what the pictures read as, counted again
+  int16_t read[2][8 * ELBO_EDIT_ATTRIBUTES];
+  assert_true(after->dim[0] <= 8);
+  for (int k = 0; k < 2; k++) {
+    elbo_array *grey;
+    assert_ok(ctx, elbo_array_convert(ctx, k ? after : before, ELBO_F32, &grey));
+    for (int64_t i = 0; i < elbo_array_count(grey); i++) ((float *)grey->data)[i] = 0.5f + 0.5f * ((float *)grey->data)[i];
+    assert_ok(ctx, attributes_read(ctx, &set, grey, NULL, read[k]));
+    elbo_array_destroy(&grey);
+  }
+  for (int a = 0, other = 0; a < set.n; a++) {
+    double count = 0;
+    for (int64_t i = 0; i < after->dim[0]; i++) count += read[1][i * set.n + a] == (a == which ? to : read[0][i * set.n + a]);
+    count /= (double)after->dim[0];
+    assert_near(a == which ? measure->obeyed : measure->unchanged[other], count, 1e-12);
+    if (a != which) assert_string_equal(measure->other[other++], set.at[a].name);
+  }
   linear_direction_free(&l);
   elbo_dataset_destroy(&data);
   elbo_array *all[] = {x, z, noise, codes, want};

@@ -250,6 +250,17 @@ static void test_guidance(void **state) {
   assert_memory_equal(outside->data, plain[0]->data, elbo_array_bytes(one));
   assert_close(by_itself->data, plain[0]->data, 8, 1e-6);
   for (int i = 0; i < 4; i++) assert_close((float *)turn->data + 2 * i, (float *)plain[i % 3]->data + 2 * i, 2, 1e-5); // classes in turn
+  // what is said of calls is of the network's, two a point where guidance acts
+  for (int i = 0; i < 2; i++) {
+    elbo_sample_config config;
+    elbo_array *x;
+    int64_t calls;
+    elbo_sample_defaults(&config);
+    config.n = 4, config.network_calls = &calls, config.n_options = i, config.options = (const char *const[]){"guidance.scale=3"};
+    assert_ok(ctx, elbo_sample(m, &config, &x));
+    assert_int_equal(calls, i ? 18 : 9); // Heun's method, the last of five steps Euler's
+    elbo_array_destroy(&x);
+  }
   elbo_array *all[] = {plain[0], plain[1], plain[2], one, none[0], none[1], three[0], three[1], three[2], outside, by_itself, turn};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) elbo_array_destroy(&all[i]);
   elbo_model_destroy(&m);

@@ -80,6 +80,56 @@ static double distance(elbo_array *a, elbo_array *b) {
   return most;
 }
 
+// train.memory_limit is of all of a step: kept at the cost of computing again, to the same result, or refused with the least that is kept.
+static void memory_limit(void **state) {
+  (void)state;
+  static const char *const texts[] = {
+      "model: {preset: ddpm, unet: {block_out_channels: [16, 16], norm_num_groups: 8, layers_per_block: 2,\n"
+      "  down_block_types: [DownBlock2D, DownBlock2D], up_block_types: [UpBlock2D, UpBlock2D]}}\n"
+      "data: {path: digits, limit: 64, size: 16}\n"
+      "train: {steps: 2, batch_size: 16, learning_rate: 1e-3, ema: 0, seed: 3}\n",
+      "model: {preset: vae-gan, latent: {dim: 4}, encoder: {type: conv, channels: [8, 8]}, decoder: {type: conv, channels: [8, 8]},\n"
+      "  discriminator: {type: conv, channels: [8, 8]}}\n"
+      "data: {path: digits, limit: 64}\n"
+      "train: {steps: 2, batch_size: 32, learning_rate: 1e-3, ema: 0, seed: 3}\n"};
+  elbo_ctx *ctx = test_ctx(1);
+  for (int i = 0; i < 2; i++) {
+    elbo_recipe *recipe;
+    elbo_train_cost whole, cost;
+    char key[64];
+    const char *path = test_path("limited.yaml"), *keys = key;
+    test_write_file(path, texts[i], strlen(texts[i]));
+    assert_ok(ctx, elbo_recipe_load(ctx, path, 0, NULL, &recipe));
+    assert_ok(ctx, elbo_train_dry_run(ctx, recipe, NULL, &whole));
+    assert_true(whole.recomputed == 0 && whole.recomputed_bytes == 0 && whole.moved_bytes > 0);
+    elbo_recipe_destroy(&recipe);
+    int64_t limit = 100000, least = 0;
+    for (int pass = 0; pass < 4; pass++) { // far too little; the least; a little less than that; between the least and all
+      snprintf(key, sizeof key, "train.memory_limit=%lld", (long long)limit);
+      assert_ok(ctx, elbo_recipe_load(ctx, path, 1, &keys, &recipe));
+      if (pass == 0 || pass == 2) {
+        assert_status(ctx, elbo_train_dry_run(ctx, recipe, NULL, &cost), ELBO_ERROR_MEMORY, "at the least");
+        const char *figure = strstr(elbo_ctx_message(ctx), ", and ");
+        assert_non_null(figure);
+        if (pass == 0) least = strtoll(figure + 6, NULL, 10);
+        assert_true(least < whole.planned_bytes);
+      } else {
+        assert_ok(ctx, elbo_train_dry_run(ctx, recipe, NULL, &cost));
+        if (cost.planned_bytes > limit) fail_msg("%lld bytes planned, the limit is %lld", (long long)cost.planned_bytes, (long long)limit);
+        assert_true(cost.recomputed > 0);
+      }
+      elbo_recipe_destroy(&recipe);
+      limit = pass == 0 ? least : pass == 1 ? least - 4096 : (least + whole.planned_bytes) / 2;
+    }
+    snprintf(key, sizeof key, "train.memory_limit=%lld", (long long)least);
+    char plain[64], limited[64];
+    snprintf(plain, sizeof plain, "plain-%d", i), snprintf(limited, sizeof limited, "limited-%d", i);
+    const double loss = train_text(ctx, texts[i], test_path(plain), "train.memory_limit=0", false);
+    assert_near(train_text(ctx, texts[i], test_path(limited), key, false), loss, 1e-5 * fabs(loss));
+  }
+  elbo_ctx_destroy(&ctx);
+}
+
 // The oldest variant: there the kernels are the library's own, and Winograd's are the fastest of them.
 static void recipe_run_and_context(void **state) {
   (void)state;
@@ -180,7 +230,7 @@ static void bf16_resumes_and_is_refused(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(recipe_run_and_context), cmocka_unit_test(bf16_trains_as_float32),
-                                     cmocka_unit_test(bf16_resumes_and_is_refused)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(recipe_run_and_context), cmocka_unit_test(memory_limit),
+                                     cmocka_unit_test(bf16_trains_as_float32), cmocka_unit_test(bf16_resumes_and_is_refused)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,10 +2,13 @@
 // calls, what is refused.
 #include "models/latent_cases.h"
 
+#include <math.h>
+
 #include <elbo/train.h>
 
 #include "core/file.h"
 #include "core/json.h"
+#include "eval/statistics.h"
 #include "graph/store.h"
 
 static elbo_ctx *ctx;
@@ -352,6 +355,23 @@ static void test_calls(void **state) {
     eval.metrics = likelihoods[i];
     assert_status(ctx, elbo_evaluate(m, set, &eval, &result), ELBO_ERROR_UNSUPPORTED, "no likelihood of pictures");
   }
+  // the metrics of reconstructions are of a draw of the codes, as every model's are
+  elbo_dataset_info about;
+  elbo_array *all, *made;
+  double error = 0;
+  elbo_dataset_get_info(set, &about);
+  assert_ok(ctx, elbo_dataset_read(set, ELBO_SPLIT_VALID, 0, about.count[ELBO_SPLIT_VALID], 0, 0, &all, NULL));
+  for (int64_t i = 0; i < elbo_array_count(all); i++) ((float *)all->data)[i] = 2 * ((float *)all->data)[i] - 1;
+  eval.metrics = "mse", eval.seed = 3;
+  assert_ok(ctx, elbo_reconstruct(m, all, NULL, 1, seed_of_part(3, 104), &made));
+  for (int64_t i = 0; i < elbo_array_count(all); i++) {
+    const double y = fmin(1, fmax(-1, (double)((float *)made->data)[i]));
+    error += pow((y - (double)((float *)all->data)[i]) / 2, 2) / (double)elbo_array_count(all);
+  }
+  assert_ok(ctx, elbo_evaluate(m, set, &eval, &result));
+  assert_near(elbo_eval_metric(result, 0)->value, error, 1e-4 * error);
+  elbo_eval_destroy(&result);
+  elbo_array_destroy(&all), elbo_array_destroy(&made);
   eval.metrics = "fid";
   assert_status(ctx, elbo_evaluate(m, set, &eval, &result), ELBO_ERROR_ARGUMENT, "need features");
   elbo_array *none;

@@ -86,6 +86,11 @@ static void test_seams(void **state) {
   check_tiles(one, z, 2, 3);
   check_tiles(same, z, 2, 3);
   elbo_array_destroy(&z);
+  z = codes_of(2, 1, 5, 4); // fewer rows than a band looks beyond itself
+  check_tiles(three, z, 2, 2);
+  check_tiles(one, z, 2, 2);
+  check_tiles(same, z, 2, 2);
+  elbo_array_destroy(&z);
   elbo_model_destroy(&three), elbo_model_destroy(&one), elbo_model_destroy(&same);
 }
 

@@ -94,6 +94,27 @@ static elbo_tensor *weighted(elbo_graph *g, elbo_tensor *each) {
 
 static elbo_tensor *picture(elbo_tensor *output) { return elbo_sigmoid(output); } // the mean of the Bernoulli
 
+// |d logit / d x|^2 of each example
+static elbo_tensor *steepness(elbo_tensor *logit, elbo_tensor *x) {
+  elbo_tensor *slope;
+  if (elbo_gradient(elbo_sum(logit, ELBO_ALL_AXES, 0), 1, &x, &slope) != ELBO_OK) return NULL;
+  return elbo_sum_per_example(elbo_mul(slope, slope));
+}
+
+// r1 / 2 |grad D(x)|^2 of what is real [Mescheder18 eq. 9], and lambda (|grad D| - 1)^2 between it and the i-th of n fakes.
+static elbo_tensor *with_penalties(elbo_graph *g, const vae_gan_objective *o, const discriminator *d, elbo_tensor *sum, elbo_tensor *real,
+                                   elbo_tensor *fake, int i, int n) {
+  static const char *const draw[] = {"between", "between.1"};
+  if (i == 0 && o->r1 > 0)
+    sum = elbo_add(sum, elbo_scale(weighted(g, steepness(discriminator_apply(d, real).logit, real)), 0.5 * o->r1, 0));
+  if (o->loss != GAN_WASSERSTEIN) return sum;
+  elbo_tensor *u = elbo_random_uniform(g, draw[i], 4, (int64_t[]){B, 1, 1, 1});
+  fake = elbo_stop_gradient(fake);
+  elbo_tensor *at = elbo_add(elbo_mul(u, real), elbo_mul(elbo_scale(u, -1, 1), fake));
+  elbo_tensor *off = elbo_scale(elbo_sqrt(elbo_scale(steepness(discriminator_apply(d, at).logit, at), 1, 1e-12)), 1, -1);
+  return elbo_add(sum, elbo_scale(weighted(g, elbo_mul(off, off)), o->gradient_penalty / n, 0));
+}
+
 static elbo_tensor *build_plain(elbo_graph *g, const vae_gan_spec *s, plain_loss which) {
   const vae_gan_objective *o = &s->objective;
   latent_request request = {.spec = &s->vae, .graph = g, .batch = B, .samples = 1, .mode = LATENT_POSTERIOR, .training = true};
@@ -121,8 +142,9 @@ static elbo_tensor *build_plain(elbo_graph *g, const vae_gan_spec *s, plain_loss
   elbo_tensor *fake[2] = {o->fakes == FAKES_SAMPLES && !code ? NULL : made, o->fakes == FAKES_RECONSTRUCTIONS || code ? NULL : sample};
   elbo_tensor *sum = which == PLAIN_DISCRIMINATOR ? weighted(g, gan_real_loss(o->loss, discriminator_apply(&d, real).logit)) : NULL;
   double share = fake[0] && fake[1] ? 0.5 : 1;
-  for (int i = 0; i < 2; i++) {
+  for (int i = 0, seen = 0; i < 2; i++) {
     if (!fake[i]) continue;
+    if (which == PLAIN_DISCRIMINATOR) sum = with_penalties(g, o, &d, sum, real, fake[i], seen++, fake[0] && fake[1] ? 2 : 1);
     elbo_tensor *logit = discriminator_apply(&d, fake[i]).logit;
     elbo_tensor *each = which == PLAIN_DISCRIMINATOR ? gan_fake_loss(o->loss, logit) : gan_generator_loss(o->loss, logit);
     each = elbo_scale(weighted(g, each), share, 0);
@@ -220,6 +242,9 @@ static void test_routing(void **state) {
   check(ctx, a, GAN_PICTURES, "{gamma: 2, loss: least_squares, reconstruction: pixels, routing: sum}");
   check(ctx, a, GAN_PICTURES, "{gamma: 0.3, routing: sum, layer: 2}");
   check(ctx, a, GAN_PICTURES, "{reconstruction: none, routing: sum, fakes: both}");
+  check(ctx, a, GAN_PICTURES, "{gamma: 0.3, r1: 3}");
+  check(ctx, a, GAN_PICTURES, "{gamma: 0.3, loss: wgan_gp, gradient_penalty: 7}");
+  check(ctx, a, GAN_PICTURES, "{reconstruction: pixels, loss: wgan_gp, gradient_penalty: 2, r1: 0.5, fakes: samples}");
   check(ctx, a, GAN_CODES, "{gamma: 0.5, adversary: code, reconstruction: pixels}");
   arena_destroy(&a);
   elbo_ctx_destroy(&ctx);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "nn/attention_block.h"
+#include "nn/autoencoder.h"
 #include "nn/residual_block.h"
 
 static void run(elbo_ctx *ctx, elbo_tensor *(*build)(elbo_graph *g), int fuse, elbo_backend_kind backend, double *out, int64_t n) {
@@ -101,7 +102,32 @@ static void test_against_reference(void **state) {
   elbo_ctx_destroy(&ctx);
 }
 
+// The last map, 2 x 2, and behind it what is pooled of it.
+enum { POOLED = 5, POOLED_ROW = 4 * POOLED + 3 * POOLED };
+static elbo_tensor *pooled(elbo_graph *g) {
+  const int64_t channels = POOLED;
+  encoder_config c = {.type = NETWORK_CONV, .channels = {1, &channels}, .pool = POOL_MOMENTS, .init_gain = 1};
+  encoder_features f = encoder_network(&c, map_b(g), NULL, false);
+  return elbo_concat(2, (elbo_tensor *[]){flatten_rows(f.map[0]), f.vector}, 1);
+}
+
+static void test_pooled_features(void **state) {
+  (void)state;
+  elbo_ctx *ctx = test_ctx(0);
+  double y[2 * POOLED_ROW];
+  run(ctx, pooled, 1, ELBO_BACKEND_CPU, y, 2 * POOLED_ROW);
+  for (int b = 0; b < 2; b++)
+    for (int c = 0; c < POOLED; c++) {
+      const double *row = y + b * POOLED_ROW, *got = row + 4 * POOLED + c;
+      const double a[4] = {row[c], row[POOLED + c], row[2 * POOLED + c], row[3 * POOLED + c]};
+      assert_true(fabs(got[0] - (a[0] + a[1] + a[2] + a[3]) / 4) < 1e-6);
+      assert_true(fabs(got[POOLED] - (a[2] + a[3] - a[0] - a[1]) / 8) < 1e-6);     // down
+      assert_true(fabs(got[2 * POOLED] - (a[1] + a[3] - a[0] - a[2]) / 8) < 1e-6); // across
+    }
+  elbo_ctx_destroy(&ctx);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_against_reference)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_against_reference), cmocka_unit_test(test_pooled_features)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

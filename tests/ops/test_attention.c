@@ -56,6 +56,7 @@ static void test_chosen_shapes(void **state) {
   check(&(params){1, 33, 81, 24, 1, -1, {0}, 0, 1}, 10);               // two tiles of keys, uneven
   check(&(params){1, 150, 170, 12, 2, 4, {1, 2, 150, 170}, 0, 0}, 11); // a bias over several tiles both ways
   check(&(params){1, 17, 20, 520, 1, -1, {0}, 0, 0}, 12);              // three rows of packed channels
+  check(&(params){1, 2100, 90, 8, 16, -1, {0}, 0, 0}, 13);             // the largest tiles of queries, and one more
 }
 
 static void test_threads(void **state) {

@@ -91,15 +91,17 @@ static void test_forced(void **unused) {
   }
 }
 
-// The shapes of Winograd's kernels: every remainder of tiles and vectors, every padding, all kernels of every instruction set.
+// The shapes of Winograd's kernels: every remainder of tiles and vectors, every padding, all kernels of every instruction set; a third as
+// if the second cache held 32 KiB, so that small shapes are cut as large ones are: into several groups and blocks.
 static void test_three_by_three(void **unused) {
   (void)unused;
   for (int isa = 0; isa < ISA_COUNT; isa++) {
     test_random r = {test_seed() + 7, 0};
     int count[16] = {0};
-    for (int i = 0; i < 120; i++) {
+    for (int i = 0; i < 180; i++) {
       elbo_ctx *ctx = test_ctx_isa(1 + i % 4, (isa_level)isa);
       if (!ctx) break;
+      if (i >= 120) ctx->l2_bytes = 32 << 10;
       conv_case c = {.B = test_below(&r, 1, 3), .H = test_below(&r, 1, 13), .W = test_below(&r, 1, 13), .kh = 3, .kw = 3};
       if (i % 3 == 1) c.config.stride[0] = c.config.stride[1] = 2, c.kh = c.kw = 3 + i % 2;
       int64_t most = i % 10 == 0 ? 150 : 40;

@@ -114,8 +114,20 @@ static bool compare_outputs(bench *b, elbo_ctx *ctx, const kernel_check *c, int 
   return ok;
 }
 
+// Whether a second run with the same inputs gave the same bits.
+static bool repeats(const bench *b, elbo_ctx *ctx, const kernel_check *c, float *const *before) {
+  for (int i = 0; i < b->n->n_out; i++)
+    if (memcmp(before[i], b->out[i], (size_t)shape_count(&b->n->out[i]->shape) * sizeof(float)) != 0) {
+      print_error("%s (seed %llu), kernel %s, %s: output %d of a second run differs from the first\n", c->label,
+                  (unsigned long long)c->seed, b->k.name, isa_name(ctx->isa), i);
+      return false;
+    }
+  return true;
+}
+
 bool kernel_check_run(elbo_ctx *ctx, const kernel_check *c, const node *n, kernel_prepare_fn prepare, const void *arg) {
   bench b;
+  float *first[MAX_TENSORS] = {0};
   bool ok = open_bench(&b, ctx, n, prepare, arg, c);
   if (!ok) print_error("%s: preparing the kernel: %s\n", c->label, elbo_ctx_message(ctx));
   for (int run = 0; ok && run < 3; run++) {
@@ -123,7 +135,14 @@ bool kernel_check_run(elbo_ctx *ctx, const kernel_check *c, const node *n, kerne
       for (int i = 0; i < n->n_in; i++)
         if (b.in[i]) b.in[i][0] += 1, b.version[i]++;
     ok = run_bench(&b, ctx) == ELBO_OK && compare_outputs(&b, ctx, c, run);
+    for (int i = 0; ok && run == 0 && i < n->n_out; i++) {
+      size_t bytes = (size_t)shape_count(&n->out[i]->shape) * sizeof(float);
+      first[i] = malloc(bytes + 1);
+      memcpy(first[i], b.out[i], bytes);
+    }
+    if (ok && run == 1) ok = repeats(&b, ctx, c, first);
   }
+  for (int i = 0; i < n->n_out; i++) free(first[i]);
   close_bench(&b);
   return ok;
 }

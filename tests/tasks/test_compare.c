@@ -462,6 +462,17 @@ static void test_failures(void **state) {
   parse_page(page);
   assert_int_equal(count_of(page, "not compared: "), 2);
   free(page);
+  // black and white data are not what the others see
+  const char *const grey = models[1];
+  models[1] = write_text("two-valued.yaml", "model: {preset: vae, latent: {dim: 4}, encoder: {type: mlp, hidden: [24]},\n"
+                                            "  decoder: {type: mlp, hidden: [24]}}\n"
+                                            "data: {path: digits, limit: 600, holdout: 50, binarize: fixed}\n" TRAIN);
+  c.n_models = 2;
+  assert_ok(ctx, elbo_compare(ctx, &c, &text));
+  table = parse(ctx, text);
+  assert_non_null(strstr(json_string_value(json_object_get(row_of(table, "two-valued"), "error")), "same 8-bit pixels"));
+  json_decref(table);
+  models[1] = grey;
   // features by a recipe are trained once, beside the runs; the keys of all are not for them
   c.n_models = 1, c.models = models + 1, c.budget_steps = 2, c.runs = in("by-recipe"), c.features = in("features.yaml"), c.n = 80;
   c.n_overrides = 1, c.overrides = (const char *[]){"model.latent.dim=5"};
