@@ -77,6 +77,13 @@ static elbo_status own_bounds(elbo_ctx *ctx, const sampler_config *c, const proc
   // where nothing of the data is left, log-SNR has no value to space, and epsilon says nothing of x0
   if (process_at(p, 1).alpha == 0 && (!timed || !starts_anywhere(s->kind) || (by_noise && s->clip == CLIP_NONE)))
     out->first = T > 0 ? (T - 1) / T : 0.999;
+  const bool preserving = process_kind(p) != PROCESS_EDM && process_kind(p) != PROCESS_VE && !flow;
+  const bool asked = c->spacing >= SPACING_LINSPACE && c->spacing <= SPACING_TRAILING;
+  if (by_noise && preserving && !asked && s->kind != SAMPLER_DDPM && s->kind != SAMPLER_RK45 &&
+      process_at(p, out->first).logsnr < 2 * LEAST_HALF_LOGSNR) {
+    out->first = process_time_of_logsnr(p, 2 * LEAST_HALF_LOGSNR);
+    if (T > 0) out->first = floor(out->first * T) / T;
+  }
   out->last = c->t_end > 0 ? c->t_end : T > 0 ? 1 / T : flow && s->kind != SAMPLER_RK45 ? 1e-3 : 0;
   if (flow && s->kind == SAMPLER_RK45 && (s->prediction == PREDICT_X0 || s->prediction == PREDICT_EDM) && c->t_end == 0) out->last = 1e-3;
   if (!(out->last < out->first)) return fail(ctx, ELBO_ERROR_ARGUMENT, "t_end: not below the first time, %g", out->first);

@@ -61,6 +61,10 @@ typedef enum step_final {
   FINAL_ZERO, // the last step goes to sigma = 0
   FINAL_END   // it ends at the last noise level of the process (or of the table)
 } step_final;
+// Where a network that predicts noise starts at the most: half the log-SNR below which its x0, of an error of sigma / alpha times its own,
+// is of no use. Cosine's betas end at -9.9. The value is the one that DPM-Solver's authors give for them.
+#define LEAST_HALF_LOGSNR (-5.1)
+
 typedef enum step_clip { STEP_CLIP_AUTO, STEP_CLIP_NONE, STEP_CLIP_STATIC, STEP_CLIP_DYNAMIC } step_clip;
 
 typedef struct sampler_config {

@@ -198,6 +198,19 @@ static elbo_status check_pair(elbo_ctx *ctx, const process_config *p, int predic
   return ELBO_OK;
 }
 
+// Cosine's betas reach levels that a network which predicts noise must not start from (LEAST_HALF_LOGSNR); a spacing that is asked for in
+// time is taken as it is. False: this class goes there and cannot be told not to.
+static bool start_where_noise_tells(const process_config *of, int prediction, const sampler_config *s, scheduler_config *c) {
+  const bool by_noise = prediction == PREDICT_EPSILON || prediction == PREDICT_SCORE;
+  if (of->type != PROCESS_DISCRETE || of->betas != BETAS_COSINE || of->zero_snr || !by_noise) return true;
+  if (s->spacing >= SPACING_LINSPACE && s->spacing <= SPACING_TRAILING) return true;
+  if (c->class_ == SCHEDULER_DDPM || c->class_ == SCHEDULER_DDIM || c->class_ == SCHEDULER_PNDM) return true; // begin a stride later
+  if (s->spacing != SPACING_AUTO || !scheduler_class_field(c->class_, "lambda_min_clipped"))
+    return false; // noise levels are spaced over all
+  c->lambda_min_clipped = LEAST_HALF_LOGSNR;
+  return true;
+}
+
 static void set_continuous(const process_config *p, double sigma_data, const sampler_config *s, scheduler_config *c) {
   c->shift = p->shift;
   c->sigma_min = p->sigma_min;
@@ -227,6 +240,7 @@ elbo_status scheduler_from_sampler(elbo_ctx *ctx, arena *a, const process_config
     }
     bool said = set_options(sampler, out, base != NULL);
     said = set_solver(sampler, out) && said;
+    said = (base || start_where_noise_tells(of, prediction, sampler, out)) && said;
     out->own = *sampler;
     if (said && scheduler_settle(ctx, where, out) == ELBO_OK) return ELBO_OK;
   }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "diffusion/sampler.h"
+#include "diffusion/schedule.h"
 
 enum { ROWS = 300, SIZE = 4 };
 static const double centre = 0.3, deviation = 0.5;
@@ -261,6 +262,39 @@ static void test_take_over(void **state) {
   assert_true(c.class_ == SCHEDULER_OWN && c.own.clip == STEP_CLIP_STATIC && c.own.clip_range == 1);
 }
 
+// A network that predicts noise is not asked where its x0 would be of no use, at the top of cosine's betas; one that predicts v is, and so
+// is one whose steps are asked for in time. Other betas end below that.
+static void test_start(void **state) {
+  (void)state;
+  static const struct {
+    const char *process, *sampler;
+    int prediction;
+    bool cut;
+  } cases[] = {{"{betas: cosine}", "{sampler: dpmpp_2m}", PREDICT_EPSILON, true},
+               {"{betas: cosine}", "{sampler: dpmpp_2m, spacing: karras}", PREDICT_EPSILON, true},
+               {"{betas: cosine}", "{sampler: unipc}", PREDICT_EPSILON, true},
+               {"{betas: cosine}", "{sampler: euler}", PREDICT_EPSILON, true},
+               {"{betas: cosine}", "{sampler: dpmpp_2m, spacing: linspace}", PREDICT_EPSILON, false},
+               {"{betas: cosine}", "{sampler: dpmpp_2m}", PREDICT_V, false},
+               {"{betas: linear}", "{sampler: dpmpp_2m}", PREDICT_EPSILON, true}, // -5.06 by itself
+               {"{type: cosine, logsnr_min: -15, logsnr_max: 13}", "{sampler: dpmpp_2m}", PREDICT_EPSILON, true},
+               {"{type: cosine, logsnr_min: -15, logsnr_max: 13}", "{sampler: dpmpp_2m}", PREDICT_V, false}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    scheduler_config c;
+    schedule s;
+    process *p;
+    process_config of = process_of(cases[i].process);
+    assert_ok(ctx, process_create(ctx, &of, "model.process", &p));
+    assert_ok(ctx, choose(cases[i].process, cases[i].prediction, cases[i].sampler, &c));
+    assert_ok(ctx, schedule_make(ctx, &c, p, 10, &s));
+    const double half = log(s.node[0].alpha / s.node[0].sigma);
+    if ((half >= -5.11) != cases[i].cut || half > -4.9)
+      fail_msg("%s, %s: begins at %g, half of the log-SNR", cases[i].process, cases[i].sampler, half);
+    schedule_free(&s);
+    process_destroy(&p);
+  }
+}
+
 // --- files ---
 static void test_files(void **state) {
   (void)state;
@@ -509,9 +543,9 @@ static void test_stop(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_names),     cmocka_unit_test(test_options), cmocka_unit_test(test_classes),
-      cmocka_unit_test(test_take_over), cmocka_unit_test(test_files),   cmocka_unit_test(test_bad_files),
-      cmocka_unit_test(test_bad_runs),  cmocka_unit_test(test_company), cmocka_unit_test(test_stop),
+      cmocka_unit_test(test_names),   cmocka_unit_test(test_options), cmocka_unit_test(test_classes),   cmocka_unit_test(test_take_over),
+      cmocka_unit_test(test_start),   cmocka_unit_test(test_files),   cmocka_unit_test(test_bad_files), cmocka_unit_test(test_bad_runs),
+      cmocka_unit_test(test_company), cmocka_unit_test(test_stop),
   };
   ctx = test_ctx(1);
   memory = arena_create(1 << 16);

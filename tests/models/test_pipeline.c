@@ -66,7 +66,7 @@ static void test_classes(void **state) {
 
 static void test_guided_transformer(void **state) {
   (void)state;
-  check("dit", "none", 5, 2, (const char *const[]){"steps=6", "guidance.scale=2.5"}, 6);
+  check("dit", "none", 5, 2, (const char *const[]){"steps=6", "guidance.scale=2.5"}, 12);
 }
 
 // States decoded to pictures by the pipeline's own autoencoder.
