@@ -17,10 +17,18 @@ enum { RECIPE_LIMIT = 1 << 20, PATH_SIZE = 4096 };
 
 // --- two recipes compared ---
 
-// What may change when a run goes on: how long, what it writes when, and how it is computed (a checkpoint's table of kernels tells).
-// Nothing of the first two touches a step that both would make, but for schedules that look at the number of steps.
-static const char *const free_keys[] = {"train.steps",         "train.keep",           "train.checkpoint_every", "train.log_every",
-                                        "train.preview_every", "train.validate_every", "train.stop_on_nan",      "engine"};
+// What may change when a run goes on: how long, what it writes when, how samples are drawn of it, and how it is computed (a checkpoint's
+// table of kernels tells). Nothing of the first two touches a step that both would make, but for schedules that look at the number of
+// steps.
+static const char *const free_keys[] = {"train.steps",
+                                        "train.keep",
+                                        "train.checkpoint_every",
+                                        "train.log_every",
+                                        "train.preview_every",
+                                        "train.validate_every",
+                                        "train.stop_on_nan",
+                                        "engine",
+                                        "sample"};
 
 static bool is_free(const char *path) {
   const char *inside = strncmp(path, "stages[", 7) == 0 ? strchr(path, ']') : NULL;
@@ -47,8 +55,10 @@ static bool same_scalar(const char *a, const char *b) {
   return end_a != a && end_b != b && !*end_a && !*end_b && x == y;
 }
 
-// A run from before a key existed has no line for it; a text that names nothing and a list of nothing say as much.
-static bool is_unset(const yaml_node *n) { return !n || (n->kind == YAML_SCALAR && !*n->text) || (n->kind == YAML_LIST && !n->count); }
+// A run from before a key existed has no line for it; a text that names nothing, a list of nothing and "none" say as much.
+static bool is_unset(const yaml_node *n) {
+  return !n || (n->kind == YAML_SCALAR && (!*n->text || !strcmp(n->text, "none"))) || (n->kind == YAML_LIST && !n->count);
+}
 
 static bool nodes_differ(const yaml_node *there, const yaml_node *here, const char *path, char *text, size_t size) {
   char a[128], b[128], deeper[512];

@@ -422,8 +422,12 @@ static void a_directory_is_for_one_run(void **state) {
   static const struct {
     const char *here;
     bool differs;
-  } unknown[] = {{"model: {dim: 20, extra: ''}", false}, {"model: {dim: 20, extra: []}", false}, {"model: {dim: 20, extra: [1]}", true}};
-  for (int i = 0; i < 3; i++) {
+  } unknown[] = {{"model: {dim: 20, extra: ''}", false},
+                 {"model: {dim: 20, extra: []}", false},
+                 {"model: {dim: 20, extra: [1]}", true},
+                 {"model: {dim: 20, extra: none}", false},
+                 {"{model: {dim: 20}, sample: {steps: 7}}", false}}; // how samples are drawn is no part of training
+  for (int i = 0; i < 5; i++) {
     char text[256];
     bool differs;
     assert_ok(ctx, recipe_difference(ctx, "model: {dim: 20}", unknown[i].here, text, sizeof text, &differs));
