@@ -129,7 +129,7 @@ typedef struct elbo_plan_config {
   elbo_backend_kind backend;
   int fuse;             // 1: fuse operations (default)
   int poison;           // 1: fill memory with NaN before each operation writes it and after its last use (tests)
-  int64_t memory_limit; // bytes of arena, 0: none. Cheap activations are recomputed to keep it; refused with the least possible
+  int64_t memory_limit; // bytes of arena, 0: none. Activations are recomputed to keep it, cheap ones first; refused with the least possible
                         // figure when it cannot be
   int updates;          // 1: run the graph's state updates too (default); 0: only what the outputs need
   int weights_constant; // 1: parameters rarely change (inference): worth packing once

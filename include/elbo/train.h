@@ -45,7 +45,8 @@ typedef struct elbo_train_cost {
   int64_t planned_bytes; // everything below together
   int64_t arena_bytes, weight_bytes, optimizer_bytes, library_bytes, loader_bytes;
   int64_t moved_bytes;                  // read and written by all operations of a step
-  int64_t recomputed, recomputed_bytes; // operations that run twice to keep train.memory_limit, and what of moved_bytes is theirs
+  // Operations that run twice to keep train.memory_limit, and what of moved_bytes and flops_per_step is theirs.
+  int64_t recomputed, recomputed_bytes, recomputed_flops;
 } elbo_train_cost;
 ELBO_API ELBO_MUST_CHECK elbo_status elbo_train_dry_run(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_dataset *data, elbo_train_cost *out);
 

@@ -83,10 +83,11 @@ static void print_cost(const elbo_train_cost *c, const char *name, bool json) {
     printf("\"params\": %lld, \"flops_per_step\": %lld, \"prepare_flops\": %lld, \"planned_bytes\": %lld, \"arena_bytes\": %lld, "
            "\"weight_bytes\": %lld, "
            "\"optimizer_bytes\": %lld, \"library_bytes\": %lld, \"loader_bytes\": %lld, \"moved_bytes\": %lld, \"recomputed\": %lld, "
-           "\"recomputed_bytes\": %lld}",
+           "\"recomputed_bytes\": %lld, \"recomputed_flops\": %lld}",
            (long long)c->params, (long long)c->flops_per_step, (long long)c->prepare_flops, (long long)c->planned_bytes,
            (long long)c->arena_bytes, (long long)c->weight_bytes, (long long)c->optimizer_bytes, (long long)c->library_bytes,
-           (long long)c->loader_bytes, (long long)c->moved_bytes, (long long)c->recomputed, (long long)c->recomputed_bytes);
+           (long long)c->loader_bytes, (long long)c->moved_bytes, (long long)c->recomputed, (long long)c->recomputed_bytes,
+           (long long)c->recomputed_flops);
     return;
   }
   printf("parameters       %lld\nFLOPs of a step  %lld\n", (long long)c->params, (long long)c->flops_per_step);
@@ -96,8 +97,9 @@ static void print_cost(const elbo_train_cost *c, const char *name, bool json) {
          (long long)c->arena_bytes, (long long)c->weight_bytes, (long long)c->optimizer_bytes, (long long)c->library_bytes,
          (long long)c->loader_bytes);
   if (c->recomputed)
-    printf("run twice        %lld operations, to keep train.memory_limit: %.1f %% more bytes moved in a step\n", (long long)c->recomputed,
-           100 * (double)c->recomputed_bytes / (double)(c->moved_bytes - c->recomputed_bytes));
+    printf("run twice        %lld operations, to keep train.memory_limit: %.1f %% more bytes moved, %.1f %% more FLOPs\n",
+           (long long)c->recomputed, 100 * (double)c->recomputed_bytes / (double)(c->moved_bytes - c->recomputed_bytes),
+           100 * (double)c->recomputed_flops / (double)(c->flops_per_step - c->recomputed_flops));
 }
 
 // Of several stages each under its name.

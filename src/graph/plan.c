@@ -133,16 +133,21 @@ static elbo_status place(elbo_plan *p, compile_env *env, const elbo_plan_config 
   return plan_memory(p->ctx, p->n_buffers, p->buffers, &p->arena_bytes);
 }
 
-// Doubles cheap operations until the arena fits, or nothing more can be won. What a round doubles does not depend on the limit: any limit
-// that is not below the least that the rounds come to is kept.
+// Doubles operations, cheap ones first, until the arena fits or nothing more can be won. What a round doubles does not depend on the limit:
+// any limit that is not below the least that the rounds come to is kept.
 enum { ROUNDS = 200, IDLE_ROUNDS = 8, PORTIONS = 32 };
 static elbo_status fit(elbo_plan *p, compile_env *env, const elbo_plan_config *config, elbo_tensor **tensors) {
   int64_t least = p->arena_bytes, portion = p->arena_bytes / PORTIONS + 1;
+  bool dear = false;
   for (int round = 0, idle = 0; p->arena_bytes > config->memory_limit && round < ROUNDS && idle < IDLE_ROUNDS; round++) {
     elbo_graph *smaller = NULL;
     int count = 0;
-    TRY(recompute_once(p, portion, p->n_outputs, tensors, &smaller, &count));
-    if (!count) break;
+    TRY(recompute_once(p, portion, dear, p->n_outputs, tensors, &smaller, &count));
+    if (!count && dear) break;
+    if (!count) {
+      dear = true;
+      continue;
+    }
     discard_steps(p);
     elbo_graph_destroy(&p->graph);
     p->graph = smaller;
@@ -150,6 +155,7 @@ static elbo_status fit(elbo_plan *p, compile_env *env, const elbo_plan_config *c
     TRY(place(p, env, config, tensors));
     idle = p->arena_bytes < least ? 0 : idle + 1;
     if (p->arena_bytes < least) least = p->arena_bytes;
+    if (idle == IDLE_ROUNDS && !dear) dear = true, idle = 0;
   }
   if (config->least_bytes) *config->least_bytes = least;
   if (p->arena_bytes > config->memory_limit)

@@ -1,4 +1,4 @@
-// Trading time for memory [Chen16, section 3]: at the fullest step of a plan, drop what can cheaply be had again.
+// Trading time for memory [Chen16, section 3]: at the fullest step of a plan, drop what can be had again.
 #include "graph/recompute.h"
 
 #include <limits.h>
@@ -12,17 +12,25 @@ typedef struct candidate {
   const node *producer;
   int reader;    // id of the first node after the step that reads one of them (through views too)
   int64_t bytes; // won at that step: results dropped less inputs that must be kept instead
+  double worth;  // what decides: the bytes, or where operations are dear the bytes for a FLOP
 } candidate;
 
 typedef struct search {
   const elbo_plan *p;
   int *step_of; // by node id, -1: leaf or view
   int at;       // the fullest step
+  bool dear;    // any operation
 } search;
 
 static const elbo_tensor *base_of(const elbo_tensor *t) {
   while (t->producer->op->flags & OP_VIEW) t = t->producer->in[0];
   return t;
+}
+
+static double flops_of(const node *n) {
+  double count = 0;
+  for (int i = 0; i < n->n_out; i++) count += (double)shape_count(&n->out[i]->shape);
+  return n->op->flops ? count + (double)n->op->flops(n) : count;
 }
 
 static bool cheap(const node *n) { return (n->op->flags & (OP_CHEAP | OP_ELEMENTWISE)) != 0; }
@@ -53,7 +61,7 @@ static int late_reader(const search *f, const elbo_tensor *t) {
 }
 
 static bool consider(const search *f, const node *n, candidate *c) {
-  if (f->step_of[n->id] < 0 || f->step_of[n->id] >= f->at || !cheap(n)) return false;
+  if (f->step_of[n->id] < 0 || f->step_of[n->id] >= f->at || !(f->dear || cheap(n))) return false;
   *c = (candidate){.producer = n, .reader = INT_MAX};
   for (int i = 0; i < n->n_out; i++) {
     const buffer *buf = &f->p->buffers[plan_buffer(f->p, n->out[i])];
@@ -65,12 +73,13 @@ static bool consider(const search *f, const node *n, candidate *c) {
   }
   if (c->bytes == 0) return false;
   c->bytes -= inputs_kept(f, n, f->step_of[c->reader]);
+  c->worth = f->dear ? (double)c->bytes / flops_of(n) : (double)c->bytes;
   return c->bytes > 0;
 }
 
-static int by_bytes(const void *a, const void *b) {
+static int by_worth(const void *a, const void *b) {
   const candidate *x = a, *y = b;
-  if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
+  if (x->worth != y->worth) return x->worth < y->worth ? 1 : -1;
   return x->producer->id - y->producer->id;
 }
 
@@ -98,8 +107,8 @@ fail:;
   return status != ELBO_OK ? status : fail(p->ctx, ELBO_ERROR_INTERNAL, "doubling a node of graph %s failed", g->name);
 }
 
-elbo_status recompute_once(const elbo_plan *p, int64_t bytes, int n, elbo_tensor **tensors, elbo_graph **to, int *count) {
-  search f = {.p = p};
+elbo_status recompute_once(const elbo_plan *p, int64_t bytes, bool dear, int n, elbo_tensor **tensors, elbo_graph **to, int *count) {
+  search f = {.p = p, .dear = dear};
   candidate *found = NULL;
   elbo_status status = ELBO_OK;
   int n_found = 0;
@@ -113,7 +122,7 @@ elbo_status recompute_once(const elbo_plan *p, int64_t bytes, int n, elbo_tensor
   for (int64_t i = 0; i < p->graph->n_nodes; i++)
     if (consider(&f, p->graph->nodes[i], &found[n_found])) n_found++;
   if (n_found == 0) goto fail;
-  qsort(found, (size_t)n_found, sizeof *found, by_bytes);
+  qsort(found, (size_t)n_found, sizeof *found, by_worth);
   int take = 0;
   for (int64_t won = 0; take < n_found && won < bytes; take++) won += found[take].bytes;
   TRY_GOTO(double_producers(p, found, take, n, tensors, to));

@@ -148,7 +148,16 @@ static void add_likelihoods(const comparison *c, text_buffer *page, const column
   text_add(page, "</td>");
 }
 
-static void add_cell(const comparison *c, text_buffer *page, const column *k, const json_t *values) {
+// What a model can be told, in the words of a cell.
+static void add_condition(text_buffer *page, const json_t *row) {
+  const long long classes = (long long)json_integer_value(json_object_get(row, "classes")),
+                  numbers = (long long)json_integer_value(json_object_get(row, "condition_dim"));
+  if (classes) text_add(page, "<small>one of %lld classes</small>", classes);
+  if (numbers) text_add(page, "<small>%lld numbers</small>", numbers);
+}
+
+static void add_cell(const comparison *c, text_buffer *page, const column *k, const json_t *row) {
+  const json_t *values = json_object_get(row, "values");
   const json_t *value = json_object_get(values, k->key);
   bool there = isfinite(number_of(value, "value"));
   text_add(page, "<td class=\"n%s\"", opens_group((int)(k - columns)) ? " first" : "");
@@ -158,6 +167,7 @@ static void add_cell(const comparison *c, text_buffer *page, const column *k, co
     add_number(c, page, k, k->key, value);
   else if (value)
     add_missing(page, value, "–");
+  if (!strcmp(k->key, "condition_accuracy")) add_condition(page, row);
   text_add(page, "</td>");
 }
 
@@ -201,7 +211,7 @@ static void add_row(const comparison *c, text_buffer *page, const json_t *row) {
     if (strcmp(columns[i].key, "likelihood") == 0)
       add_likelihoods(c, page, &columns[i], values);
     else
-      add_cell(c, page, &columns[i], values);
+      add_cell(c, page, &columns[i], row);
   }
   add_stages(page, row);
   text_add(page, "</tr>\n");

@@ -407,6 +407,7 @@ void trainer_get_cost(const trainer *t, elbo_train_cost *out) {
   out->weight_bytes = floats * (int64_t)sizeof(float) * (1 + t->n_averages);
   out->optimizer_bytes = (w->count[ELBO_PARAM_TRAINED] * (t->micro ? 2 : 1) + w->count[ELBO_PARAM_STATE]) * (int64_t)sizeof(float);
   out->recomputed = t->recomputed, out->recomputed_bytes = t->recomputed_bytes * t->config->accumulate;
+  out->recomputed_flops = t->recomputed_flops * t->config->accumulate;
   for (int i = 0; i < t->n_phases; i++) {
     elbo_plan_info info;
     elbo_plan_get_info(t->phases[i].plan, &info);

@@ -63,11 +63,12 @@ static elbo_status shrink(trainer *t, const elbo_train_cost *whole) {
     TRY(status);
     elbo_plan_get_info(p->plan, &after);
     t->recomputed += after.recomputed, t->recomputed_bytes += after.moved_bytes - before.moved_bytes;
+    t->recomputed_flops += after.flops - before.flops;
   }
   if (needed > 0)
     return fail(t->ctx, ELBO_ERROR_MEMORY,
-                "train.memory_limit: %lld bytes; a step takes %lld, and %lld at the least, with everything computed "
-                "again that cheaply can be; a smaller train.batch_size takes less",
+                "train.memory_limit: %lld bytes; a step takes %lld, and %lld at the least, what can be computed again "
+                "computed again; a smaller train.batch_size takes less",
                 (long long)limit, (long long)whole->planned_bytes, (long long)(rest + (int64_t)needed + 64));
   return ELBO_OK;
 }
@@ -80,8 +81,10 @@ elbo_status step_plans_create(trainer *t) {
   if (whole.planned_bytes <= t->config->memory_limit) return ELBO_OK;
   TRY(shrink(t, &whole));
   trainer_get_cost(t, &now);
-  log_info(t->ctx, "train.memory_limit: %lld bytes in place of %lld; %lld operations run twice and move %.1f %% more bytes in a step",
-           (long long)now.planned_bytes, (long long)whole.planned_bytes, (long long)now.recomputed,
-           100 * (double)now.recomputed_bytes / (double)whole.moved_bytes);
+  log_info(
+      t->ctx,
+      "train.memory_limit: %lld bytes in place of %lld; %lld operations run twice: %.1f %% more bytes moved, %.1f %% more FLOPs in a step",
+      (long long)now.planned_bytes, (long long)whole.planned_bytes, (long long)now.recomputed,
+      100 * (double)now.recomputed_bytes / (double)whole.moved_bytes, 100 * (double)now.recomputed_flops / (double)whole.flops_per_step);
   return ELBO_OK;
 }

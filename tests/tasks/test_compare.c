@@ -318,6 +318,7 @@ static void test_whole(void **state) {
   assert_int_equal(count_of(page, "<img "), 3 + 1 + 2 + 2 * 2); // samples, originals, reconstructions, walks
   assert_int_equal(count_of(page, "class=\"plot\""), 1);
   assert_int_equal(count_of(page, "<circle"), 5);
+  assert_int_equal(count_of(page, "<small>one of 10 classes</small>"), 1);
   assert_int_equal(count_of(page, "not made"), 0);
   assert_int_equal(count_of(page, ">failed<"), 0);
   assert_non_null(strstr(page, "one-sample bound"));
