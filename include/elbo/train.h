@@ -44,7 +44,7 @@ typedef struct elbo_train_cost {
   int64_t prepare_flops; // once, before the first step: the codes of all examples (latent diffusion); else 0
   int64_t planned_bytes; // everything below together
   int64_t arena_bytes, weight_bytes, optimizer_bytes, library_bytes, loader_bytes;
-  int64_t moved_bytes;                  // read and written by all operations of a step
+  int64_t moved_bytes; // read and written by all operations of a step
   // Operations that run twice to keep train.memory_limit, and what of moved_bytes and flops_per_step is theirs.
   int64_t recomputed, recomputed_bytes, recomputed_flops;
 } elbo_train_cost;
