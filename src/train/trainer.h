@@ -70,7 +70,7 @@ struct trainer {
   int64_t skipped;        // of them left out because something was not finite
   int64_t skipped_in_a_row;
   int64_t recomputed, recomputed_bytes, recomputed_flops; // elbo_train_cost's, of a micro-batch
-  bool last_was_finite;                 // the last step was not skipped: its values count
+  bool last_was_finite;                                   // the last step was not skipped: its values count
 };
 
 // step_plans.c: the plans of all phases, within train.memory_limit.
