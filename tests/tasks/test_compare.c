@@ -394,6 +394,17 @@ static void test_decoders(void **state) {
   assert_int_equal(count_of(page, "not made"), 0);
   assert_int_equal(count_of(page, ">failed<"), 0);
   free(page);
+  // with a KL codes may come from N(0, I) too: the trained prior goes before it
+  char with_kl[2048];
+  const char *at = strstr(diffae, "dim: 3,");
+  snprintf(with_kl, sizeof with_kl, "%.*skl: 0.01, %s", (int)(at - diffae), diffae, at);
+  models[0] = write_text("with-kl.yaml", with_kl);
+  c.n_models = 1, c.runs = in("with-kl");
+  assert_ok(ctx, elbo_compare(ctx, &c, &text));
+  table = parse(ctx, text);
+  assert_non_null(strstr(command_of(table, "with-kl", "fid"), " sample.codes=diffusion"));
+  assert_non_null(strstr(command_of(table, "with-kl, fitted codes", "fid"), " sample.codes=mixture"));
+  json_decref(table);
   elbo_ctx_destroy(&ctx);
 }
 
@@ -442,6 +453,23 @@ static void forget_line(elbo_ctx *ctx, const char *known, const char *section, c
   json_object_set_new(of, "recipe", json_string(recipe));
   assert_int_equal(json_dump_file(json, known, JSON_INDENT(1)), 0);
   free(recipe);
+  json_decref(json);
+}
+
+// Makes a kept number one of other pictures, and 12345.
+static void measure_elsewhere(elbo_ctx *ctx, const char *known, const char *key) {
+  json_t *json, *group;
+  const char *command;
+  int met = 0;
+  assert_ok(ctx, json_read(ctx, known, 1 << 20, &json));
+  json_object_foreach(json_object_get(json, "groups"), command, group) {
+    json_t *value = json_object_get(json_object_get(group, "values"), key);
+    if (!value) continue;
+    json_object_set_new(value, "value", json_real(12345)), json_object_set_new(group, "on", json_string("other pictures"));
+    met++;
+  }
+  assert_true(met > 0);
+  assert_int_equal(json_dump_file(json, known, JSON_INDENT(1)), 0);
   json_decref(json);
 }
 
@@ -496,6 +524,12 @@ static void test_failures(void **state) {
   assert_ok(ctx, elbo_compare(ctx, &c, &text));
   table = parse(ctx, text);
   assert_null(json_object_get(row_of(table, "tiny-vae"), "error"));
+  json_decref(table);
+  // what was measured on other pictures is measured again
+  measure_elsewhere(ctx, in("by-recipe/tiny-vae.json"), "kid");
+  assert_ok(ctx, elbo_compare(ctx, &c, &text));
+  table = parse(ctx, text);
+  assert_true(counted(table, "tiny-vae", "kid") != 12345);
   json_decref(table);
   c.overrides = (const char *[]){"model.latent.dim=6"};
   assert_ok(ctx, elbo_compare(ctx, &c, &text));
