@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "graph/fit.h"
 #include "graph/fuse.h"
-#include "graph/recompute.h"
 #include "graph/rewrite.h"
 #include "ops/op.h"
 
@@ -104,8 +104,7 @@ static elbo_status allocate(elbo_plan *p) {
   return ELBO_OK;
 }
 
-// Forgets everything made from the graph, so that it can be made again from another.
-static void discard_steps(elbo_plan *p) {
+void plan_forget(elbo_plan *p) {
   for (int i = 0; i < p->n_steps; i++)
     if (p->steps[i].kernel.destroy) p->steps[i].kernel.destroy(&p->steps[i].kernel);
   free(p->steps);
@@ -113,6 +112,15 @@ static void discard_steps(elbo_plan *p) {
   free(p->params);
   free(p->buffers);
   free(p->buffer_of);
+  elbo_plan gone;
+  elbo_graph *graph = p->graph;
+  plan_move_out(p, &gone);
+  p->graph = graph;
+}
+
+void plan_move_out(elbo_plan *p, elbo_plan *to) {
+  *to = *p;
+  p->graph = NULL;
   p->steps = NULL;
   p->inplace = NULL;
   p->params = NULL;
@@ -122,7 +130,7 @@ static void discard_steps(elbo_plan *p) {
   p->n_buffers = p->cap_buffers = p->packed_bytes = p->kept_bytes = 0;
 }
 
-static elbo_status place(elbo_plan *p, compile_env *env, const elbo_plan_config *config, elbo_tensor **tensors) {
+elbo_status plan_place(elbo_plan *p, compile_env *env, const elbo_plan_config *config, elbo_tensor *const *tensors) {
   for (int i = 0; i < p->n_outputs; i++) {
     p->outputs[i].tensor = tensors[i];
     p->outputs[i].external = config->external_outputs && config->external_outputs[i];
@@ -131,37 +139,6 @@ static elbo_status place(elbo_plan *p, compile_env *env, const elbo_plan_config 
   TRY(array_new(p->ctx, (size_t)p->graph->n_tensors + 1, sizeof *p->buffer_of, "a plan", (void **)&p->buffer_of));
   TRY(plan_assign_buffers(p));
   return plan_memory(p->ctx, p->n_buffers, p->buffers, &p->arena_bytes);
-}
-
-// Doubles operations, cheap ones first, until the arena fits or nothing more can be won. What a round doubles does not depend on the limit:
-// any limit that is not below the least that the rounds come to is kept.
-enum { ROUNDS = 200, IDLE_ROUNDS = 8, PORTIONS = 32 };
-static elbo_status fit(elbo_plan *p, compile_env *env, const elbo_plan_config *config, elbo_tensor **tensors) {
-  int64_t least = p->arena_bytes, portion = p->arena_bytes / PORTIONS + 1;
-  bool dear = false;
-  for (int round = 0, idle = 0; p->arena_bytes > config->memory_limit && round < ROUNDS && idle < IDLE_ROUNDS; round++) {
-    elbo_graph *smaller = NULL;
-    int count = 0;
-    TRY(recompute_once(p, portion, dear, p->n_outputs, tensors, &smaller, &count));
-    if (!count && dear) break;
-    if (!count) {
-      dear = true;
-      continue;
-    }
-    discard_steps(p);
-    elbo_graph_destroy(&p->graph);
-    p->graph = smaller;
-    p->recomputed += count;
-    TRY(place(p, env, config, tensors));
-    idle = p->arena_bytes < least ? 0 : idle + 1;
-    if (p->arena_bytes < least) least = p->arena_bytes;
-    if (idle == IDLE_ROUNDS && !dear) dear = true, idle = 0;
-  }
-  if (config->least_bytes) *config->least_bytes = least;
-  if (p->arena_bytes > config->memory_limit)
-    return fail(p->ctx, ELBO_ERROR_MEMORY, "graph %s: memory_limit is %lld bytes, the least that its plan can do with is %lld",
-                p->graph->name, (long long)config->memory_limit, (long long)least);
-  return ELBO_OK;
 }
 
 static elbo_status choose_precision(elbo_plan *p, const elbo_plan_config *config, compile_env *env) {
@@ -193,8 +170,8 @@ static elbo_status build(elbo_plan *p, elbo_graph *graph, int n_outputs, elbo_te
                      .kernel = config->kernel};
   elbo_status status = choose_precision(p, config, &env);
   if (status == ELBO_OK) status = lower(p, graph, config, n_outputs, tensors);
-  if (status == ELBO_OK) status = place(p, &env, config, tensors);
-  if (status == ELBO_OK && config->memory_limit > 0) status = fit(p, &env, config, tensors);
+  if (status == ELBO_OK) status = plan_place(p, &env, config, tensors);
+  if (status == ELBO_OK && config->memory_limit > 0) status = plan_fit(p, &env, config, tensors);
   free(tensors);
   return status == ELBO_OK ? allocate(p) : status;
 }
@@ -225,16 +202,10 @@ elbo_status elbo_plan_create(elbo_ctx *ctx, elbo_graph *graph, int n_outputs, el
 void elbo_plan_destroy(elbo_plan **plan) {
   elbo_plan *p = plan ? *plan : NULL;
   if (!p) return;
-  for (int i = 0; i < p->n_steps; i++)
-    if (p->steps[i].kernel.destroy) p->steps[i].kernel.destroy(&p->steps[i].kernel);
+  plan_forget(p);
   if (p->arena) p->backend->free(p->arena);
   elbo_graph_destroy(&p->graph);
-  free(p->steps);
-  free(p->buffers);
-  free(p->buffer_of);
   free(p->memory_of);
-  free(p->inplace);
-  free(p->params);
   free(p->outputs);
   free(p);
   *plan = NULL;

@@ -56,6 +56,12 @@ struct elbo_plan {
   int recomputed;
 };
 
+// Compiles p->graph and places its buffers; `tensors` are its outputs.
+elbo_status plan_place(elbo_plan *p, compile_env *env, const elbo_plan_config *config, elbo_tensor *const *tensors);
+// Forgets everything made from the graph, so that it can be made again from another.
+void plan_forget(elbo_plan *p);
+// Leaves p without a graph and what was made from it; these are *to's then, to be read, forgotten and destroyed.
+void plan_move_out(elbo_plan *p, elbo_plan *to);
 // buffers.c: assigns every tensor its buffer and lifetime, in-place where legal.
 elbo_status plan_assign_buffers(elbo_plan *p);
 // Whether `t` lives in memory of the plan's own.

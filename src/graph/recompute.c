@@ -27,7 +27,7 @@ static const elbo_tensor *base_of(const elbo_tensor *t) {
   return t;
 }
 
-static double flops_of(const node *n) {
+double recompute_work(const node *n) {
   double count = 0;
   for (int i = 0; i < n->n_out; i++) count += (double)shape_count(&n->out[i]->shape);
   return n->op->flops ? count + (double)n->op->flops(n) : count;
@@ -73,7 +73,7 @@ static bool consider(const search *f, const node *n, candidate *c) {
   }
   if (c->bytes == 0) return false;
   c->bytes -= inputs_kept(f, n, f->step_of[c->reader]);
-  c->worth = f->dear ? (double)c->bytes / flops_of(n) : (double)c->bytes;
+  c->worth = f->dear ? (double)c->bytes / recompute_work(n) : (double)c->bytes;
   return c->bytes > 0;
 }
 

@@ -10,4 +10,7 @@
 // free to compute again, but any operation, those that win most for their FLOPs first.
 elbo_status recompute_once(const elbo_plan *p, int64_t bytes, bool dear, int n, elbo_tensor **tensors, elbo_graph **to, int *count);
 
+// What running n again costs: its FLOPs, and one for every number that it writes.
+double recompute_work(const node *n);
+
 #endif

@@ -51,6 +51,70 @@ static elbo_tensor *random_network(elbo_graph *g, test_random *r, int nodes, int
   return elbo_sum_per_example(elbo_square(elbo_tanh(sum)));
 }
 
+// The least arena that a plan of the graph names.
+static int64_t least_arena(elbo_graph *g, int n, elbo_tensor **out) {
+  elbo_plan_config config;
+  elbo_plan_defaults(&config);
+  int64_t least = 0;
+  config.memory_limit = 1, config.least_bytes = &least;
+  elbo_plan *p;
+  assert_status(ctx, elbo_plan_create(ctx, g, n, out, &config, &p), ELBO_ERROR_MEMORY, "memory_limit is 1 bytes");
+  return least;
+}
+
+// What runs twice gives the same numbers, to the bit, whatever the limit; poisoned memory tells when it is read too late.
+static void limits_change_nothing(elbo_graph *g, int n, elbo_tensor **out, elbo_store *store, uint64_t seed) {
+  elbo_plan_info whole, small;
+  int64_t count, least = least_arena(g, n, out);
+  double *plain = plan_values(ctx, g, n, out, (plan_options){.fuse = 1, .poison = 1}, store, &whole, &count);
+  for (int i = 0; i < 4; i++) {
+    const int64_t limit = least + (whole.arena_bytes - least) * i / 4;
+    double *values = plan_values(ctx, g, n, out, (plan_options){.fuse = 1, .poison = 1, .limit = limit}, store, &small, &count);
+    assert_true(small.arena_bytes <= limit);
+    if (memcmp(plain, values, sizeof *plain * (size_t)count) != 0)
+      fail_msg("seed %llu: other values in %lld bytes than in %lld", (unsigned long long)seed, (long long)small.arena_bytes,
+               (long long)whole.arena_bytes);
+    free(values);
+  }
+  free(plain);
+}
+
+// A network of which everything is wanted late, deep, with connections that skip half of it as a UNet's do: in segments it takes less than
+// a quarter of the memory, for less than one more call. What is won by little work comes first.
+static void segments_run_twice(void **state) {
+  (void)state;
+  enum { DEPTH = 24 };
+  for (int skips = 0; skips < 2; skips++) {
+    elbo_graph *g = new_graph();
+    elbo_tensor *w[DEPTH], *out[1 + DEPTH], *down[DEPTH / 2], *h = elbo_input(g, "x", ELBO_F32, 2, (int64_t[]){1024, 64});
+    for (int i = 0; i < DEPTH; i++) {
+      char name[8];
+      snprintf(name, sizeof name, "w%d", i);
+      w[i] = elbo_parameter(g, name, 2, (int64_t[]){64, 64}, ELBO_PARAM_TRAINED, ELBO_INIT_FAN_IN);
+      if (skips && i >= DEPTH / 2 && i % 4 == 3) h = elbo_mul(h, down[DEPTH - 1 - i]);
+      elbo_tensor *in = elbo_dropout(elbo_tanh(h), name, 0.1);
+      if (i % 3 == 1) in = elbo_reshape(in, 3, (int64_t[]){512, 2, 64}); // views are read late
+      h = elbo_tanh(elbo_linear(in, w[i], NULL));
+      if (i % 3 == 1) h = elbo_reshape(h, 2, (int64_t[]){1024, 64});
+      if (i < DEPTH / 2) down[i] = h;
+    }
+    out[0] = elbo_sum(elbo_square(h), ELBO_ALL_AXES, 0);
+    assert_ok(ctx, elbo_gradient(out[0], DEPTH, w, out + 1));
+    elbo_store *store;
+    assert_ok(ctx, elbo_store_create(ctx, 1, &g, 3, &store));
+    limits_change_nothing(g, 1 + DEPTH, out, store, (uint64_t)skips);
+    elbo_plan_info whole, quarter, most;
+    int64_t count;
+    free(plan_values(ctx, g, 1 + DEPTH, out, (plan_options){.fuse = 1}, store, &whole, &count));
+    free(plan_values(ctx, g, 1 + DEPTH, out, (plan_options){.fuse = 1, .limit = whole.arena_bytes / 4}, store, &quarter, &count));
+    free(plan_values(ctx, g, 1 + DEPTH, out, (plan_options){.fuse = 1, .limit = whole.arena_bytes * 9 / 10}, store, &most, &count));
+    assert_true(quarter.recomputed > most.recomputed && most.recomputed > 0);
+    assert_true(quarter.flops <= whole.flops * 4 / 3 && most.flops <= whole.flops * 10 / 9);
+    elbo_store_destroy(&store);
+    elbo_graph_destroy(&g);
+  }
+}
+
 static void random_networks(void **state) {
   (void)state;
   for (uint64_t seed = test_seed(); seed < test_seed() + 25; seed++) {
@@ -69,6 +133,7 @@ static void random_networks(void **state) {
     elbo_store *store;
     assert_ok(ctx, elbo_store_create(ctx, 1, &g, 3, &store));
     plan_variants_agree(ctx, g, n, out, store, seed);
+    limits_change_nothing(g, n, out, store, seed);
     elbo_store_destroy(&store);
     elbo_graph_destroy(&g);
   }
@@ -250,9 +315,10 @@ static void bytes_are_counted(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(random_networks),   cmocka_unit_test(a_memory_limit_is_kept), cmocka_unit_test(outputs_outside_and_removed_inputs),
-      cmocka_unit_test(state_and_stores),  cmocka_unit_test(the_first_nan_is_named), cmocka_unit_test(a_kernel_is_taken_by_name),
-      cmocka_unit_test(bytes_are_counted),
+      cmocka_unit_test(random_networks),           cmocka_unit_test(a_memory_limit_is_kept),
+      cmocka_unit_test(segments_run_twice),        cmocka_unit_test(outputs_outside_and_removed_inputs),
+      cmocka_unit_test(state_and_stores),          cmocka_unit_test(the_first_nan_is_named),
+      cmocka_unit_test(a_kernel_is_taken_by_name), cmocka_unit_test(bytes_are_counted),
   };
   return cmocka_run_group_tests(tests, graph_set_up, graph_tear_down);
 }
