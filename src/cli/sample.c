@@ -50,7 +50,7 @@ static int run(const command *self, int argc, char **argv) {
   array_options arrays = {0};
   elbo_sample_config config;
   elbo_sample_defaults(&config);
-  int64_t n = 0, steps = 0, label = -1, columns = 0, calls = 0;
+  int64_t n = 0, steps = 0, label = -1, columns = 0, calls = 0, memory = 0;
   double loop = 0, network = 0;
   int draw = 0;
   double temperature = 1;
@@ -70,6 +70,8 @@ static int run(const command *self, int argc, char **argv) {
                             {"noise", 0, OPTION_TEXT, &noise_path, 0, 0, "x.npy", "diffusion: start from this noise of unit variance"},
                             {"condition", 0, OPTION_TEXT, &condition_path, 0, 0, "c.npy",
                              "what a conditional model is told, a row a sample (a VAE: a vector for all, or rows in turn)"},
+                            {"memory", 0, OPTION_INT, &memory, 1, 1e9, "MIB",
+                             "latent diffusion: decode the codes in this many MiB beside the weights, in bands where it must be"},
                             {"columns", 0, OPTION_INT, &columns, 1, 1000, "N", "columns of a grid (default: as square as can be)"},
                             ARRAY_OPTIONS(arrays),
                             MODEL_OPTIONS(which),
@@ -94,7 +96,7 @@ static int run(const command *self, int argc, char **argv) {
   config.n = n ? n : config.n, config.seed = common.seed, config.label = (int)label, config.draw = draw, config.temperature = temperature;
   config.progress = show_progress;
   config.n_options = keys.count, config.options = keys.at, config.network_calls = &calls;
-  config.loop_seconds = &loop, config.network_seconds = &network;
+  config.loop_seconds = &loop, config.network_seconds = &network, config.decode_memory = memory << 20;
   elbo_array *x = NULL;
   catch_interruption();
   elbo_status sampled = read_floats(ctx, noise_path, arrays.layout, true, &noise);

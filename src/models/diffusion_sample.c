@@ -293,6 +293,13 @@ fail:
   return status;
 }
 
+static elbo_status decode_within(elbo_model *m, const elbo_sample_config *config, const elbo_array *states, elbo_array **x) {
+  elbo_decode_config bands;
+  elbo_decode_defaults(&bands);
+  bands.memory_limit = config->decode_memory, bands.progress = config->progress, bands.progress_user = config->progress_user;
+  return diffusion_decode_tiled(m, states, &bands, x);
+}
+
 static elbo_status sample(elbo_model *m, const elbo_sample_config *config, const elbo_array *reversed, elbo_array **x) {
   sampling s = {.m = m, .config = config, .reversed = reversed};
   const diffusion_spec *p = &m->diffusion->spec;
@@ -311,7 +318,10 @@ static elbo_status sample(elbo_model *m, const elbo_sample_config *config, const
   TRY_GOTO(run_batches(&s, batch, *x));
   if (p->latent) {
     elbo_array *states = *x;
-    status = latent_decode(p->latent, states, config->progress, config->progress_user, x);
+    denoiser_session_close(&s.net.strong); // the decoder may have their memory
+    denoiser_session_close(&s.net.weak);
+    status = config->decode_memory ? decode_within(m, config, states, x)
+                                   : latent_decode(p->latent, states, config->progress, config->progress_user, x);
     elbo_array_destroy(&states);
   }
 fail:

@@ -168,6 +168,12 @@ elbo_status elbo_sample(elbo_model *m, const elbo_sample_config *config, elbo_ar
   if (!config) config = &defaults;
   if (config->n < 1) return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample: n is %lld; at least 1 was expected", (long long)config->n);
   if (!(config->temperature >= 0)) return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample: temperature: at least 0 was expected");
+  if (config->decode_memory < 0)
+    return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample: decode_memory: %lld; a number of bytes was expected",
+                (long long)config->decode_memory);
+  if (config->decode_memory && !(m->diffusion && m->diffusion->spec.latent && m->diffusion->spec.latent->autoencoder->autoencoder))
+    return fail(m->ctx, ELBO_ERROR_ARGUMENT,
+                "sample: decode_memory: only what is drawn as the codes of an AutoencoderKL is decoded in bands");
   return m->kind->sample ? m->kind->sample(m, config, x) : cannot(m, "sample");
 }
 

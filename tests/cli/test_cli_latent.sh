@@ -52,6 +52,9 @@ same $prior/checkpoints/step-8/training/state.safetensors again/stages/2-prior/c
 expect 0 "$ELBO" sample run -n 3 --out x.npy
 expect 0 "$ELBO" sample $prior/checkpoints/step-8 -n 3 --out y.npy
 same x.npy y.npy
+expect 0 "$ELBO" sample run -n 3 --memory 100 --out y.npy
+expect 2 "$ELBO" sample run/stages/1-autoencoder -n 3 --memory 100 --out z.npy
+complains "decode_memory: only what is drawn as the codes"
 expect 0 "$ELBO" info run
 says 'unet'
 says 'vqvae'

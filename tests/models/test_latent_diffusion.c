@@ -79,6 +79,30 @@ static void same_file(const char *a, const char *b, const char *name) {
   free(text[0]), free(text[1]);
 }
 
+static elbo_status samples_within(elbo_model *m, int64_t decode_memory, elbo_array **x) {
+  elbo_sample_config config;
+  elbo_sample_defaults(&config);
+  config.n = 3, config.seed = 5, config.decode_memory = decode_memory;
+  return elbo_sample(m, &config, x);
+}
+
+// Decoded in little memory, samples are the same up to rounding; the least is named.
+static void samples_in_bands(elbo_model *m) {
+  elbo_array *whole, *x;
+  assert_ok(ctx, samples_within(m, 0, &whole));
+  assert_status(ctx, samples_within(m, 1, &x), ELBO_ERROR_ARGUMENT, "at the least");
+  assert_null(x);
+  const char *figure = strstr(elbo_ctx_message(ctx), " take ");
+  assert_non_null(figure);
+  const int64_t least = strtoll(figure + 6, NULL, 10);
+  assert_status(ctx, samples_within(m, least - 1, &x), ELBO_ERROR_ARGUMENT, "at the least");
+  assert_ok(ctx, samples_within(m, least, &x));
+  assert_close(x->data, whole->data, elbo_array_count(whole), 1e-5);
+  elbo_array_destroy(&x);
+  elbo_array_destroy(&whole);
+  assert_status(ctx, samples_within(m, -1, &x), ELBO_ERROR_ARGUMENT, "a number of bytes was expected");
+}
+
 static elbo_array *samples_of(const char *path) {
   elbo_model *m;
   elbo_array *x;
@@ -348,6 +372,7 @@ static void test_calls(void **state) {
   elbo_array_destroy(&again);
   assert_ok(ctx, elbo_decode_tiled(m, mean, &bands, &again));
   assert_close(again->data, back->data, elbo_array_count(back), 1e-5);
+  samples_in_bands(m);
   elbo_eval_defaults(&eval);
   eval.split = ELBO_SPLIT_VALID;
   static const char *const likelihoods[] = {NULL, "bpd", "fid,ode_nll", "bpd_parts"};
