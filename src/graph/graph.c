@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/sha256.h"
 #include "ops/op.h"
 
 elbo_status elbo_graph_create(elbo_ctx *ctx, const char *name, elbo_graph **out) {
@@ -195,4 +196,20 @@ void elbo_state_update(elbo_tensor *state, elbo_tensor *value) {
     return;
   }
   g->updates[g->n_updates++] = (state_update){state, value};
+}
+
+void graph_hash(const elbo_graph *g, char out[65]) {
+  sha256 hash;
+  sha256_begin(&hash);
+  for (int64_t id = 0; id < g->n_nodes; id++) {
+    const node *n = g->nodes[id];
+    sha256_add(&hash, n->op->name, strlen(n->op->name) + 1);
+    sha256_add(&hash, n->attr, n->attr_bytes);
+    for (int i = 0; i < n->n_in; i++) {
+      const int from = n->in[i] ? n->in[i]->id : -1;
+      sha256_add(&hash, &from, sizeof from);
+    }
+    if (n->op->flags & OP_LEAF) sha256_add(&hash, n->out[0]->shape.dim, sizeof(int64_t) * (size_t)n->out[0]->shape.rank);
+  }
+  sha256_end_hex(&hash, out);
 }

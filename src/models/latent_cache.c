@@ -62,11 +62,12 @@ elbo_status latent_cache_check(elbo_ctx *ctx, const data_config *t, const char *
 static elbo_status describe(const latent_cache *c, made_from *out) {
   const latent_cache_request *r = c->request;
   const latent_space *s = r->space;
-  char hash[65], shape[96];
+  char hash[65], encoder[65], shape[96];
   *out = (made_from){0};
   snprintf(out->text[MADE_FORMAT], sizeof out->text[0], FORMAT);
   TRY(frozen_model_hash(s->autoencoder, hash));
-  snprintf(out->text[MADE_AUTOENCODER], sizeof out->text[0], "%s", hash);
+  TRY(latent_encoder_hash(s, encoder)); // the same weights do something else with another activation
+  snprintf(out->text[MADE_AUTOENCODER], sizeof out->text[0], "%s %s", hash, encoder);
   TRY(dataset_identity(r->data, ELBO_SPLIT_TRAIN, hash));
   snprintf(out->text[MADE_DATA], sizeof out->text[0], "%s", hash);
   snprintf(out->text[MADE_TRANSFORMS], sizeof out->text[0], "size %lld, channels %lld, flip %d, of %s", (long long)r->transforms->size,

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/node.h"
 #include "models/autoencoder.h"
 
 enum { PIXELS_AT_ONCE = 1 << 17 };
@@ -25,17 +26,17 @@ static elbo_status other_pictures(const latent_space *s, const picture_shape *ow
 
 static elbo_status take_codec(latent_space *s, const char *where) {
   const codec_config *c = s->autoencoder->autoencoder;
-  const codec_shape shape = codec_config_shape(c);
+  const codec_shape codec = codec_config_shape(c);
   picture_shape *p = &s->picture;
-  if (!p->height) *p = (picture_shape){shape.height, shape.width, shape.in_channels};
-  if (p->channels != shape.in_channels || shape.out_channels != shape.in_channels)
-    return other_pictures(s, &(picture_shape){p->height, p->width, shape.in_channels}, where);
-  s->code = (picture_shape){codec_code_size(c, p->height), codec_code_size(c, p->width), shape.code_channels};
-  if (s->code.height * shape.up != p->height || s->code.width * shape.up != p->width)
+  if (!p->height) *p = (picture_shape){codec.height, codec.width, codec.in_channels};
+  if (p->channels != codec.in_channels || codec.out_channels != codec.in_channels)
+    return other_pictures(s, &(picture_shape){p->height, p->width, codec.in_channels}, where);
+  s->code = (picture_shape){codec_code_size(c, p->height), codec_code_size(c, p->width), codec.code_channels};
+  if (s->code.height * codec.up != p->height || s->code.width * codec.up != p->width)
     return fail(s->ctx, ELBO_ERROR_ARGUMENT, "%s: pictures (%lld,%lld,%lld) become codes (%lld,%lld,%lld), and those (%lld,%lld,%lld)",
                 where, (long long)p->height, (long long)p->width, (long long)p->channels, (long long)s->code.height,
-                (long long)s->code.width, (long long)s->code.channels, (long long)(s->code.height * shape.up),
-                (long long)(s->code.width * shape.up), (long long)shape.out_channels);
+                (long long)s->code.width, (long long)s->code.channels, (long long)(s->code.height * codec.up),
+                (long long)(s->code.width * codec.up), (long long)codec.out_channels);
   s->posterior = c->network == CODEC_KL, s->low = -1, s->high = 1;
   return ELBO_OK;
 }
@@ -108,22 +109,38 @@ int64_t latent_batch(const latent_space *s, int64_t n) {
   return batch < 1 ? 1 : batch;
 }
 
-elbo_status latent_encoder_open(const latent_space *s, int64_t batch, session *out) {
+// outputs: mean, and the deviation where there is one
+static elbo_status encoder_graph(const latent_space *s, int64_t batch, elbo_graph **g, elbo_tensor **outputs) {
   const elbo_model *m = s->autoencoder;
-  elbo_graph *g = NULL;
-  elbo_tensor *outputs[2] = {NULL};
-  *out = (session){0};
-  TRY(elbo_graph_create(s->ctx, "encoder", &g));
+  TRY(elbo_graph_create(s->ctx, "encoder", g));
   if (m->autoencoder) {
-    elbo_tensor *x = elbo_input(g, "x", ELBO_F32, 4, (int64_t[]){batch, s->picture.height, s->picture.width, s->picture.channels});
+    elbo_tensor *x = elbo_input(*g, "x", ELBO_F32, 4, (int64_t[]){batch, s->picture.height, s->picture.width, s->picture.channels});
     codec_code code = codec_encode(m->autoencoder, s->bits ? elbo_scale(x, 2, -1) : x);
     outputs[0] = code.mean, outputs[1] = code.logvar ? elbo_exp(elbo_scale(code.logvar, 0.5, 0)) : NULL;
   } else {
-    latent_request request = {.spec = &m->spec, .graph = g, .batch = batch, .samples = 1, .mode = LATENT_MEAN};
+    latent_request request = {.spec = &m->spec, .graph = *g, .batch = batch, .samples = 1, .mode = LATENT_MEAN};
     vae_latents z = vae_latent_pass(&request);
     outputs[0] = vae_posterior(&z, false), outputs[1] = vae_posterior(&z, true);
   }
-  return session_create(s->ctx, g, m->store, batch, s->posterior ? 2 : 1, outputs, out);
+  return ELBO_OK;
+}
+
+elbo_status latent_encoder_open(const latent_space *s, int64_t batch, session *out) {
+  elbo_graph *g = NULL;
+  elbo_tensor *outputs[2] = {NULL};
+  *out = (session){0};
+  TRY(encoder_graph(s, batch, &g, outputs));
+  return session_create(s->ctx, g, s->autoencoder->store, batch, s->posterior ? 2 : 1, outputs, out);
+}
+
+elbo_status latent_encoder_hash(const latent_space *s, char out[65]) {
+  elbo_graph *g = NULL;
+  elbo_tensor *outputs[2] = {NULL};
+  TRY(encoder_graph(s, 1, &g, outputs));
+  elbo_status status = elbo_graph_check(g);
+  if (status == ELBO_OK) graph_hash(g, out);
+  elbo_graph_destroy(&g);
+  return status;
 }
 
 elbo_status latent_decoder_open(const latent_space *s, int64_t batch, session *out) {
@@ -167,10 +184,10 @@ static elbo_status wrong_array(const latent_space *s, const char *what, const pi
               (long long)want->width, (long long)want->channels, array_text(given, text, sizeof text));
 }
 
-static bool fits(const elbo_array *a, const picture_shape *shape, bool flat) {
+static bool fits(const elbo_array *a, const picture_shape *of, bool flat) {
   if (!a || a->dtype != ELBO_F32 || a->rank < 1 || a->dim[0] < 1) return false;
-  if (flat && a->rank == 2) return a->dim[1] == shape->height * shape->width * shape->channels;
-  return a->rank == 4 && a->dim[1] == shape->height && a->dim[2] == shape->width && a->dim[3] == shape->channels;
+  if (flat && a->rank == 2) return a->dim[1] == of->height * of->width * of->channels;
+  return a->rank == 4 && a->dim[1] == of->height && a->dim[2] == of->width && a->dim[3] == of->channels;
 }
 
 elbo_status latent_encode(const latent_space *s, const elbo_array *x, elbo_array **mean, elbo_array **stddev) {

@@ -28,6 +28,8 @@ const char *latent_space_text(const latent_space *s, char *text, size_t size);
 // --- plans ---
 // Input "x" (B,H,W,C) as data sets give it; outputs codes (B, code), not scaled: mean, and with a posterior its standard deviation.
 elbo_status latent_encoder_open(const latent_space *s, int64_t batch, session *out);
+// What the encoder does with its weights: 64 digits (graph_hash).
+elbo_status latent_encoder_hash(const latent_space *s, char out[65]);
 // Input "codes" (B, code), not scaled; output pictures low..high.
 elbo_status latent_decoder_open(const latent_space *s, int64_t batch, session *out);
 // Pictures that are worked on at once, for n of them.
