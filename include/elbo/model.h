@@ -66,8 +66,8 @@ typedef struct elbo_sample_config {
   int64_t *network_calls; // receives how often the network was asked for one batch; may be NULL
   double *loop_seconds;   // receives how long the sampler's loop took, all batches, and how much of that the network; may be NULL
   double *network_seconds;
-  // of a diffusion over the codes of an AutoencoderKL: bytes that decoding may take beside the weights, a picture at a time, in bands where it
-  // must (elbo_decode_config.memory_limit); 0: no limit
+  // of a diffusion over the codes of an AutoencoderKL: bytes that decoding may take beside the weights, a picture at a time, in bands where
+  // it must (elbo_decode_config.memory_limit); 0: no limit
   int64_t decode_memory;
 } elbo_sample_config;
 ELBO_API void elbo_sample_defaults(elbo_sample_config *config);
