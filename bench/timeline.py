@@ -4,25 +4,25 @@ to right, and behind each lane what its operations take in all and the share of 
     python3 bench/timeline.py step.json step.svg "ddpm-cifar10, batch 16"
 """
 import json
+import re
 import sys
 from xml.sax.saxutils import escape
 
-KINDS = [  # the first whose words all occur in "operation kernel"
-    ("weight gradients, Winograd", ["winograd", "weight"], "#7a3e9d"),
-    ("3x3 convolutions and backward data, Winograd", ["winograd"], "#1f6fb4"),
-    ("other convolutions", ["conv"], "#2a9d8f"),
-    ("attention", ["attention"], "#d1495b"),
-    ("linear layers, matrix products", ["linear"], "#e08e00"),
-    ("linear layers, matrix products", ["matmul"], "#e08e00"),
-    ("norms and their gradients", ["norm"], "#5b8c2a"),
-    ("sums, copies, element by element", [""], "#7f7f7f"),
+KINDS = [  # the first whose pattern occurs in "operation kernel"
+    ("weight gradients, Winograd", "winograd.*weight", "#7a3e9d"),
+    ("3x3 convolutions and backward data, Winograd", "winograd", "#1f6fb4"),
+    ("other convolutions", "conv", "#2a9d8f"),
+    ("attention", "attention", "#d1495b"),
+    ("linear layers, matrix products", r"\b(fused_)?linear\b|matmul", "#e08e00"),
+    ("norms and their gradients", r"_norm(_grad)?\b", "#5b8c2a"),
+    ("sums, copies, element by element", "", "#7f7f7f"),
 ]
 LEFT, WIDTH, RIGHT, LANE, TOP = 16, 720, 330, 30, 52
 
 
 def kind_of(event):
     text = event["name"] + " " + event["args"]["kernel"]
-    return next(name for name, words, _ in KINDS if all(word in text for word in words))
+    return next(name for name, pattern, _ in KINDS if re.search(pattern, text))
 
 
 def main():

@@ -117,7 +117,7 @@ ELBO_API void elbo_store_touch(elbo_store *store);
 typedef enum elbo_backend_kind { ELBO_BACKEND_CPU, ELBO_BACKEND_REFERENCE } elbo_backend_kind; // reference: float64, slow, for checking
 
 // What linear layers, matrix products and direct convolutions multiply. Everything in memory is float32 whichever it is: parameters,
-// gradients, activations, sums. Winograd's convolutions and attention multiply float32 always.
+// gradients, activations, sums. Winograd's convolutions, those to few channels and attention multiply float32 always.
 typedef enum elbo_precision {
   ELBO_PRECISION_FLOAT32,
   ELBO_PRECISION_BFLOAT16,         // operands rounded to bfloat16; ELBO_ERROR_UNSUPPORTED where the processor has no such products

@@ -82,7 +82,7 @@ node *graph_add_sized(elbo_graph *g, const op_def *op, const void *attr, size_t 
 const char *scoped_name(elbo_graph *g, const char *name); // arena copy
 // Records the first error of the graph ("graph NAME: OP: ..."), returns NULL for use in a return statement.
 void *graph_fail(elbo_graph *g, elbo_status status, const char *format, ...) ELBO_PRINTF(3, 4);
-// What the graph computes: 64 digits over its operations, their attributes, shapes of leaves and who reads whom. Not over names or values.
+// What the graph computes: 64 digits over operations, attributes, leaves' shapes and who reads whom; not over names or parameters' values.
 void graph_hash(const elbo_graph *g, char out[65]);
 // For builders: the graph of the first non-NULL tensor if none of the n required tensors is NULL and the graph has no error; else NULL.
 elbo_graph *graph_of(int n, elbo_tensor *const *xs);

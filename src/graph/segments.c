@@ -178,7 +178,9 @@ fail:;
 
 // Leaves those `count` segments that win most bytes for their work.
 static void choose(finding *d, int count) {
-  for (int left = d->count - 1; left > count; left--) {
+  int left = 0;
+  for (int s = 0; s + 1 < d->count; s++) left += d->point[s] != INT_MAX; // others win nothing
+  for (; left > count; left--) {
     int worst = -1;
     double least = HUGE_VAL;
     for (int s = 0; s + 1 < d->count; s++) {

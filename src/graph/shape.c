@@ -18,7 +18,9 @@ bool shape_equal(const shape *a, const shape *b) {
 }
 
 shape shape_of(int rank, const int64_t *dim) {
-  shape s = {.rank = rank};
+  shape s;
+  memset(&s, 0, sizeof s); // padding too: attributes are compared and hashed as bytes
+  s.rank = rank;
   for (int i = 0; i < rank && i < ELBO_MAX_RANK; i++) s.dim[i] = dim[i];
   return s;
 }

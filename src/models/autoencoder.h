@@ -45,6 +45,9 @@ elbo_status autoencoder_reconstruct(elbo_model *m, const elbo_array *x, const el
                                     elbo_array **out);
 elbo_status autoencoder_encode(elbo_model *m, const elbo_array *x, const elbo_array *label, elbo_array **mean, elbo_array **stddev);
 elbo_status autoencoder_decode(elbo_model *m, const elbo_array *codes, const elbo_array *label, elbo_array **x);
+// The largest bands of n codes of h x w that keep the limit, 0: nothing needs to be cut, and what that takes.
+elbo_status autoencoder_choose_rows(elbo_model *m, int64_t n, int64_t h, int64_t w, const elbo_decode_config *config, int64_t *rows,
+                                    int64_t *bytes);
 elbo_status autoencoder_decode_tiled(elbo_model *m, const elbo_array *codes, const elbo_decode_config *config, elbo_array **x);
 elbo_status autoencoder_interpolate(elbo_model *m, const elbo_array *a, const elbo_array *b, int label, int steps, elbo_array **x);
 elbo_status autoencoder_evaluate(elbo_model *m, elbo_dataset *data, const elbo_eval_config *config, elbo_eval_result **out);

@@ -188,9 +188,8 @@ elbo_status autoencoder_decode(elbo_model *m, const elbo_array *codes, const elb
   return autoencoder_run(&call, make_pictures, NULL, 1, x);
 }
 
-// The largest bands that keep the limit; 0: nothing needs to be cut.
-static elbo_status choose_rows(elbo_model *m, const elbo_array *map, const elbo_decode_config *config, int64_t *rows, int64_t *bytes) {
-  const int64_t n = map->dim[0], h = map->dim[1], w = map->dim[2];
+elbo_status autoencoder_choose_rows(elbo_model *m, int64_t n, int64_t h, int64_t w, const elbo_decode_config *config, int64_t *rows,
+                                    int64_t *bytes) {
   *rows = config->tile < h ? config->tile : h;
   if (*rows || !config->memory_limit) return tiled_decode_bytes(m, n, h, w, *rows, bytes);
   TRY(tiled_decode_bytes(m, n, h, w, 0, bytes));
@@ -218,7 +217,7 @@ elbo_status autoencoder_decode_tiled(elbo_model *m, const elbo_array *codes, con
   if (config->tile < 0 || config->tile == 1 || config->memory_limit < 0)
     return fail(m->ctx, ELBO_ERROR_ARGUMENT, "decode: tile: %lld rows; at least 2, or 0, was expected", (long long)config->tile);
   if (config->tile) TRY(tiled_decode_check(m, "decode: tile"));
-  TRY(choose_rows(m, &map, config, &rows, &bytes));
+  TRY(autoencoder_choose_rows(m, map.dim[0], map.dim[1], map.dim[2], config, &rows, &bytes));
   if (config->planned_bytes) *config->planned_bytes = bytes;
   if (rows) return tiled_decode(m, &map, rows, config, x);
   call.report = config->progress, call.report_user = config->progress_user;

@@ -31,6 +31,7 @@ elbo_status diffusion_decode(elbo_model *m, const elbo_array *codes, const elbo_
 elbo_status diffusion_decode_tiled(elbo_model *m, const elbo_array *states, const elbo_decode_config *config, elbo_array **x) {
   const latent_space *s = m->diffusion->spec.latent;
   elbo_array *codes;
+  *x = NULL;
   TRY(latent_codes(s, states, &codes));
   elbo_status status = elbo_decode_tiled(s->autoencoder, codes, config, x);
   elbo_array_destroy(&codes);

@@ -7,6 +7,7 @@
 #include "core/clock.h"
 #include "core/philox.h"
 #include "diffusion/sampler.h"
+#include "models/autoencoder.h"
 #include "models/diffusion_model.h"
 
 elbo_status sampling_options(elbo_ctx *ctx, arena *a, const sampling_config *base, int n, const char *const *options,
@@ -293,10 +294,24 @@ fail:
   return status;
 }
 
-static elbo_status decode_within(elbo_model *m, const elbo_sample_config *config, const elbo_array *states, elbo_array **x) {
+static elbo_decode_config bands_of(const elbo_sample_config *config) {
   elbo_decode_config bands;
   elbo_decode_defaults(&bands);
   bands.memory_limit = config->decode_memory, bands.progress = config->progress, bands.progress_user = config->progress_user;
+  return bands;
+}
+
+// Before anything is drawn: a limit that cannot be kept is no news to wait for.
+static elbo_status check_decode_memory(const elbo_model *m, const elbo_sample_config *config) {
+  const diffusion_spec *p = &m->diffusion->spec;
+  const elbo_decode_config bands = bands_of(config);
+  int64_t rows, bytes;
+  return config->decode_memory ? autoencoder_choose_rows(p->latent->autoencoder, config->n, p->height, p->width, &bands, &rows, &bytes)
+                               : ELBO_OK;
+}
+
+static elbo_status decode_within(elbo_model *m, const elbo_sample_config *config, const elbo_array *states, elbo_array **x) {
+  const elbo_decode_config bands = bands_of(config);
   return diffusion_decode_tiled(m, states, &bands, x);
 }
 
@@ -309,6 +324,7 @@ static elbo_status sample(elbo_model *m, const elbo_sample_config *config, const
   TRY_GOTO(sampling_options(m->ctx, s.arena, &p->sample, config->n_options, config->options, &s.options));
   TRY_GOTO(choose_scheduler(&s));
   TRY_GOTO(check_conditions(&s));
+  TRY_GOTO(check_decode_memory(m, config));
   if (config->noise) TRY_GOTO(check_rows(&s, "noise", config->noise, 4, (int64_t[]){config->n, p->height, p->width, p->channels}));
   if (config->noise) TRY_GOTO(check_finite(&s, "noise", config->noise));
   if (config->condition) TRY_GOTO(check_finite(&s, "condition", config->condition));

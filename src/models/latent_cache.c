@@ -13,7 +13,7 @@
 #include "data/loader.h"
 #include "models/frozen_model.h"
 
-#define FORMAT "1"
+#define FORMAT "2"
 #define CACHE_NAME "train.safetensors"
 
 // What a file was made from, by the words that a message names it with.

@@ -134,8 +134,9 @@ static elbo_status run(const kernel *k, const kernel_args *a) {
 
 static bool supports(const conv_problem *p) {
   const conv2d_attr *a = &p->attr;
-  return p->direction == CONV_WEIGHT_GRAD && p->size.groups == 1 && p->size.O <= FEW && a->stride[0] == 1 && a->stride[1] == 1 &&
-         a->dilation[0] == 1 && a->dilation[1] == 1 && a->pad[0] < p->size.kh && a->pad[1] < p->size.kw && p->size.I >= VW;
+  return p->direction == CONV_WEIGHT_GRAD && !p->bf16 && p->size.groups == 1 && p->size.O <= FEW && a->stride[0] == 1 &&
+         a->stride[1] == 1 && a->dilation[0] == 1 && a->dilation[1] == 1 && a->pad[0] < p->size.kh && a->pad[1] < p->size.kw &&
+         p->size.I >= VW;
 }
 
 static double cost(const conv_problem *p) {

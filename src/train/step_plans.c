@@ -69,7 +69,8 @@ static elbo_status shrink(trainer *t, const elbo_train_cost *whole) {
     return fail(t->ctx, ELBO_ERROR_MEMORY,
                 "train.memory_limit: %lld bytes; a step takes %lld, and %lld at the least, with all computed again that can be; "
                 "a smaller train.batch_size takes less",
-                (long long)limit, (long long)whole->planned_bytes, (long long)(rest + (int64_t)needed + 64));
+                (long long)limit, (long long)whole->planned_bytes,
+                (long long)(rest + (int64_t)needed + (t->n_phases > 1 ? 64 : 0))); // shares are rounded
   return ELBO_OK;
 }
 

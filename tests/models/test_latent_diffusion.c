@@ -82,8 +82,11 @@ static void same_file(const char *a, const char *b, const char *name) {
 static elbo_status samples_within(elbo_model *m, int64_t decode_memory, elbo_array **x) {
   elbo_sample_config config;
   elbo_sample_defaults(&config);
-  config.n = 3, config.seed = 5, config.decode_memory = decode_memory;
-  return elbo_sample(m, &config, x);
+  int64_t calls = 0;
+  config.n = 3, config.seed = 5, config.decode_memory = decode_memory, config.network_calls = &calls;
+  elbo_status status = elbo_sample(m, &config, x);
+  assert_true((calls > 0) == (status == ELBO_OK)); // what cannot be is refused before anything is drawn
+  return status;
 }
 
 // Decoded in little memory, samples are the same up to rounding; the least is named.

@@ -151,6 +151,7 @@ static void test_few(void **unused) {
       c.kh = i % 2 ? 3 : test_below(&r, 1, 7), c.kw = i % 2 ? 3 : test_below(&r, 1, 7);
       c.I = test_below(&r, 4, i % 5 ? 40 : 150), c.O = 1 + i % 4;
       for (int j = 0; j < 4; j++) c.config.pad[j] = (int)test_below(&r, 0, (j % 2 ? c.kw : c.kh) - 1);
+      if (i % 7 == 0) c.config.pad[2] = c.config.pad[3] = 9; // more than the kernel, below and to the right
       while (c.H + c.config.pad[0] + c.config.pad[2] < c.kh) c.H++;
       while (c.W + c.config.pad[1] + c.config.pad[3] < c.kw) c.W++;
       c.bias = (int)test_below(&r, 0, 1);

@@ -8,10 +8,10 @@
 
 #include "support/test.h"
 
-#if defined(__SANITIZE_ADDRESS__) || !defined(__GLIBC__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__GLIBC__)
 #define COUNTS 0
 #elif defined(__has_feature)
-#define COUNTS !__has_feature(address_sanitizer)
+#define COUNTS !__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer)
 #else
 #define COUNTS 1
 #endif
