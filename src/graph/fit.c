@@ -65,7 +65,7 @@ static int by_work(const void *a, const void *b) {
   return x->segments != y->segments ? x->segments - y->segments : x->again - y->again;
 }
 
-// Every fourth of each number of segments; the first is none. Returns how many there are.
+// None first, then a quarter, half, three quarters and all of each number of segments, those with least work first.
 static elbo_status list_divisions(const fitting *f, division *list, int *count) {
   list[0] = (division){.segments = 1};
   *count = 1;

@@ -4,10 +4,9 @@
 #include <stdlib.h>
 
 #include "core/memory.h"
-#include "ops/conv_cpu.h"
-#include "ops/gemm_cpu.h"
+#include "ops/conv_few.h"
 
-enum { FEW = 4, TAPS_AT_ONCE = 9, TAPS_MOST = 49 };
+enum { TAPS_AT_ONCE = 9, TAPS_MOST = 49 };
 
 typedef struct state {
   conv_problem problem;
@@ -18,8 +17,6 @@ static void destroy(kernel *k) {
   free(k->state);
   k->state = NULL;
 }
-
-static int64_t padded(int64_t n) { return (n + VW - 1) / VW * VW; }
 
 typedef struct region {
   const state *s;
@@ -161,14 +158,14 @@ static void make_line(const region *g, work *k, int64_t b, int64_t u) {
 
 static int64_t thread_floats(const state *s) {
   const conv_sizes *z = &s->problem.size;
-  return padded(2 * VW * z->I) + z->kh * z->O * s->taps * s->line;
+  return few_padded(2 * VW * z->I) + z->kh * z->O * s->taps * s->line;
 }
 
 static void few_thread(void *arg, int id, int count) {
   const region *g = arg;
   const conv_sizes *z = &g->s->problem.size;
   float *mine = g->scratch + id * thread_floats(g->s);
-  work k = {.lanes = mine, .pixels = mine + VW * z->I, .products = mine + padded(2 * VW * z->I), .image = -1};
+  work k = {.lanes = mine, .pixels = mine + VW * z->I, .products = mine + few_padded(2 * VW * z->I), .image = -1};
   int64_t l0, l1;
   clear_floats(k.products, z->kh * z->O * g->s->taps * g->s->line); // what lies around the rows stays so
   split_range(z->B * z->OH, id, count, &l0, &l1);
@@ -195,16 +192,13 @@ static elbo_status run(const kernel *k, const kernel_args *a) {
               .weights = weights,
               .y = a->out[0],
               .pre = p->epilogue.keep_pre ? a->out[1] : NULL,
-              .scratch = weights + padded(p->size.O * p->size.I * s->taps)};
+              .scratch = weights + few_padded(p->size.O * p->size.I * s->taps)};
   parallel_run(a->pool, few_thread, &g);
   return ELBO_OK;
 }
 
 static bool supports(const conv_problem *p) {
-  const conv2d_attr *a = &p->attr;
-  return p->direction == CONV_FORWARD && p->size.groups == 1 && p->size.O <= FEW && a->stride[0] == 1 && a->stride[1] == 1 &&
-         a->dilation[0] == 1 && a->dilation[1] == 1 && p->size.kh * p->size.kw <= TAPS_MOST && a->pad[0] < p->size.kh &&
-         a->pad[1] < p->size.kw && p->size.I >= VW;
+  return p->direction == CONV_FORWARD && few_supports(p) && p->size.kh * p->size.kw <= TAPS_MOST;
 }
 
 static double cost(const conv_problem *p) {
@@ -221,8 +215,8 @@ static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k) {
   s->taps = p->size.kh * p->size.kw;
   // a block of products begins at the padding, a block of the result reads kw - 1 further
   const int64_t widest = p->size.W > p->size.OW ? p->size.W : p->size.OW;
-  s->line = padded(padded(widest) + p->attr.pad[1] + p->size.kw);
-  k->scratch_bytes = (size_t)(padded(p->size.O * p->size.I * s->taps) + pool_threads(env->pool) * thread_floats(s)) * sizeof(float);
+  s->line = few_padded(few_padded(widest) + p->attr.pad[1] + p->size.kw);
+  k->scratch_bytes = (size_t)(few_padded(p->size.O * p->size.I * s->taps) + pool_threads(env->pool) * thread_floats(s)) * sizeof(float);
   k->run = run;
   k->name = "own:few." ISA_TEXT;
   return ELBO_OK;

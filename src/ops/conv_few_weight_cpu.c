@@ -3,10 +3,9 @@
 #include <stdlib.h>
 
 #include "core/memory.h"
-#include "ops/conv_cpu.h"
-#include "ops/gemm_cpu.h"
+#include "ops/conv_few.h"
 
-enum { FEW = 4, COLUMNS = 3, VECTORS = 4 };
+enum { COLUMNS = 3, VECTORS = 4 };
 
 typedef struct state {
   conv_problem problem;
@@ -19,8 +18,6 @@ static void destroy(kernel *k) {
   free(k->state);
   k->state = NULL;
 }
-
-static int64_t padded(int64_t n) { return (n + VW - 1) / VW * VW; }
 
 typedef struct region {
   const state *s;
@@ -132,12 +129,7 @@ static elbo_status run(const kernel *k, const kernel_args *a) {
   return ELBO_OK;
 }
 
-static bool supports(const conv_problem *p) {
-  const conv2d_attr *a = &p->attr;
-  return p->direction == CONV_WEIGHT_GRAD && !p->bf16 && p->size.groups == 1 && p->size.O <= FEW && a->stride[0] == 1 &&
-         a->stride[1] == 1 && a->dilation[0] == 1 && a->dilation[1] == 1 && a->pad[0] < p->size.kh && a->pad[1] < p->size.kw &&
-         p->size.I >= VW;
-}
+static bool supports(const conv_problem *p) { return p->direction == CONV_WEIGHT_GRAD && !p->bf16 && few_supports(p); }
 
 static double cost(const conv_problem *p) {
   const conv_sizes *z = &p->size;
@@ -151,11 +143,11 @@ static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k) {
   TRY(array_new(env->ctx, 1, sizeof(state), "kernel state", &k->state));
   state *s = k->state;
   s->problem = *p;
-  s->lanes = padded(z->I);
+  s->lanes = few_padded(z->I);
   s->sums = z->O * z->kh * z->kw * s->lanes;
   // read from kw - 1 + pad - (kw - 1) = pad on, up to W - 1 + kw - 1 + pad
   const int64_t right = z->W + z->kw - 1 + p->attr.pad[1], own = z->OW + 2 * (z->kw - 1);
-  s->line = padded(right > own ? right : own);
+  s->line = few_padded(right > own ? right : own);
   k->scratch_bytes = (size_t)(pool_threads(env->pool) * thread_floats(s)) * sizeof(float);
   k->run = run;
   k->name = "own:few_weight." ISA_TEXT;
