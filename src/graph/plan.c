@@ -43,8 +43,7 @@ static const char *step_label(const elbo_graph *g, const node *n) {
   const char *name = n->name;
   char text[SHAPE_TEXT];
   for (int i = 0; i < n->n_in && !name[0]; i++) {
-    const elbo_tensor *t = n->in[i];
-    while (t && t->producer->op->flags & OP_VIEW) t = t->producer->in[0];
+    const elbo_tensor *t = n->in[i] ? graph_base(n->in[i]) : NULL;
     if (t && t->producer->op == &op_parameter) name = t->producer->name;
   }
   return arena_printf(g->arena, "%s%s%s", name, name[0] ? " " : "", shape_text(&n->out[0]->shape, text));
@@ -277,8 +276,7 @@ static int64_t least_bytes(const elbo_plan *p) {
   for (int i = 0; read && i < p->n_steps; i++) {
     const node *n = p->steps[i].node;
     for (int k = 0; k < n->n_in; k++) {
-      const elbo_tensor *t = n->in[k];
-      while (t && t->producer->op->flags & OP_VIEW) t = t->producer->in[0];
+      const elbo_tensor *t = n->in[k] ? graph_base(n->in[k]) : NULL;
       if (!t || read[t->id]) continue;
       read[t->id] = true;
       bytes += (int64_t)plan_tensor_bytes(p, t);

@@ -22,11 +22,6 @@ typedef struct search {
   bool dear;    // any operation
 } search;
 
-static const elbo_tensor *base_of(const elbo_tensor *t) {
-  while (t->producer->op->flags & OP_VIEW) t = t->producer->in[0];
-  return t;
-}
-
 double recompute_work(const node *n) {
   double count = 0;
   for (int i = 0; i < n->n_out; i++) count += (double)shape_count(&n->out[i]->shape);
@@ -40,7 +35,7 @@ static int64_t inputs_kept(const search *f, const node *n, int s) {
   int64_t bytes = 0;
   for (int i = 0; i < n->n_in; i++) {
     if (!n->in[i]) continue;
-    const elbo_tensor *b = base_of(n->in[i]);
+    const elbo_tensor *b = graph_base(n->in[i]);
     const buffer *buf = &f->p->buffers[plan_buffer(f->p, b)];
     bool there = buf->last >= s && f->p->inplace[f->step_of[n->id]] != plan_buffer(f->p, b); // not written over
     if (!(b->producer->op->flags & OP_LEAF) && !there) bytes += buf->bytes;
@@ -55,7 +50,7 @@ static int late_reader(const search *f, const elbo_tensor *t) {
     const node *k = g->nodes[id];
     if (f->step_of[id] < f->at) continue;
     for (int i = 0; i < k->n_in; i++)
-      if (k->in[i] && base_of(k->in[i]) == t) return f->step_of[id] == f->at ? -1 : (int)id;
+      if (k->in[i] && graph_base(k->in[i]) == t) return f->step_of[id] == f->at ? -1 : (int)id;
   }
   return -1;
 }
@@ -94,7 +89,7 @@ static elbo_status double_producers(const elbo_plan *p, const candidate *chosen,
       if (!rewrite_copy(&r, chosen[i].producer)) goto fail;
       // Views of the old value must be views of the new one from here on.
       for (int64_t v = chosen[i].producer->id + 1; v < id; v++)
-        if (g->nodes[v]->op->flags & OP_VIEW && base_of(g->nodes[v]->out[0])->producer == chosen[i].producer &&
+        if (g->nodes[v]->op->flags & OP_VIEW && graph_base(g->nodes[v]->out[0])->producer == chosen[i].producer &&
             !rewrite_copy(&r, g->nodes[v]))
           goto fail;
     }

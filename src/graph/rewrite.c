@@ -59,6 +59,11 @@ elbo_status rewrite_end(rewrite *r, int n, elbo_tensor **tensors, bool updates, 
   return ELBO_OK;
 }
 
+const elbo_tensor *graph_base(const elbo_tensor *t) {
+  while (t->producer->op->flags & OP_VIEW) t = t->producer->in[0];
+  return t;
+}
+
 elbo_status graph_needed(elbo_ctx *ctx, const elbo_graph *g, int n, elbo_tensor *const *tensors, bool updates, bool **out) {
   bool *needed = calloc((size_t)g->n_nodes + 1, sizeof *needed);
   if (!needed) return fail_memory(ctx, (size_t)g->n_nodes, "a graph pass");

@@ -18,6 +18,9 @@ node *rewrite_copy(rewrite *r, const node *n);
 elbo_status rewrite_end(rewrite *r, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
 void rewrite_cancel(rewrite *r); // frees what there is; does nothing after rewrite_end
 
+// The tensor whose memory t is, through any number of views; t itself where it is none.
+const elbo_tensor *graph_base(const elbo_tensor *t);
+
 // by node id: needed for `tensors` (and the state updates when `updates`). Freed by the caller.
 elbo_status graph_needed(elbo_ctx *ctx, const elbo_graph *g, int n, elbo_tensor *const *tensors, bool updates, bool **needed);
 

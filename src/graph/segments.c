@@ -22,11 +22,6 @@ typedef struct finding {
   int *point;   // by segment: id of the node in front of which it runs again, INT_MAX: never
 } finding;
 
-static const elbo_tensor *base_of(const elbo_tensor *t) {
-  while (t->producer->op->flags & OP_VIEW) t = t->producer->in[0];
-  return t;
-}
-
 static int64_t bytes_of(const elbo_tensor *t) { return shape_count(&t->shape) * (int64_t)sizeof(float); }
 
 static bool leaf(const node *n) { return (n->op->flags & OP_LEAF) != 0; }
@@ -37,7 +32,7 @@ static void find_late_readers(finding *d) {
     const node *k = d->g->nodes[id];
     if (k->op->flags & OP_VIEW) continue; // whoever reads the view counts
     for (int i = 0; i < k->n_in; i++)
-      if (k->in[i]) d->late[base_of(k->in[i])->id] = (int)id;
+      if (k->in[i]) d->late[graph_base(k->in[i])->id] = (int)id;
   }
 }
 
@@ -47,7 +42,7 @@ static void find_crossings(const finding *d, int64_t *cross, int *last) {
   for (int64_t i = 0; i < g->n_tensors; i++) last[i] = -1;
   for (int id = 0; id < d->turn; id++)
     for (int i = 0; i < g->nodes[id]->n_in; i++)
-      if (g->nodes[id]->in[i]) last[base_of(g->nodes[id]->in[i])->id] = id;
+      if (g->nodes[id]->in[i]) last[graph_base(g->nodes[id]->in[i])->id] = id;
   for (int id = 0; id < d->turn; id++) {
     const node *n = g->nodes[id];
     if (leaf(n) || n->op->flags & OP_VIEW) continue;
@@ -91,7 +86,7 @@ static void close_segment(finding *d, int s) {
     if (!d->again[id]) continue;
     for (int i = 0; i < n->n_in; i++) {
       if (!n->in[i]) continue;
-      const elbo_tensor *t = base_of(n->in[i]);
+      const elbo_tensor *t = graph_base(n->in[i]);
       if (leaf(t->producer) || d->kept[t->id]) continue;
       if (d->segment[t->producer->id] == s)
         d->again[t->producer->id] = true;
@@ -102,7 +97,7 @@ static void close_segment(finding *d, int s) {
 }
 
 static bool in_segment(const finding *d, const node *n, int s) {
-  if (n->op->flags & OP_VIEW) n = base_of(n->out[0])->producer; // views of what is made again, for whoever reads through them
+  if (n->op->flags & OP_VIEW) n = graph_base(n->out[0])->producer; // views of what is made again, for whoever reads through them
   return d->again[n->id] && d->segment[n->id] == s;
 }
 
@@ -144,8 +139,8 @@ static elbo_status find_segments(const elbo_plan *p, finding *d, elbo_tensor *co
   find_crossings(d, cross, last);
   const int64_t small = count_left(d, left) / SMALL;
   for (int64_t i = 0; i < g->n_tensors; i++) d->kept[i] = bytes_of(g->tensors[i]) <= small;
-  for (int i = 0; i < p->n_outputs; i++) d->kept[base_of(outputs[i])->id] = true;
-  for (int64_t i = 0; i < g->n_updates; i++) d->kept[base_of(g->updates[i].value)->id] = true;
+  for (int i = 0; i < p->n_outputs; i++) d->kept[graph_base(outputs[i])->id] = true;
+  for (int64_t i = 0; i < g->n_updates; i++) d->kept[graph_base(g->updates[i].value)->id] = true;
   if (left[d->turn] > 0) divide(d, left, cross);
   keep_skips(d, last);
   // Twice: what a later segment reads of an earlier one is known only when that has been closed, and is then not made again.
