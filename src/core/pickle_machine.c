@@ -99,12 +99,12 @@ static elbo_status top(pickle_machine *m, pickle_value **out) {
   return ELBO_OK;
 }
 
-// Everything above the last mark, which goes; valid until the next push.
+// Everything above the last mark, which goes; valid until the next push. NULL where nothing was ever pushed.
 static elbo_status pop_mark(pickle_machine *m, pickle_value ***items, int64_t *n) {
   *items = NULL, *n = 0;
   if (!m->n_marks) return pickle_damaged(m, "a mark is missing");
   int64_t from = m->marks[--m->n_marks];
-  *items = m->stack + from, *n = m->depth - from;
+  *items = m->stack ? m->stack + from : NULL, *n = m->depth - from;
   m->depth = from;
   return ELBO_OK;
 }
