@@ -52,6 +52,8 @@ struct backend {
   elbo_status (*compile)(compile_env *env, const node *n, kernel *k);
   void (*synchronize)(void);
   unsigned fuses; // the patterns that it has kernels for; the graph's fuse pass makes no others
+  // Whether the convolution's kernel can normalise what it reads in place of `norm`, a group norm with its activation. NULL: never.
+  bool (*normalises)(const compile_env *env, const node *conv, const node *norm);
 };
 
 extern const backend backend_cpu;

@@ -3,7 +3,8 @@
 
 typedef elbo_status (*fuse_part)(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to);
 
-elbo_status fuse_graph(elbo_ctx *ctx, unsigned patterns, elbo_graph *from, int n, elbo_tensor **tensors, bool updates, elbo_graph **to) {
+elbo_status fuse_graph(const compile_env *env, const backend *b, elbo_graph *from, int n, elbo_tensor **tensors, bool updates,
+                       elbo_graph **to) {
   static const struct {
     unsigned pattern;
     fuse_part run;
@@ -16,12 +17,15 @@ elbo_status fuse_graph(elbo_ctx *ctx, unsigned patterns, elbo_graph *from, int n
   *to = NULL;
   for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
     elbo_graph *next = NULL;
-    if (!(patterns & parts[i].pattern)) continue;
-    elbo_status status = parts[i].run(ctx, from, n, tensors, updates, &next);
+    if (!(b->fuses & parts[i].pattern)) continue;
+    elbo_status status = parts[i].run(env->ctx, from, n, tensors, updates, &next);
     elbo_graph_destroy(&from);
     if (status != ELBO_OK) return status;
     from = next;
   }
   *to = from;
-  return ELBO_OK;
+  if (!b->normalises) return ELBO_OK;
+  elbo_status status = fuse_norm_reads(env, b, from, n, tensors, updates, to);
+  elbo_graph_destroy(&from);
+  return status;
 }

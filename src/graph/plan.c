@@ -24,7 +24,8 @@ static elbo_status load_config(elbo_ctx *ctx, const elbo_plan_config *given, elb
 }
 
 // Cleans and fuses into p->graph; `tensors` become the plan's.
-static elbo_status lower(elbo_plan *p, const elbo_graph *graph, const elbo_plan_config *config, int n, elbo_tensor **tensors) {
+static elbo_status lower(elbo_plan *p, const compile_env *env, const elbo_graph *graph, const elbo_plan_config *config, int n,
+                         elbo_tensor **tensors) {
   elbo_graph *once = NULL;
   TRY(graph_clean(p->ctx, graph, n, tensors, config->updates, &once));
   elbo_status again = graph_clean(p->ctx, once, n, tensors, config->updates, &p->graph); // what the first pass made needless
@@ -33,7 +34,7 @@ static elbo_status lower(elbo_plan *p, const elbo_graph *graph, const elbo_plan_
   if (config->fuse && p->backend->fuses) {
     elbo_graph *cleaned = p->graph;
     p->graph = NULL;
-    TRY(fuse_graph(p->ctx, p->backend->fuses, cleaned, n, tensors, config->updates, &p->graph));
+    TRY(fuse_graph(env, p->backend, cleaned, n, tensors, config->updates, &p->graph));
   }
   return ELBO_OK;
 }
@@ -168,7 +169,7 @@ static elbo_status build(elbo_plan *p, elbo_graph *graph, int n_outputs, elbo_te
                      .no_winograd = p->ctx->winograd == WINOGRAD_AS_ASKED ? config->no_winograd : p->ctx->winograd == WINOGRAD_OFF,
                      .kernel = config->kernel};
   elbo_status status = choose_precision(p, config, &env);
-  if (status == ELBO_OK) status = lower(p, graph, config, n_outputs, tensors);
+  if (status == ELBO_OK) status = lower(p, &env, graph, config, n_outputs, tensors);
   if (status == ELBO_OK) status = plan_place(p, &env, config, tensors);
   if (status == ELBO_OK && config->memory_limit > 0) status = plan_fit(p, &env, config, tensors);
   free(tensors);

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "core/memory.h"
+#include "ops/norm.h"
 
 double contraction_activate(contraction_activation activation, double slope, double x) {
   switch (activation) {
@@ -17,10 +18,6 @@ double contraction_activate(contraction_activation activation, double slope, dou
   case CONTRACTION_ACTIVATIONS: break;
   }
   return x;
-}
-
-bool contraction_cpu_prologue(const contraction_prologue *p) {
-  return p->n_x == 1 && p->activation == CONTRACTION_LINEAR && p->dropout == 0;
 }
 
 // --- checks -------------------------------------------------------------------------------------------------------------------------
@@ -137,8 +134,12 @@ bool infer_fused(elbo_graph *g, node *n, const shape *out) {
                shape_text(out, os));
     return false;
   }
-  if (a->epilogue.activation < 0 || a->epilogue.activation >= CONTRACTION_ACTIVATIONS || !contraction_cpu_prologue(&a->prologue)) {
-    graph_fail(g, ELBO_ERROR_UNSUPPORTED, "%s: this prologue or activation is not supported", n->op->name);
+  if (a->epilogue.activation < 0 || a->epilogue.activation >= CONTRACTION_ACTIVATIONS) {
+    graph_fail(g, ELBO_ERROR_UNSUPPORTED, "%s: this activation is not supported", n->op->name);
+    return false;
+  }
+  if ((n->in[FUSED_NORM] && n->op != &op_fused_conv2d) || (n->in[FUSED_X2] && !n->in[FUSED_NORM])) {
+    graph_fail(g, ELBO_ERROR_UNSUPPORTED, "%s: only fused_conv2d normalises what it reads, or reads two tensors", n->op->name);
     return false;
   }
   set_output(n, 0, out);
@@ -166,25 +167,36 @@ bool contraction_can_fuse(const node *plain, bool with_residual) {
   return a->epilogue.activation == CONTRACTION_LINEAR && !a->epilogue.keep_pre && !(with_residual && plain->in[FUSED_RESIDUAL]);
 }
 
+// Attributes and inputs of the fused form of `plain`, whose inputs are `from`.
+static fused_contraction_attr fused_parts(const node *plain, elbo_tensor *const *from, elbo_tensor *in[FUSED_INPUTS]) {
+  for (int i = 0; i < FUSED_INPUTS; i++) in[i] = is_fused(plain->op) ? from[i] : NULL;
+  if (is_fused(plain->op)) return *(const fused_contraction_attr *)plain->attr;
+  fused_contraction_attr a = {.epilogue = CONTRACTION_EPILOGUE_NONE};
+  if (plain->op != &op_linear) a.conv = *(const conv2d_attr *)plain->attr;
+  in[FUSED_X] = from[0];
+  in[FUSED_WEIGHT] = from[1];
+  in[FUSED_BIAS] = from[2];
+  return a;
+}
+
 node *graph_add_fused(elbo_graph *g, const node *plain, elbo_tensor *residual, const contraction_epilogue *epilogue, const char *name) {
   if (!contraction_can_fuse(plain, residual != NULL))
     return graph_fail(g, ELBO_ERROR_INTERNAL, "%s: not a contraction that can take this epilogue", plain->op->name);
-  fused_contraction_attr a = {0};
-  elbo_tensor *in[FUSED_X + 1] = {0};
-  if (is_fused(plain->op)) {
-    a = *(const fused_contraction_attr *)plain->attr;
-    for (int i = 0; i < plain->n_in && i <= FUSED_X; i++) in[i] = plain->in[i];
-  } else {
-    if (plain->op != &op_linear) a.conv = *(const conv2d_attr *)plain->attr;
-    a.prologue.n_x = 1;
-    a.epilogue = CONTRACTION_EPILOGUE_NONE;
-    in[FUSED_X] = plain->in[0];
-    in[FUSED_WEIGHT] = plain->in[1];
-    in[FUSED_BIAS] = plain->in[2];
-  }
+  elbo_tensor *in[FUSED_INPUTS];
+  fused_contraction_attr a = fused_parts(plain, plain->in, in);
   double alpha = a.epilogue.alpha;
   a.epilogue = *epilogue;
   a.epilogue.alpha *= alpha;
   if (residual) in[FUSED_RESIDUAL] = residual;
-  return graph_add_node(g, fused_form(plain->op), &a, FUSED_X + 1, in, name);
+  return graph_add_node(g, fused_form(plain->op), &a, FUSED_INPUTS, in, name);
+}
+
+node *graph_add_normalised_conv2d(elbo_graph *g, const node *plain, elbo_tensor *const *from, const node *norm, elbo_tensor *channels,
+                                  elbo_tensor *x2) {
+  const group_norm_attr *act = norm->attr;
+  elbo_tensor *in[FUSED_INPUTS];
+  fused_contraction_attr a = fused_parts(plain, from, in);
+  a.prologue = (contraction_prologue){act->act, act->slope};
+  in[FUSED_NORM] = channels, in[FUSED_X2] = x2;
+  return graph_add_node(g, &op_fused_conv2d, &a, FUSED_INPUTS, in, plain->name);
 }

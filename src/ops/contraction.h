@@ -50,13 +50,10 @@ typedef struct contraction_epilogue {
 } contraction_epilogue;
 #define CONTRACTION_EPILOGUE_NONE ((contraction_epilogue){1.0, CONTRACTION_LINEAR, 0.0, 0})
 
-// Applied to x as it is read: concatenation over channels, then scale[b,c] x + shift[b,c], activation, dropout.
+// With FUSED_NORM, x as it is read: act((x ++ x2 - mean) scale + bias), never stored. fused_conv2d alone has it.
 typedef struct contraction_prologue {
-  int n_x;                           // inputs read as one concatenation over channels; at least 1
-  contraction_activation activation; // after scale and shift
+  int64_t act; // norm_act (norm.h)
   double slope;
-  double dropout; // probability, 0: none
-  uint64_t dropout_stream;
 } contraction_prologue;
 
 // Inputs of a fused contraction, in this order; all but weight and x may be NULL.
@@ -64,12 +61,12 @@ enum {
   FUSED_WEIGHT,
   FUSED_BIAS,     // (O)
   FUSED_RESIDUAL, // the shape of the result
-  FUSED_SCALE,    // (B,C) of the concatenated input
-  FUSED_SHIFT,    // (B,C)
-  FUSED_SEED,     // int64 scalar, with dropout
-  FUSED_SAMPLE,   // int64 (B), with dropout
-  FUSED_X         // n_x inputs from here on
+  FUSED_NORM,     // (B,3,C): the channels of group_norm_statistics
+  FUSED_X,
+  FUSED_X2, // with FUSED_NORM: the channels behind x's
+  FUSED_INPUTS
 };
+#define FUSED_OPTIONAL (((1u << FUSED_INPUTS) - 1) & ~(1u << FUSED_WEIGHT | 1u << FUSED_X))
 
 // Attribute of fused_linear, fused_conv2d, fused_conv_transpose2d.
 typedef struct fused_contraction_attr {
@@ -87,8 +84,11 @@ node *graph_add_fused(elbo_graph *g, const node *plain, elbo_tensor *residual, c
 // True when graph_add_fused would take `plain` with (or without) a residual.
 bool contraction_can_fuse(const node *plain, bool with_residual);
 
-// What the CPU backend's kernels do: every epilogue, no prologue yet.
-bool contraction_cpu_prologue(const contraction_prologue *p);
+// For the pass that lets a convolution normalise what it reads: the conv2d or fused_conv2d node `plain` with its inputs `in` in g, of which
+// that of x is the norm's x. `norm`: a group norm with its activation, of which `channels` are the statistics; `x2` its second part, or
+// NULL. NULL after an error.
+node *graph_add_normalised_conv2d(elbo_graph *g, const node *plain, elbo_tensor *const *in, const node *norm, elbo_tensor *channels,
+                                  elbo_tensor *x2);
 
 // --- shared by the operations' files ---
 double contraction_activate(contraction_activation activation, double slope, double x); // in double precision, for the references

@@ -90,15 +90,40 @@ const op_def op_conv2d = {.name = "conv2d",
 
 static bool infer_fused_conv2d(elbo_graph *g, node *n) {
   const fused_contraction_attr *a = n->attr;
+  const elbo_tensor *x2 = n->in[FUSED_X2], *norm = n->in[FUSED_NORM];
+  elbo_tensor x = *n->in[FUSED_X]; // with x2's channels behind it
+  char text[2][SHAPE_TEXT];
   shape out;
-  return conv2d_shape(g, n, &a->conv, n->in[FUSED_X], n->in[FUSED_WEIGHT], &out) && infer_fused(g, n, &out);
+  if (x2) {
+    int64_t channels = x2->shape.rank == 4 ? x2->shape.dim[3] : 0;
+    shape like = x2->shape;
+    like.dim[3] = x.shape.rank == 4 ? x.shape.dim[3] : 0;
+    if (x2->dtype != ELBO_F32 || !shape_equal(&like, &x.shape))
+      return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s of %s: x2 is %s %s; it must agree but for the channels", n->op->name,
+                        shape_text(&x.shape, text[0]), elbo_dtype_name(x2->dtype), shape_text(&x2->shape, text[1]));
+    x.shape.dim[3] += channels;
+  }
+  if (!conv2d_shape(g, n, &a->conv, &x, n->in[FUSED_WEIGHT], &out)) return false;
+  const shape channels = shape_of(3, (int64_t[]){x.shape.dim[0], 3, x.shape.dim[3]});
+  if (norm && (norm->dtype != ELBO_F32 || !shape_equal(&norm->shape, &channels)))
+    return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s of %s: the norm's channels are %s, expected %s", n->op->name,
+                      shape_text(&x.shape, text[0]), shape_text(&norm->shape, text[1]), shape_text(&channels, (char[SHAPE_TEXT]){0}));
+  return infer_fused(g, n, &out);
 }
 
 const op_def op_fused_conv2d = {.name = "fused_conv2d",
                                 .attr_size = sizeof(fused_contraction_attr),
-                                .n_in = FUSED_X + 1,
+                                .n_in = FUSED_INPUTS,
                                 .n_out = 2,
-                                .optional = ((1u << FUSED_X) - 1) & ~1u,
+                                .optional = FUSED_OPTIONAL,
                                 .infer = infer_fused_conv2d,
                                 .flops = flops,
                                 .reference = fused_conv2d_ref};
+
+bool conv2d_normalises(const compile_env *env, const node *conv, const node *norm) {
+#ifdef ELBO_HAVE_X86_VARIANTS
+  if (env->isa == ISA_V4) return conv_normalises_cpu_v4(env, conv, norm);
+  if (env->isa == ISA_V3) return conv_normalises_cpu_v3(env, conv, norm);
+#endif
+  return conv_normalises_cpu_base(env, conv, norm);
+}

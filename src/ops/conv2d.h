@@ -16,6 +16,11 @@ typedef struct conv_sizes {
 } conv_sizes;
 conv_sizes conv_sizes_of(const conv2d_attr *a, const elbo_tensor *x, const elbo_tensor *w, const elbo_tensor *y);
 
+// Whether the kernel that a conv2d or fused_conv2d node gets can normalise what it reads in place of `norm`, a group norm (and activation).
+typedef bool (*conv_normalises_fn)(const compile_env *env, const node *conv, const node *norm);
+bool conv2d_normalises(const compile_env *env, const node *conv, const node *norm);
+extern const conv_normalises_fn conv_normalises_cpu_base, conv_normalises_cpu_v3, conv_normalises_cpu_v4;
+
 elbo_status conv2d_ref(elbo_ctx *ctx, const node *n, const void *const *in, void *const *out);
 elbo_status fused_conv2d_ref(elbo_ctx *ctx, const node *n, const void *const *in, void *const *out);
 elbo_status conv_transpose2d_ref(elbo_ctx *ctx, const node *n, const void *const *in, void *const *out);

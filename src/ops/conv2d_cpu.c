@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ops/conv_cpu.h"
+#include "ops/norm.h"
 #include "ops/winograd.h"
 
 const conv_kernel *const ISA(conv_kernels)[] = {&ISA(conv_gemm),        &ISA(conv_dot),
@@ -25,7 +26,7 @@ static elbo_status prepare_named(compile_env *env, const conv_problem *p, kernel
   char all[256] = "", able[256] = "";
   bool known = false;
   for (const conv_kernel *const *c = ISA(conv_kernels); *c; c++) {
-    bool named = !strcmp((*c)->name, env->kernel), supports = (*c)->supports(p);
+    bool named = !strcmp((*c)->name, env->kernel), supports = conv_supports(*c, p);
     if (named && supports) return (*c)->prepare(env, p, k);
     known |= named;
     add_name(all, sizeof all, (*c)->name);
@@ -35,17 +36,25 @@ static elbo_status prepare_named(compile_env *env, const conv_problem *p, kernel
   return fail(env->ctx, ELBO_ERROR_ARGUMENT, "there is no convolution kernel '%s'; there are %s", env->kernel, all);
 }
 
-// The cheapest; where it refuses after all (a library may), the cheapest of our own.
-elbo_status ISA(conv_prepare)(compile_env *env, const conv_problem *p, kernel *k) {
-  if (env->kernel) return prepare_named(env, p, k);
+// The cheapest, and the cheapest of our own; NULL where there is none.
+static const conv_kernel *cheapest(const conv_problem *p, const conv_kernel **of_our_own) {
   const conv_kernel *best = NULL, *own = NULL;
   double least = INFINITY, least_own = INFINITY;
   for (const conv_kernel *const *c = ISA(conv_kernels); *c; c++) {
-    if (!(*c)->supports(p)) continue;
+    if (!conv_supports(*c, p)) continue;
     double cost = (*c)->cost(p);
     if (cost < least) best = *c, least = cost;
     if (*c != &conv_onednn && cost < least_own) own = *c, least_own = cost;
   }
+  *of_our_own = own;
+  return best;
+}
+
+// The cheapest; where it refuses after all (a library may), the cheapest of our own.
+elbo_status ISA(conv_prepare)(compile_env *env, const conv_problem *p, kernel *k) {
+  if (env->kernel) return prepare_named(env, p, k);
+  const conv_kernel *own, *best = cheapest(p, &own);
+  if (!best) return fail(env->ctx, ELBO_ERROR_INTERNAL, "no convolution kernel normalises what it reads at this shape");
   elbo_status status = best->prepare(env, p, k);
   if (status != ELBO_ERROR_UNSUPPORTED || best == own) return status;
   log_debug(env->ctx, "convolution by a kernel of our own: %s", elbo_ctx_message(env->ctx));
@@ -59,5 +68,15 @@ static elbo_status prepare(compile_env *env, const node *n, kernel *k) {
   return ISA(conv_prepare)(env, &p, k);
 }
 
+// Only of the kernel that would be taken without the norm: it is not worth a slower one.
+static bool normalises(const compile_env *env, const node *conv, const node *norm) {
+  conv_problem p = conv_problem_of(env, conv);
+  const elbo_tensor *x = norm->in[0];
+  const conv_kernel *own, *best = env->kernel || p.direction != CONV_FORWARD ? NULL : cheapest(&p, &own);
+  p.norm = FUSED_NORM, p.x2 = group_norm_second(norm) ? FUSED_X2 : -1, p.first = x->shape.dim[x->shape.rank - 1];
+  return best && conv_supports(best, &p);
+}
+
+const conv_normalises_fn ISA(conv_normalises_cpu) = normalises;
 const cpu_op ISA(conv2d_cpu) = {prepare};
 const cpu_op ISA(fused_conv2d_cpu) = {prepare};

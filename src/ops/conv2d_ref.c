@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "ops/linear.h"
+#include "ops/norm.h"
 
 conv_sizes conv_sizes_of(const conv2d_attr *a, const elbo_tensor *x, const elbo_tensor *w, const elbo_tensor *y) {
   const int64_t *dx = x->shape.dim, *dw = w->shape.dim, *dy = y->shape.dim;
@@ -77,13 +78,33 @@ elbo_status conv2d_weight_grad_ref(elbo_ctx *ctx, const node *n, const void *con
   return ELBO_OK;
 }
 
+// What a convolution with a norm reads: (B,H,W,C), freed by the caller.
+static elbo_status normalised_ref(elbo_ctx *ctx, const node *n, const conv_sizes *s, const void *const *in, double **out) {
+  const contraction_prologue *p = &((const fused_contraction_attr *)n->attr)->prologue;
+  int64_t first = n->in[FUSED_X]->shape.dim[3], C = s->I * s->groups, count = s->B * s->H * s->W * C;
+  const double *x = in[FUSED_X], *x2 = in[FUSED_X2], *channels = in[FUSED_NORM];
+  TRY(array_new(ctx, (size_t)count, sizeof **out, "a reference", (void **)out));
+  for (int64_t i = 0; i < count; i++) {
+    int64_t row = i / C, c = i % C;
+    const double *of_image = channels + row / (s->H * s->W) * 3 * C + c;
+    double v = c < first ? x[row * first + c] : x2[row * (C - first) + c - first];
+    (*out)[i] = norm_act_value(p->act, p->slope, (v - of_image[0]) * of_image[C] + of_image[2 * C]);
+  }
+  return ELBO_OK;
+}
+
 elbo_status fused_conv2d_ref(elbo_ctx *ctx, const node *n, const void *const *in, void *const *out) {
-  (void)ctx;
   const fused_contraction_attr *a = n->attr;
   conv_sizes s = conv_sizes_of(&a->conv, n->in[FUSED_X], n->in[FUSED_WEIGHT], n->out[0]);
   form f = {.x = in[FUSED_X], .w = in[FUSED_WEIGHT], .out = out[0]};
+  double *normalised = NULL;
+  if (n->in[FUSED_NORM]) {
+    TRY(normalised_ref(ctx, n, &s, in, &normalised));
+    f.x = normalised;
+  }
   fill(n->out[0], NULL, out[0]);
   conv_terms(&a->conv, &s, into_y, &f);
+  free(normalised);
   fused_epilogue_ref(n, in, out);
   return ELBO_OK;
 }

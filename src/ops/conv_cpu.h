@@ -13,7 +13,10 @@ typedef struct conv_problem {
   conv2d_attr attr;
   conv_sizes size;
   contraction_epilogue epilogue;
-  int x, w, y, bias, residual; // indices of inputs, -1 for none; forward: x and w in, transposed: y and w, weight gradient: x and y
+  contraction_prologue prologue; // with norm
+  int64_t first;                 // channels of x, where x2 has the others
+  int x, w, y, bias, residual;   // indices of inputs, -1 for none; forward: x and w in, transposed: y and w, weight gradient: x and y
+  int norm, x2;
   bool weights_constant;
   bool no_winograd, bf16; // compile_env's
   bf16_unit bf16_unit;
@@ -33,9 +36,11 @@ typedef struct conv_kernel {
   bool (*supports)(const conv_problem *p);
   double (*cost)(const conv_problem *p); // in vector multiply-adds; infinite: only when asked for by name
   elbo_status (*prepare)(compile_env *env, const conv_problem *p, kernel *k);
+  bool normalises; // with `norm` too, where `supports` says so; others are not asked
 } conv_kernel;
 extern const conv_kernel *const ISA(conv_kernels)[];                               // NULL at the end
 elbo_status ISA(conv_prepare)(compile_env *env, const conv_problem *p, kernel *k); // chooses
+static inline bool conv_supports(const conv_kernel *c, const conv_problem *p) { return (p->norm < 0 || c->normalises) && c->supports(p); }
 
 // The table's entries, each in a file of its own.
 extern const conv_kernel ISA(conv_gemm);        // forward and transposed: gather patches, multiply

@@ -222,4 +222,4 @@ static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k) {
   return ELBO_OK;
 }
 
-const conv_kernel ISA(conv_few) = {"few", supports, cost, prepare};
+const conv_kernel ISA(conv_few) = {"few", supports, cost, prepare, false};

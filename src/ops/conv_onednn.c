@@ -135,7 +135,7 @@ static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k) {
   return ELBO_OK;
 }
 
-const conv_kernel conv_onednn = {"onednn", supports, cost, prepare};
+const conv_kernel conv_onednn = {"onednn", supports, cost, prepare, false};
 
 // Rows of so many pixels make an image.
 enum { PRODUCT_SIDE = 8, PRODUCT_PIXELS = PRODUCT_SIDE * PRODUCT_SIDE };

@@ -9,6 +9,8 @@ conv_problem conv_problem_of(const compile_env *env, const node *n) {
                     .y = -1,
                     .bias = -1,
                     .residual = -1,
+                    .norm = -1,
+                    .x2 = -1,
                     .weights_constant = env->weights_constant,
                     .no_winograd = env->no_winograd,
                     .bf16 = env->bf16,
@@ -36,10 +38,13 @@ conv_problem conv_problem_of(const compile_env *env, const node *n) {
     p.attr = a->conv;
     p.epilogue = a->epilogue;
     if (n->in[FUSED_RESIDUAL]) p.residual = FUSED_RESIDUAL;
+    if (n->in[FUSED_NORM]) p.norm = FUSED_NORM, p.prologue = a->prologue;
+    if (n->in[FUSED_X2]) p.x2 = FUSED_X2;
   } else {
     p.attr = *(const conv2d_attr *)n->attr;
   }
   *(transposed ? &p.y : &p.x) = data;
+  p.first = n->in[data]->shape.dim[3];
   p.size =
       transposed ? conv_sizes_of(&p.attr, n->out[0], n->in[p.w], n->in[data]) : conv_sizes_of(&p.attr, n->in[data], n->in[p.w], n->out[0]);
   return p;

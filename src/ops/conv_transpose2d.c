@@ -74,9 +74,9 @@ static bool infer_fused_conv_transpose2d(elbo_graph *g, node *n) {
 
 const op_def op_fused_conv_transpose2d = {.name = "fused_conv_transpose2d",
                                           .attr_size = sizeof(fused_contraction_attr),
-                                          .n_in = FUSED_X + 1,
+                                          .n_in = FUSED_INPUTS,
                                           .n_out = 2,
-                                          .optional = ((1u << FUSED_X) - 1) & ~1u,
+                                          .optional = FUSED_OPTIONAL,
                                           .infer = infer_fused_conv_transpose2d,
                                           .flops = flops,
                                           .reference = fused_conv_transpose2d_ref};

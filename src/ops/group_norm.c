@@ -3,7 +3,7 @@
 
 #include "ops/norm.h"
 
-extern const op_def op_fused_group_norm, op_fused_group_norm_grad;
+extern const op_def op_fused_group_norm, op_fused_group_norm_grad, op_group_norm_statistics;
 
 bool norm_check_channels(elbo_graph *g, const char *op, const elbo_tensor *x, const elbo_tensor *w, const char *what) {
   int64_t c = x->shape.dim[x->shape.rank - 1];
@@ -21,7 +21,7 @@ bool norm_statistics_unused(elbo_graph *g, const node *n, elbo_tensor *const *dy
 }
 
 const elbo_tensor *group_norm_second(const node *n) {
-  if (n->op == &op_fused_group_norm) return n->in[3];
+  if (n->op == &op_fused_group_norm || n->op == &op_group_norm_statistics) return n->in[3];
   return n->op == &op_fused_group_norm_grad ? n->in[7] : NULL;
 }
 
@@ -60,7 +60,8 @@ static bool group_norm_infer(elbo_graph *g, node *n) {
   shape x;
   if (!group_norm_check(g, n, &x)) return false;
   n->out[0]->dtype = n->out[1]->dtype = n->out[2]->dtype = ELBO_F32;
-  n->out[0]->shape = x;
+  bool statistics = n->op == &op_group_norm_statistics;
+  n->out[0]->shape = statistics ? shape_of(3, (int64_t[]){x.dim[0], 3, x.dim[x.rank - 1]}) : x;
   n->out[1]->shape = n->out[2]->shape = shape_of(2, (int64_t[]){x.dim[0], a->groups});
   return true;
 }
@@ -161,6 +162,22 @@ const op_def op_fused_group_norm = {
     .reference = fused_group_norm_ref,
 };
 
+static int64_t statistics_flops(const node *n) {
+  const elbo_tensor *x2 = group_norm_second(n);
+  return shape_count(&n->in[0]->shape) + (x2 ? shape_count(&x2->shape) : 0);
+}
+
+const op_def op_group_norm_statistics = {
+    .name = "group_norm_statistics",
+    .attr_size = sizeof(group_norm_attr),
+    .n_in = 4,
+    .n_out = 3,
+    .optional = 1 << 1 | 1 << 2 | 1 << 3,
+    .infer = group_norm_infer,
+    .flops = statistics_flops,
+    .reference = group_norm_statistics_ref,
+};
+
 const op_def op_fused_group_norm_grad = {
     .name = "fused_group_norm_grad",
     .attr_size = sizeof(group_norm_attr),
@@ -196,4 +213,8 @@ node *graph_add_group_norm_of_two(elbo_graph *g, const node *n, elbo_tensor *con
   for (int i = 1; i < n->n_in - 1; i++) own[i] = in[i];
   own[n->n_in - 1] = x2;
   return graph_add_node(g, n->op, n->attr, n->n_in, own, n->name);
+}
+
+node *graph_add_group_norm_statistics(elbo_graph *g, const node *norm, elbo_tensor *const *in) {
+  return graph_add_node(g, &op_group_norm_statistics, norm->attr, 4, (elbo_tensor *[]){in[0], in[1], in[2], in[3]}, norm->name);
 }

@@ -36,6 +36,7 @@ typedef struct group_norm_job {
   const group_norm_state *s;
   const float *x, *x2, *weight, *bias, *dy, *mean_in, *rstd_in, *residual;
   float *y, *mean, *rstd;
+  float *channels; // (images,3,C): what y would be made with, in its place; or NULL
   float *dx, *dx2;
   float *again; // the gradient's y, or NULL
   float *dweight, *dbias, *sums;
@@ -84,15 +85,6 @@ static float *dx_of(const group_norm_job *j, const part *p) { return (p->second 
 
 // --- rows -------------------------------------------------------------------------------------------------------------------------
 
-// One specialised copy of each loop per activation.
-#define BY_ACT(call)                                          \
-  switch (s->act) {                                           \
-  case NORM_ACT_RELU: call(NORM_ACT_RELU); break;             \
-  case NORM_ACT_LEAKY_RELU: call(NORM_ACT_LEAKY_RELU); break; \
-  case NORM_ACT_SILU: call(NORM_ACT_SILU); break;             \
-  default: call(NORM_ACT_NONE); break;                        \
-  }
-
 // All take rows [row, row + rows) of the batch, and channels' numbers by channels of the image.
 
 // sums (2,C) += moments about the first row of image b
@@ -120,7 +112,7 @@ static void normalise_rows(const group_norm_job *j, slice w, int64_t row, int64_
     for (int k = 0; k < n_next; k++)
       if (nexts[k].second == p->second) ahead = nexts[k].at - p->at;
 #define CALL(act) normalise(x, y, rows, p->own, s->c, p->c1 - p->c0, mean, scale, bias, ahead, act, s->slope)
-    BY_ACT(CALL)
+    BY_ACT(s->act, CALL)
 #undef CALL
   }
 }
@@ -139,9 +131,9 @@ static void product_rows(const group_norm_job *j, slice w, int64_t row, int64_t 
 #define CALL(act) ROWS(act, false)
 #define CALL_AGAIN(act) ROWS(act, true)
     if (y) {
-      BY_ACT(CALL_AGAIN)
+      BY_ACT(s->act, CALL_AGAIN)
     } else {
-      BY_ACT(CALL)
+      BY_ACT(s->act, CALL)
     }
 #undef CALL_AGAIN
 #undef CALL
@@ -264,7 +256,8 @@ static void forward_whole(void *arg, int id, int count) {
     clear_sums(s, w, sums);
     sum_rows(j, w, b, b * s->rows, s->rows, sums);
     finish_statistics(j, b, w, sums);
-    fill_channels(j, b, w, j->mean, j->rstd, channel);
+    fill_channels(j, b, w, j->mean, j->rstd, j->channels ? j->channels + b * 3 * s->c : channel);
+    if (j->channels) continue;
     normalise_rows(j, w, b * s->rows, s->rows, channel, i + 1 < end ? &next : NULL, (i + 1) / s->slices * s->rows);
   }
 }
@@ -292,6 +285,7 @@ static void forward_statistics(void *arg, int id, int count) {
   for (int64_t b = begin; b < end; b++) {
     add_chunks(j, b, sums);
     finish_statistics(j, b, all_groups(s), sums);
+    if (j->channels) fill_channels(j, b, all_groups(s), j->mean, j->rstd, j->channels + b * 3 * s->c);
   }
 }
 
@@ -319,19 +313,26 @@ static void job_scratch(group_norm_job *j, void *scratch) {
   j->floats = (float *)(j->row_sums + row_sum_doubles(s));
 }
 
-static elbo_status group_norm_run(const kernel *k, const kernel_args *a) {
-  const group_norm_state *s = k->state;
-  group_norm_job j = {.s = s, .x = a->in[0], .weight = a->in[1], .bias = a->in[2], .x2 = s->first < s->c ? a->in[3] : NULL};
-  j.y = a->out[0], j.mean = a->out[1], j.rstd = a->out[2];
+// `j` with where the result goes
+static elbo_status run_forward(const kernel *k, const kernel_args *a, group_norm_job j) {
+  const group_norm_state *s = j.s = k->state;
+  j.x = a->in[0], j.weight = a->in[1], j.bias = a->in[2], j.x2 = s->first < s->c ? a->in[3] : NULL;
+  j.mean = a->out[1], j.rstd = a->out[2];
   job_scratch(&j, a->scratch);
-  if (j.s->chunks == 1) {
+  if (s->chunks == 1) {
     parallel_run(a->pool, forward_whole, &j);
     return ELBO_OK;
   }
   parallel_run(a->pool, forward_moments, &j);
   parallel_run(a->pool, forward_statistics, &j);
-  parallel_run(a->pool, forward_rows, &j);
+  if (j.y) parallel_run(a->pool, forward_rows, &j);
   return ELBO_OK;
+}
+
+static elbo_status group_norm_run(const kernel *k, const kernel_args *a) { return run_forward(k, a, (group_norm_job){.y = a->out[0]}); }
+
+static elbo_status group_norm_statistics_run(const kernel *k, const kernel_args *a) {
+  return run_forward(k, a, (group_norm_job){.channels = a->out[0]});
 }
 
 // --- gradient ---------------------------------------------------------------------------------------------------------------------
@@ -471,9 +472,10 @@ static void choose(const compile_env *env, group_norm_state *s, int tensors, ker
   int64_t most_slices = (s->groups + s->unit - 1) / s->unit;
   s->chunks = s->slices = 1;
   s->blocks = s->images < DWEIGHT_BLOCKS ? s->images : DWEIGHT_BLOCKS;
-  if (s->images * most_slices >= WHOLE_ITEMS) {
-    // half the cache: what is read next comes meanwhile
-    int64_t bytes = s->rows * s->c * (int64_t)sizeof(float) * tensors, room = env->ctx->l2_bytes / 2;
+  // half the cache: what is read next comes meanwhile
+  int64_t bytes = s->rows * s->c * (int64_t)sizeof(float) * tensors, room = env->ctx->l2_bytes / 2;
+  // a range that does not stay, or that nothing comes back to, is only a bad order to read memory in
+  if (s->images * most_slices >= WHOLE_ITEMS && bytes <= 2 * room * most_slices && tensors > 1) {
     s->slices = (bytes + room - 1) / room;
     int64_t fair = (WHOLE_ITEMS + s->images - 1) / s->images; // for the threads
     if (s->slices < fair) s->slices = fair;
@@ -529,6 +531,7 @@ static elbo_status prepare_batch(compile_env *env, const node *n, int tensors, k
 PREPARE(group_norm, prepare_group, 2)
 PREPARE(group_norm_grad, prepare_group, 3)
 PREPARE(fused_group_norm, prepare_group, 2)
+PREPARE(group_norm_statistics, prepare_group, 1)
 PREPARE(fused_group_norm_grad, prepare_group, 3)
 PREPARE(batch_norm, prepare_batch, 2)
 PREPARE(batch_norm_grad, prepare_batch, 3)

@@ -131,3 +131,18 @@ OP_REFERENCE(fused_group_norm_grad) {
   free(x);
   return status;
 }
+
+OP_REFERENCE(group_norm_statistics) {
+  group_shape s = group_shape_of(n);
+  double *y, *channels = out[0];
+  const double *weight = in[1], *bias = in[2], *mean = out[1], *rstd = out[2];
+  TRY(array_new(ctx, (size_t)(s.images * s.rows * s.c), sizeof *y, "a reference", (void **)&y));
+  elbo_status status = fused_group_norm_ref(ctx, n, in, (void *[]){y, out[1], out[2]});
+  free(y);
+  for (int64_t i = 0; status == ELBO_OK && i < s.images * s.c; i++) {
+    int64_t b = i / s.c, c = i % s.c, g = b * s.groups + c / s.per;
+    double *to = channels + b * 3 * s.c + c;
+    to[0] = mean[g], to[s.c] = rstd[g] * (weight ? weight[c] : 1), to[2 * s.c] = bias ? bias[c] : 0;
+  }
+  return status;
+}

@@ -4,10 +4,12 @@
 #ifndef OPS_GROUP_NORM_ROWS_H
 #define OPS_GROUP_NORM_ROWS_H
 
-#include "ops/norm.h"
-#include "ops/vec_part.h"
+#include "ops/norm_act.h"
 
 enum { BLOCK_ROWS = 64 }; // rows summed in float32 before they are folded into double
+
+// Rows AHEAD_ROWS on are called for meanwhile: no prefetcher of the processor's follows rows that lie this far apart.
+enum { AHEAD_ROWS = 8 };
 
 // For every block of rows [r, r + n): call(i, vectors, lanes), columns [i, i + vectors VW), or the last `lanes` < VW.
 #define FOR_BLOCKS(rows, width, call)                                 \
@@ -24,39 +26,6 @@ enum { BLOCK_ROWS = 64 }; // rows summed in float32 before they are folded into 
     }                                                                 \
     if (i < (width)) call(i, 1, (width)-i);                           \
   }
-
-VEC_INLINE vfloat act_value(vfloat v, const int64_t act, float slope) {
-  switch (act) {
-  case NORM_ACT_RELU: return vselect(v > 0.0f, v, vsplat(0.0f));
-  case NORM_ACT_LEAKY_RELU: return vselect(v > 0.0f, v, slope * v);
-  case NORM_ACT_SILU: return v * vsigmoid_near(v);
-  default: return v;
-  }
-}
-
-VEC_INLINE vfloat act_slope(vfloat v, const int64_t act, float slope) {
-  vfloat one = vsplat(1.0f);
-  switch (act) {
-  case NORM_ACT_RELU: return vselect(v > 0.0f, one, vsplat(0.0f));
-  case NORM_ACT_LEAKY_RELU: return vselect(v > 0.0f, one, vsplat(slope));
-  case NORM_ACT_SILU: {
-    vfloat s = vsigmoid_near(v);
-    return s * (1.0f + v * (1.0f - s));
-  }
-  default: return one;
-  }
-}
-
-// act'(v), and act(v) in *value, sharing what they share
-VEC_INLINE vfloat act_slope_and_value(vfloat v, const int64_t act, float slope, vfloat *value) {
-  if (act != NORM_ACT_SILU) {
-    *value = act_value(v, act, slope);
-    return act_slope(v, act, slope);
-  }
-  vfloat s = vsigmoid_near(v);
-  *value = v * s;
-  return s * (1.0f + v * (1.0f - s));
-}
 
 VEC_INLINE void fold(double *sum, vfloat part, int64_t lanes) {
   for (int64_t l = 0; l < lanes; l++) sum[l] += (double)part[l];
@@ -76,6 +45,7 @@ VEC_INLINE void block_moments(const float *x, int64_t rows, int64_t stride, cons
     for (int u = 0; u < at_once; u++)
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; v++) {
+        __builtin_prefetch(x + (u + AHEAD_ROWS) * stride + v * VW, 0, 3);
         vfloat d = vload_upto(x + u * stride + v * VW, lanes) - k[v];
         a1[u * vectors + v] += d, a2[u * vectors + v] += d * d;
       }
@@ -93,14 +63,11 @@ VEC_INLINE void block_moments(const float *x, int64_t rows, int64_t stride, cons
   }
 }
 
-static inline void moments(const float *x, int64_t rows, int64_t stride, int64_t width, const float *shift, double *s1, double *s2) {
+static inline void moments(const float *x, int64_t rows, int64_t stride, int64_t width, const float *shift, double *s1, double *s2){
 #define CALL(i, vectors, lanes) block_moments(x + r * stride + (i), n, stride, shift + (i), s1 + (i), s2 + (i), vectors, lanes)
-  FOR_BLOCKS(rows, width, CALL)
+    FOR_BLOCKS(rows, width, CALL)
 #undef CALL
 }
-
-// Rows AHEAD_ROWS on are called for meanwhile: no prefetcher of the processor's follows rows that lie this far apart.
-enum { AHEAD_ROWS = 8 };
 
 // s1 += sum of dn (x - mean), s2 += sum of dn, where dn = dy act'((x - mean) scale + bias), kept in dn for the second pass when there is
 // an activation. With `again` act's value goes to y.

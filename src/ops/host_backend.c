@@ -3,6 +3,7 @@
 
 #include "backend/backend.h"
 #include "core/memory.h"
+#include "ops/conv2d.h"
 #include "ops/op.h"
 
 static elbo_status cpu_alloc(elbo_ctx *ctx, size_t bytes, void **out) { return aligned_new(ctx, bytes, "the arena of a plan", out); }
@@ -30,4 +31,5 @@ const backend backend_cpu = {.name = "cpu",
                              .copy_out = cpu_copy,
                              .compile = cpu_compile,
                              .synchronize = cpu_synchronize,
-                             .fuses = FUSE_NORM | FUSE_CONTRACTION | FUSE_ELEMENTWISE};
+                             .fuses = FUSE_NORM | FUSE_CONTRACTION | FUSE_ELEMENTWISE,
+                             .normalises = conv2d_normalises};

@@ -15,6 +15,9 @@ typedef enum norm_act { NORM_ACT_NONE, NORM_ACT_RELU, NORM_ACT_LEAKY_RELU, NORM_
 //       x2 or NULL; the two do not go together
 //   out dx + residual (B,...,C), dweight (C), dbias (C); fused: with `again` y (B,...,C) once more, as the forward pass made it, and with
 //   `sums` those of out[0] (and dx2) over the pixels of an image (B,C); of shape (0) without; with x2 dx2, and out[0] is x's share
+// group_norm_statistics: what a convolution needs to normalise x while it reads it (contraction.h)
+//   in  x, weight or NULL, bias or NULL, x2 or NULL
+//   out channels (B,3,C): of every channel the mean, rstd weight, bias, as in act((x - mean) scale + bias); mean, rstd
 typedef struct group_norm_attr {
   int64_t groups;
   double eps;
@@ -32,6 +35,8 @@ node *graph_add_fused_group_norm_grad(elbo_graph *g, elbo_tensor *x, elbo_tensor
                                       elbo_tensor *rstd, elbo_tensor *dy, elbo_tensor *residual, const group_norm_attr *attr);
 // A copy in g of one of these two whose x was `x` ++ `x2`; `in` (n->n_in) holds its inputs in g, of which in[0] is not read.
 node *graph_add_group_norm_of_two(elbo_graph *g, const node *n, elbo_tensor *const *in, elbo_tensor *x, elbo_tensor *x2);
+// The statistics alone of the same norm, of inputs in g. NULL after an error.
+node *graph_add_group_norm_statistics(elbo_graph *g, const node *norm, elbo_tensor *const *in);
 // x2 of a norm or its gradient; NULL: there is none.
 const elbo_tensor *group_norm_second(const node *n);
 
@@ -56,6 +61,7 @@ OP_REFERENCE(group_norm);
 OP_REFERENCE(group_norm_grad);
 OP_REFERENCE(fused_group_norm);
 OP_REFERENCE(fused_group_norm_grad);
+OP_REFERENCE(group_norm_statistics);
 OP_REFERENCE(layer_norm);
 OP_REFERENCE(layer_norm_grad);
 OP_REFERENCE(batch_norm);

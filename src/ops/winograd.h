@@ -172,6 +172,22 @@ void ISA(winograd_gather)(int alpha, const winograd_image *g, const float *x, in
 void ISA(winograd_spread)(int alpha, const winograd_image *g, const float *y, int64_t t0, int64_t nt, int64_t v0, int64_t v1, float *to,
                           int64_t ld, int64_t stride);
 
+// A norm with its activation, applied to pixels as they are read: act((x ++ x2 - mean) scale + bias).
+typedef struct winograd_norm {
+  const float *x2;       // (B,H,W,C - first) or NULL
+  const float *channels; // (B,3,C): mean, scale, bias
+  int64_t first;         // channels of x, whole vectors of them where there is x2
+  int64_t act;           // norm_act
+  float slope;
+  float *pixels; // scratch of winograd_norm_floats
+} winograd_norm;
+// As winograd_gather of all channels, of one phase and step 1: one rectangle of tiles after the other is normalised, some vectors of
+// channels at a time, and its tiles evaluated from there, so that a pixel is normalised once though several tiles have it.
+void ISA(winograd_gather_normalised)(int alpha, const winograd_image *g, const winograd_norm *n, const float *x, int64_t t0, int64_t nt,
+                                     float *to, int64_t ld, int64_t stride);
+// For up to nt tiles.
+int64_t ISA(winograd_norm_floats)(int alpha, const winograd_image *g, int64_t nt);
+
 // Weights as a convolution reads them: tap of (result lane k, channel c) at k lane + c channel + tap, tap < side * side.
 typedef struct winograd_weights {
   int64_t K, C, lane, channel;
@@ -213,6 +229,6 @@ static inline bool winograd_fits(const conv_problem *p, int alpha) {
     k->name = "own:" text "." ISA_TEXT;                                                    \
     return prepare(env, p, k, alpha);                                                      \
   }                                                                                        \
-  const conv_kernel ISA(which) = {text, supports_##which, cost_##which, prepare_##which};
+  const conv_kernel ISA(which) = {text, supports_##which, cost_##which, prepare_##which, true};
 
 #endif

@@ -190,15 +190,20 @@ static void make_u(void *arg, int id, int count) {
 
 static void run_part(const io *g, const result_part *part, const float *u, float *v, float *m, int id, int count) {
   const state *s = g->s;
-  int64_t begin, end;
-  split_range(part->T, id, count, &begin, &end);
-  int64_t blocks = (end - begin + s->block - 1) / s->block;
+  int64_t begin, end, unit = s->unit, fit = s->block / unit;
+  split_range((part->T + unit - 1) / unit, id, count, &begin, &end);
+  int64_t blocks = (end - begin + fit - 1) / fit;
+  winograd_norm norm = g->norm;
+  norm.pixels = m + s->points * s->m_point;
   for (int64_t i = 0; i < blocks; i++) {
     int64_t t0, t1;
     split_range(end - begin, (int)i, (int)blocks, &t0, &t1);
+    t0 = (t0 + begin) * unit, t1 = (t1 + begin) * unit < part->T ? (t1 + begin) * unit : part->T;
     int64_t nt = t1 - t0;
-    t0 += begin;
-    ISA(winograd_gather)(s->alpha, &part->image, g->x, t0, nt, 0, s->VC, v, s->block, s->v_point);
+    if (norm.channels)
+      ISA(winograd_gather_normalised)(s->alpha, &part->image, &norm, g->x, t0, nt, v, s->block, s->v_point);
+    else
+      ISA(winograd_gather)(s->alpha, &part->image, g->x, t0, nt, 0, s->VC, v, s->block, s->v_point);
     for (int64_t k0 = 0; k0 < s->VK; k0 += s->chunk) {
       int64_t k1 = k0 + s->chunk < s->VK ? k0 + s->chunk : s->VK;
       for (int e = 0; e < s->points; e++)
@@ -233,6 +238,12 @@ static elbo_status run(const kernel *k, const kernel_args *a) {
           .y = a->out[0],
           .pre = p->epilogue.keep_pre ? a->out[1] : NULL,
           .scratch = a->scratch};
+  if (p->norm >= 0)
+    g.norm = (winograd_norm){.x2 = p->x2 >= 0 ? a->in[p->x2] : NULL,
+                             .channels = a->in[p->norm],
+                             .first = p->first,
+                             .act = p->prologue.act,
+                             .slope = (float)p->prologue.slope};
   uint64_t *version = a->persist;
   g.u = s->keep ? (float *)a->persist + 16 : g.scratch + pool_threads(a->pool) * winograd_thread_floats(s);
   if (!s->direct && (!s->keep || *version != a->version[p->w] + 1)) { // 0: never made
@@ -305,10 +316,20 @@ static state state_of(const conv_problem *p, int alpha) {
   s.m_point = winograd_point(s.chunk * s.block * VW);
   s.u_point = winograd_point(s.phases * s.C * s.VK * VW);
   s.keep = p->weights_constant && u_bytes <= (4 << 20);
+  s.unit = 1;
+  if (p->norm >= 0) {
+    s.staged = ISA(winograd_norm_floats)(alpha, &s.parts[0].image, s.block);
+    if (s.parts[0].image.tiles_x <= s.block) s.unit = s.parts[0].image.tiles_x;
+  }
   return s;
 }
 
-static bool supports(const conv_problem *p, int alpha) { return p->direction != CONV_WEIGHT_GRAD && winograd_fits(p, alpha); }
+static bool supports(const conv_problem *p, int alpha) {
+  if (p->direction == CONV_WEIGHT_GRAD || !winograd_fits(p, alpha)) return false;
+  if (p->norm < 0) return true;
+  bool whole = p->x2 < 0 || p->first % VW == 0; // by channels every thread would normalise everything for itself
+  return whole && p->direction == CONV_FORWARD && alpha != 5 && !state_of(p, alpha).by_channels;
+}
 
 // F(6x6) loses more of float32's digits than a gradient should, and pays where images have many tiles: of inference.
 static bool supports_large(const conv_problem *p) { return p->weights_constant && p->direction == CONV_FORWARD && supports(p, 8); }
@@ -350,4 +371,4 @@ static elbo_status prepare_winograd6(compile_env *env, const conv_problem *p, ke
   k->name = "own:winograd6." ISA_TEXT;
   return prepare(env, p, k, 8);
 }
-const conv_kernel ISA(winograd6) = {"winograd6", supports_large, cost_winograd6, prepare_winograd6};
+const conv_kernel ISA(winograd6) = {"winograd6", supports_large, cost_winograd6, prepare_winograd6, true};

@@ -22,15 +22,18 @@ typedef struct state {
   bool by_channels, keep;            // keep: of constant weights what run_tiles or run_channels reads
   bool direct;                       // by channels: weights are read where they are, once
   int64_t block;                     // tiles of one V
+  int64_t unit;                      // by tiles: what a thread or block has are multiples of so many; whole rows where x is normalised
   int64_t chunk;                     // vectors of K in one M
   int64_t c_block;                   // by channels: channels of one V and U (of every phase),
   int panel;                         // and vectors of K in one U
   int64_t v_point, u_point, m_point; // floats from point to point
+  int64_t staged;                    // floats of normalised pixels, where x is normalised
 } state;
 
 typedef struct io {
   const state *s;
   const float *x, *w, *bias, *residual;
+  winograd_norm norm; // channels NULL: none
   float *y, *pre, *scratch;
   float *u; // by tiles U; by channels, unless directly, the weights as they are read
 } io;
@@ -45,9 +48,9 @@ double ISA(winograd_channels_cost)(const state *s);
 void ISA(winograd_pack_channels)(void *io, int id, int count);
 void ISA(winograd_run_channels)(void *io, int id, int count);
 
-// Floats of a thread's own: V and M, by channels two U as well.
+// Floats of a thread's own: V and M, by channels two U as well; then staged pixels.
 static inline int64_t winograd_thread_floats(const state *s) {
-  return s->points * (s->v_point + s->m_point + (s->by_channels ? 2 * s->u_point : 0));
+  return s->points * (s->v_point + s->m_point + (s->by_channels ? 2 * s->u_point : 0)) + s->staged;
 }
 // Floats of io.u.
 static inline int64_t winograd_weight_floats(const state *s) {

@@ -5,6 +5,7 @@
 #include <elbo/ops.h>
 
 #include "graph/plan.h"
+#include "ops/contraction.h"
 #include "ops/op.h"
 #include "support/graph_test.h"
 #include "support/plan_runs.h"
@@ -231,11 +232,62 @@ static void concatenations_are_read_in_place(void **state) {
   }
 }
 
+// A norm, its activation and the convolution behind it: the map between them is not made where the convolution is Winograd's by tiles, and
+// it alone reads it; in training too, and where the map is two. With BOTH the norm reads a concatenation; ODD: of broken vectors.
+static void normalised_maps_are_not_made(void **state) {
+  (void)state;
+  enum { READ = 1, FEW = 2, FORWARD = 4, DIRECT = 8, BOTH = 16, ODD = 32, KERNEL_1X1 = 64 };
+  static const unsigned cases[] = {0, FORWARD, READ, FEW, DIRECT, BOTH, BOTH | ODD, KERNEL_1X1, READ | FORWARD};
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    const unsigned how = cases[i];
+    elbo_graph *g = new_graph();
+    const int64_t c = 48, a = how & ODD ? 15 : 32, side = how & FEW ? 4 : 32, k = how & KERNEL_1X1 ? 1 : 3;
+    elbo_conv2d_config config = {.pad = {(int)k / 2, (int)k / 2, (int)k / 2, (int)k / 2}};
+    elbo_tensor *x = elbo_input(g, "x", ELBO_F32, 4, (int64_t[]){2, side, side, a}),
+                *y = elbo_input(g, "y", ELBO_F32, 4, (int64_t[]){2, side, side, c - a});
+    elbo_tensor *scale = elbo_parameter(g, "scale", 1, &c, ELBO_PARAM_TRAINED, ELBO_INIT_ONES);
+    elbo_tensor *w = elbo_parameter(g, "w", 4, (int64_t[]){c, c, k, k}, ELBO_PARAM_TRAINED, ELBO_INIT_FAN_IN);
+    elbo_tensor *both = elbo_concat(2, (elbo_tensor *[]){elbo_tanh(x), elbo_tanh(y)}, 3), *h = how & BOTH ? both : elbo_tanh(both);
+    elbo_tensor *value = elbo_silu(elbo_group_norm(h, scale, scale, 4, 1e-5)), *z = elbo_silu(elbo_conv2d(value, w, NULL, &config));
+    elbo_tensor *loss = elbo_mean(elbo_square(z), ELBO_ALL_AXES, 0), *out[6] = {NULL};
+    if (how & READ) loss = elbo_add(loss, elbo_mean(elbo_square(value), ELBO_ALL_AXES, 0));
+    out[0] = loss, out[1] = z;
+    int n = 2;
+    if (!(how & FORWARD)) {
+      assert_ok(ctx, elbo_gradient(loss, 4, (elbo_tensor *[]){x, y, scale, w}, out + 2));
+      n = 6;
+    }
+    elbo_store *store;
+    assert_ok(ctx, elbo_store_create(ctx, 1, &g, 3, &store));
+    plan_variants_agree(ctx, g, n, out, store, i);
+    elbo_plan *p;
+    elbo_plan_config options;
+    elbo_plan_defaults(&options);
+    options.no_winograd = (how & DIRECT) != 0;
+    assert_ok(ctx, elbo_plan_create(ctx, g, n, out, &options, &p));
+    int made = 0, normalised = 0, of_two = 0;
+    for (int s = 0; s < p->n_steps; s++) {
+      const node *q = p->steps[s].node;
+      made += strcmp(q->op->name, "fused_group_norm") == 0;
+      if (strcmp(q->op->name, "fused_conv2d") != 0 || !q->in[FUSED_NORM]) continue;
+      normalised++, of_two += q->in[FUSED_X2] != NULL;
+      assert_string_equal(q->in[FUSED_NORM]->producer->op->name, "group_norm_statistics");
+    }
+    bool taken = !(how & ~(unsigned)(FORWARD | BOTH));
+    assert_int_equal(made, taken ? 0 : 1);
+    assert_int_equal(normalised, taken ? 1 : 0);
+    assert_int_equal(of_two, taken && how & BOTH ? 1 : 0);
+    elbo_plan_destroy(&p);
+    elbo_store_destroy(&store);
+    elbo_graph_destroy(&g);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(norms_take_their_activations),     cmocka_unit_test(normalised_values_are_made_again),
       cmocka_unit_test(norm_gradients_take_sums),         cmocka_unit_test(upsampled_maps_are_not_made),
-      cmocka_unit_test(concatenations_are_read_in_place),
+      cmocka_unit_test(concatenations_are_read_in_place), cmocka_unit_test(normalised_maps_are_not_made),
   };
   return cmocka_run_group_tests(tests, graph_set_up, graph_tear_down);
 }

@@ -6,6 +6,7 @@
 #include "backend/onednn.h"
 #include "ops/conv_cases.h"
 #include "ops/conv_cpu.h"
+#include "ops/norm.h"
 
 #define KERNELS(isa) extern const conv_kernel *const conv_kernels_##isa[];
 KERNELS(base)
@@ -29,7 +30,7 @@ static bool force_all(elbo_ctx *ctx, const kernel_check *check, const node *n, i
   conv_problem p = conv_problem_of(&env, n);
   for (int i = 0; tables[ctx->isa][i]; i++) {
     const conv_kernel *c = tables[ctx->isa][i];
-    if (!c->supports(&p)) continue;
+    if (!conv_supports(c, &p)) continue;
     if (!(c->cost(&p) >= 0)) return false;
     if (c == &conv_onednn) { // it may refuse
       kernel k = {0};
@@ -136,6 +137,94 @@ static void test_three_by_three(void **unused) {
     for (int i = 0; i < 16 && count[0] && tables[isa][i]; i++)
       if (strstr(tables[isa][i]->name, "winograd")) assert_true(count[i] >= 40);
   }
+}
+
+// The layer of the case on a norm of x (and, from channel `first` on, x2): the norm's channels are an input.
+static elbo_tensor *normalised_case(elbo_graph *g, test_random *r, const conv_case *c, int64_t first, norm_act act, bool fused) {
+  elbo_tensor *y = conv_case_build(g, c, false), *x = elbo_input(g, "part", ELBO_F32, 4, (int64_t[]){c->B, c->H, c->W, first});
+  elbo_tensor *x2 = first < c->I ? elbo_input(g, "x2", ELBO_F32, 4, (int64_t[]){c->B, c->H, c->W, c->I - first}) : NULL;
+  elbo_tensor *channels = elbo_input(g, "channels", ELBO_F32, 3, (int64_t[]){c->B, 3, c->I});
+  if (fused) y = fuse_randomly(g, r, y);
+  node *norm = graph_add_fused_group_norm(g, x, NULL, NULL, 1, 1e-5, act, 0.2);
+  if (!y || !norm) return NULL;
+  const node *plain = y->producer;
+  elbo_tensor *in[FUSED_INPUTS] = {NULL};
+  for (int i = 0; i < plain->n_in; i++) in[i] = plain->in[i];
+  in[plain->op == &op_conv2d ? 0 : FUSED_X] = x;
+  node *n = graph_add_normalised_conv2d(g, plain, in, norm, channels, x2);
+  return n ? n->out[0] : NULL;
+}
+
+// Kernels that normalise what they read: activations, two tensors of whole and of broken vectors, maps of one tile and of more rows than
+// are normalised at once, tiles shared out in the middle of a row.
+static void test_normalised(void **unused) {
+  (void)unused;
+  for (int isa = 0; isa < ISA_COUNT; isa++) {
+    test_random r = {test_seed() + 11, 0};
+    int count[16] = {0}, two = 0;
+    for (int i = 0; i < 120; i++) {
+      elbo_ctx *ctx = test_ctx_isa(1 + i % 3, (isa_level)isa);
+      if (!ctx) break;
+      bool large = i % 10 == 9;
+      conv_case c = {.B = test_below(&r, 1, large ? 1 : 4), .kh = 3, .kw = 3};
+      c.H = test_below(&r, large ? 60 : 1, large ? 90 : 20), c.W = test_below(&r, large ? 40 : 1, large ? 60 : 20);
+      c.I = test_below(&r, 1, large ? 20 : 80), c.O = test_below(&r, 1, 20);
+      for (int j = 0; j < 4; j++) c.config.pad[j] = (int)(i % 4 ? 1 : test_below(&r, 0, 3));
+      while (c.H + c.config.pad[0] + c.config.pad[2] < 3) c.H++;
+      while (c.W + c.config.pad[1] + c.config.pad[3] < 3) c.W++;
+      int64_t first = c.I;
+      if (i % 3 == 0 && c.I > 16) first = 16 * test_below(&r, 1, (c.I - 1) / 16);
+      c.bias = (int)test_below(&r, 0, 1);
+      conv_case_describe(&c);
+      kernel_check check = {
+          .label = c.text, .seed = (uint64_t)i, .weights_constant = i % 2, .tolerance = 2e-5 + 1e-5 * sqrt(9.0 * (double)c.I)};
+      elbo_graph *g;
+      assert_ok(ctx, elbo_graph_create(ctx, "case", &g));
+      elbo_tensor *y = normalised_case(g, &r, &c, first, (norm_act)test_below(&r, 0, 3), i % 2 == 0);
+      assert_ok(ctx, elbo_graph_check(g));
+      int before = 0, after = 0;
+      for (int k = 0; k < 16; k++) before += count[k];
+      if (!force_all(ctx, &check, y->producer, count))
+        fail_msg("%s, first %d, seed %llu", c.text, (int)first, (unsigned long long)test_seed());
+      for (int k = 0; k < 16; k++) after += count[k];
+      two += first < c.I && after > before;
+      elbo_graph_destroy(&g);
+      elbo_ctx_destroy(&ctx);
+    }
+    int all = 0;
+    for (int i = 0; i < 16; i++) all += count[i];
+    for (int i = 0; i < 16 && all && tables[isa][i]; i++)
+      assert_true(tables[isa][i]->normalises && !strstr(tables[isa][i]->name, "weight") && !strstr(tables[isa][i]->name, "strided")
+                      ? count[i] >= 20
+                      : count[i] == 0);
+    assert_true(!all || two >= 10);
+  }
+}
+
+// What only the fuse pass could get wrong.
+static void test_normalised_refused(void **unused) {
+  (void)unused;
+  elbo_ctx *ctx = test_ctx(1);
+  const int64_t like[] = {2, 8, 8, 16}, other[] = {2, 8, 7, 16};
+  for (int i = 0; i < 4; i++) {
+    static const char *const said[] = {"x2 is float32 (2,8,7,16); it must agree but for the channels",
+                                       "the norm's channels are (2,3,16), expected (2,3,32)", "or reads two tensors",
+                                       "only fused_conv2d normalises"};
+    elbo_graph *g;
+    assert_ok(ctx, elbo_graph_create(ctx, "case", &g));
+    elbo_tensor *x = elbo_input(g, "x", ELBO_F32, 4, like), *x2 = elbo_input(g, "x2", ELBO_F32, 4, i == 0 ? other : like);
+    elbo_tensor *channels = elbo_input(g, "channels", ELBO_F32, 3, (int64_t[]){2, 3, i == 1 ? 16 : 32});
+    elbo_tensor *w = elbo_input(g, "w", ELBO_F32, 4, (int64_t[]){i == 3 ? 16 : 8, i == 3 ? 8 : 32, 3, 3});
+    elbo_tensor *in[FUSED_INPUTS] = {
+        [FUSED_WEIGHT] = w, [FUSED_NORM] = i == 2 ? NULL : channels, [FUSED_X] = x, [FUSED_X2] = i == 3 ? NULL : x2};
+    fused_contraction_attr a = {.conv = {.stride = {1, 1}, .dilation = {1, 1}, .pad = {1, 1, 1, 1}, .groups = 1, .size = {8, 8}},
+                                .epilogue = CONTRACTION_EPILOGUE_NONE};
+    extern const op_def op_fused_conv2d, op_fused_conv_transpose2d;
+    assert_null(graph_add_node(g, i == 3 ? &op_fused_conv_transpose2d : &op_fused_conv2d, &a, FUSED_INPUTS, in, NULL));
+    assert_status(ctx, elbo_graph_check(g), i < 2 ? ELBO_ERROR_ARGUMENT : ELBO_ERROR_UNSUPPORTED, said[i]);
+    elbo_graph_destroy(&g);
+  }
+  elbo_ctx_destroy(&ctx);
 }
 
 // Few result channels: every remainder of rows and vectors, every padding less than the kernel, more threads than rows.
@@ -387,9 +476,10 @@ int main(int argc, char **argv) {
     bench();
     return 0;
   }
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_forced),    cmocka_unit_test(test_three_by_three),
-                                     cmocka_unit_test(test_few),       cmocka_unit_test(test_large_images),
-                                     cmocka_unit_test(test_blocks),    cmocka_unit_test(test_checker),
-                                     cmocka_unit_test(test_gradients), cmocka_unit_test(test_refused)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_forced),     cmocka_unit_test(test_three_by_three),
+                                     cmocka_unit_test(test_few),        cmocka_unit_test(test_large_images),
+                                     cmocka_unit_test(test_blocks),     cmocka_unit_test(test_checker),
+                                     cmocka_unit_test(test_gradients),  cmocka_unit_test(test_refused),
+                                     cmocka_unit_test(test_normalised), cmocka_unit_test(test_normalised_refused)};
   return cmocka_run_group_tests_name("conv2d", tests, NULL, NULL);
 }

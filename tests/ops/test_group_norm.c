@@ -214,6 +214,34 @@ static elbo_tensor *build_two_grad(elbo_graph *g, const void *arg) {
   return elbo_concat(count, out, 0);
 }
 
+// The statistics alone, of one tensor or of two, in one row.
+static elbo_tensor *build_statistics(elbo_graph *g, const void *arg) {
+  const params *p = arg;
+  elbo_tensor *y = build_fused(g, arg);
+  if (!y) return NULL;
+  elbo_tensor *in[4];
+  for (int i = 0; i < 4; i++) in[i] = y->producer->in[i];
+  const int last = p->rank - 1;
+  if (p->first) in[3] = elbo_slice(in[0], last, p->first, p->dim[last]), in[0] = elbo_slice(in[0], last, 0, p->first);
+  node *n = graph_add_group_norm_statistics(g, y->producer, in);
+  elbo_tensor *out[3];
+  for (int i = 0; n && i < 3; i++) out[i] = elbo_reshape(n->out[i], 1, &(int64_t){-1});
+  return n ? elbo_concat(3, out, 0) : NULL;
+}
+
+// (x - mean) scale + bias by the statistics' channels, and the statistics.
+static elbo_tensor *build_by_statistics(elbo_graph *g, const void *arg) {
+  const params *p = arg;
+  elbo_tensor *y = build_fused(g, arg);
+  if (!y) return NULL;
+  const node *norm = y->producer;
+  elbo_tensor *in[4] = {norm->in[0], norm->in[1], norm->in[2], NULL}, *row[3];
+  node *n = graph_add_group_norm_statistics(g, norm, in);
+  for (int i = 0; n && i < 3; i++)
+    row[i] = elbo_reshape(elbo_slice(n->out[0], 1, i, i + 1), p->rank, (int64_t[]){p->dim[0], 1, 1, p->dim[p->rank - 1]});
+  return n ? elbo_add(elbo_mul(elbo_sub(in[0], row[0]), row[1]), row[2]) : NULL;
+}
+
 // The references of two graphs on the same inputs.
 static void assert_same_reference(op_build_fn a, op_build_fn b, const params *p) {
   elbo_ctx *ctx = test_ctx(1);
@@ -283,6 +311,19 @@ static void test_fused(void **state) {
   }
 }
 
+// Images as wholes, in ranges of groups, and in chunks; of two tensors too.
+static void test_statistics(void **state) {
+  (void)state;
+  params p[] = {{4, {2, 3, 5, 22}, 2, true, true, NORM_ACT_NONE, 0, 0},    {4, {18, 3, 2, 37}, 1, true, false, NORM_ACT_NONE, 0, 1},
+                {4, {2, 3, 3, 96}, 8, false, true, NORM_ACT_NONE, 0, 64},  {4, {5, 3, 3, 64}, 16, false, false, NORM_ACT_NONE, 0, 33},
+                {4, {1, 33, 17, 72}, 8, true, true, NORM_ACT_NONE, 0, 31}, {4, {1, 33, 17, 72}, 8, true, true, NORM_ACT_NONE, 0, 0}};
+  for (int i = 0; i < 6; i++) {
+    op_check c = {.name = "group_norm_statistics", .seed = (uint64_t)i + 60};
+    assert_true(op_check_run(&c, build_statistics, &p[i]));
+  }
+  assert_same_reference(build_by_statistics, build_fused, &p[0]);
+}
+
 // For a check that differentiates, which the fused operations do not know: the way through "k" alone.
 static elbo_tensor *build_two_grad_alone(elbo_graph *g, const void *arg) {
   elbo_tensor *y = build_two_grad(g, arg);
@@ -349,7 +390,7 @@ int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_random_shapes), cmocka_unit_test(test_chosen_shapes), cmocka_unit_test(test_second),
       cmocka_unit_test(test_threads),       cmocka_unit_test(test_large_mean),    cmocka_unit_test(test_fused),
-      cmocka_unit_test(test_two_parts),     cmocka_unit_test(test_refused),
+      cmocka_unit_test(test_two_parts),     cmocka_unit_test(test_statistics),    cmocka_unit_test(test_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
