@@ -98,13 +98,17 @@ fail:
   return status;
 }
 
+static elbo_status find_noise(const editor *e, examples *of) {
+  return e->m->kind->encode_noise ? elbo_encode_noise(e->m, of->x, of->codes, &of->noise) : ELBO_OK;
+}
+
 // The given rows of `from`, with the noise that leads to each.
 static elbo_status pick(const editor *e, const examples *from, int64_t n, const int64_t *row, examples *out) {
   elbo_status status;
   int64_t dim[ELBO_MAX_RANK];
-  const elbo_array *source[2] = {from->x, from->codes};
-  elbo_array **to[2] = {&out->x, &out->codes};
-  for (int k = 0; k < 2; k++) {
+  const elbo_array *source[3] = {from->x, from->codes, from->noise};
+  elbo_array **to[3] = {&out->x, &out->codes, &out->noise};
+  for (int k = 0; k < 3 && source[k]; k++) {
     memcpy(dim, source[k]->dim, sizeof dim);
     dim[0] = n;
     TRY_GOTO(elbo_array_create(e->ctx, ELBO_F32, source[k]->rank, dim, to[k]));
@@ -115,7 +119,7 @@ static elbo_status pick(const editor *e, const examples *from, int64_t n, const 
   TRY_GOTO(array_new(e->ctx, (size_t)(n * e->set.n), sizeof *out->values, "attributes", (void **)&out->values));
   for (int64_t i = 0; i < n; i++)
     memcpy(out->values + i * e->set.n, from->values + row[i] * e->set.n, (size_t)e->set.n * sizeof *out->values);
-  status = e->m->kind->encode_noise ? elbo_encode_noise(e->m, out->x, out->codes, &out->noise) : ELBO_OK;
+  status = out->noise ? ELBO_OK : find_noise(e, out);
 fail:
   if (status != ELBO_OK) examples_free(out);
   return status;
@@ -311,6 +315,7 @@ elbo_status elbo_edit(elbo_model *m, elbo_dataset *data, const elbo_edit_config 
   TRY_GOTO(fit_pairs(&e, &training));
   if (step == 0) TRY_GOTO(choose_step(&e, &training, &step));
   TRY_GOTO(read_examples(&e, config->split, config->n, &held));
+  if (e.n_pairs > 1) TRY_GOTO(find_noise(&e, &held)); // of every example once, whatever number of pairs it is in
   for (int64_t k = 0; k < e.n_pairs && !stop; k++) {
     TRY_GOTO(edit_pair(&e, &held, &e.pairs[k], step, each, user, &stop));
     if (config->progress && !config->progress(config->progress_user, "edit", k + 1, e.n_pairs, ""))
