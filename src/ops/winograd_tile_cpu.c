@@ -1,4 +1,4 @@
-// Tiles of images to their values at the points, for the forward and the weight gradient's products.
+// Tiles of images, as they are or normalised on the way, to their values at the points, for the forward and the weight gradient's products.
 #include "ops/norm_act.h"
 #include "ops/winograd.h"
 

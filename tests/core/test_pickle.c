@@ -289,7 +289,7 @@ static void test_machine(void **state) {
   REFUSED("K\1}b.", ELBO_ERROR_FORMAT, "a state");
   REFUSED(".", ELBO_ERROR_FORMAT, "stack is empty");
   REFUSED("K\1(.", ELBO_ERROR_FORMAT, "stack is empty"); // what lies below a mark is out of reach
-  REFUSED("(1.", ELBO_ERROR_FORMAT, "stack is empty"); // a mark before anything was pushed
+  REFUSED("(1.", ELBO_ERROR_FORMAT, "stack is empty");   // a mark before anything was pushed
   REFUSED("(t0.", ELBO_ERROR_FORMAT, "stack is empty");
   REFUSED("N", ELBO_ERROR_FORMAT, "without an end");
   REFUSED("t.", ELBO_ERROR_FORMAT, "mark is missing");
