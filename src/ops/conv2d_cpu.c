@@ -10,6 +10,7 @@
 
 const conv_kernel *const ISA(conv_kernels)[] = {&ISA(conv_gemm),        &ISA(conv_dot),
                                                 &ISA(conv_few),         &ISA(conv_few_weight),
+                                                &ISA(conv_from_few),    &ISA(conv_from_few_weight),
                                                 &ISA(conv_gemm_weight), &ISA(winograd2),
                                                 &ISA(winograd4),        &ISA(winograd6),
                                                 &ISA(winograd_strided), &ISA(winograd2_weight),

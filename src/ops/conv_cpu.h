@@ -43,12 +43,14 @@ elbo_status ISA(conv_prepare)(compile_env *env, const conv_problem *p, kernel *k
 static inline bool conv_supports(const conv_kernel *c, const conv_problem *p) { return (p->norm < 0 || c->normalises) && c->supports(p); }
 
 // The table's entries, each in a file of its own.
-extern const conv_kernel ISA(conv_gemm);        // forward and transposed: gather patches, multiply
-extern const conv_kernel ISA(conv_dot);         // forward and transposed with few result channels
-extern const conv_kernel ISA(conv_gemm_weight); // weight gradient: the like
-extern const conv_kernel ISA(conv_few);         // forward, stride 1, to at most four channels
-extern const conv_kernel ISA(conv_few_weight);  // weight gradient of that
-extern const conv_kernel conv_onednn;           // all three; may refuse in prepare
+extern const conv_kernel ISA(conv_gemm);            // forward and transposed: gather patches, multiply
+extern const conv_kernel ISA(conv_dot);             // forward and transposed with few result channels
+extern const conv_kernel ISA(conv_gemm_weight);     // weight gradient: the like
+extern const conv_kernel ISA(conv_few);             // forward, stride 1, to at most four channels
+extern const conv_kernel ISA(conv_few_weight);      // weight gradient of that
+extern const conv_kernel ISA(conv_from_few);        // forward, and transposed of stride 1, from at most four channels
+extern const conv_kernel ISA(conv_from_few_weight); // weight gradient of the former
+extern const conv_kernel conv_onednn;               // all three; may refuse in prepare
 
 // A product of matrices as a convolution of 1x1 by oneDNN: x (rows,I), w (O,I), y = x w' (rows,O) or what is made of the other two.
 typedef struct conv_product {

@@ -342,6 +342,7 @@ static double cost(const conv_problem *p, int alpha) {
   double point = 6.5 * s.points; // one vector's evaluation or interpolation
   for (int i = 0; i < s.n_parts; i++) {
     double T = (double)s.parts[i].T, rows = (double)s.block, slow = rows < 4 ? 4 / rows : 1;
+    if (VW < 16 && s.C % VW) cost += 12 * s.points * T * s.phases; // pixels of less than a vector, a number at a time
     cost += (alpha == 5 ? 1.5 : 1.25) * slow * s.points * T * C * VK + point * T * (VC + VK) + 2 * point * C * VK;
   }
   return cost;

@@ -96,14 +96,14 @@ static void test_seams(void **state) {
 
 static void test_memory(void **state) {
   (void)state;
-  elbo_model *m = model_of("memory", CONFIG("[8, 16]", "[" DOWN ", " DOWN "]", "[" UP ", " UP "]"));
-  elbo_array *z = codes_of(1, 128, 32, 4), *x, *tiled;
+  elbo_model *m = model_of("memory", CONFIG("[16, 16]", "[" DOWN ", " DOWN "]", "[" UP ", " UP "]"));
+  elbo_array *z = codes_of(1, 256, 32, 4), *x, *tiled;
   int64_t whole, last = INT64_MAX, planned;
   elbo_decode_config c;
-  assert_ok(ctx, tiled_decode_bytes(m, 1, 128, 32, 0, &whole));
-  for (int64_t rows = 64; rows >= 2; rows /= 2) { // smaller bands, less memory
+  assert_ok(ctx, tiled_decode_bytes(m, 1, 256, 32, 0, &whole));
+  for (int64_t rows = 128; rows >= 2; rows /= 2) { // smaller bands, less memory
     int64_t bytes;
-    assert_ok(ctx, tiled_decode_bytes(m, 1, 128, 32, rows, &bytes));
+    assert_ok(ctx, tiled_decode_bytes(m, 1, 256, 32, rows, &bytes));
     assert_true(bytes <= last);
     last = bytes;
   }
@@ -119,7 +119,7 @@ static void test_memory(void **state) {
   assert_true(largest(x, tiled) <= 1e-4);
   elbo_array_destroy(&x), elbo_array_destroy(&tiled);
   c.memory_limit = last - 1;
-  assert_status(ctx, elbo_decode_tiled(m, z, &c, &x), ELBO_ERROR_ARGUMENT, "codes of 128x32 take");
+  assert_status(ctx, elbo_decode_tiled(m, z, &c, &x), ELBO_ERROR_ARGUMENT, "codes of 256x32 take");
   elbo_array_destroy(&z);
   elbo_model_destroy(&m);
 }
