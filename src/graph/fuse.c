@@ -23,8 +23,10 @@ elbo_status fuse_graph(const compile_env *env, const backend *b, elbo_graph *fro
     if (status != ELBO_OK) return status;
     from = next;
   }
-  *to = from;
-  if (!b->normalises) return ELBO_OK;
+  if (!b->normalises) {
+    *to = from;
+    return ELBO_OK;
+  }
   elbo_status status = fuse_norm_reads(env, b, from, n, tensors, updates, to);
   elbo_graph_destroy(&from);
   return status;

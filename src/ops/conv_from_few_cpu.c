@@ -152,8 +152,8 @@ static elbo_status run(const kernel *k, const kernel_args *a) {
 
 static bool supports(const conv_problem *p) { return p->direction != CONV_WEIGHT_GRAD && from_few_supports(p); }
 
-// Beside a direct sum at nearly the limit of the hardware (oneDNN's), measured on Zen 4: with AVX-512 as fast as that forward and a fifth
-// slower backward, where it has a kernel of its own.
+// Beside a direct sum at nearly the limit of the hardware (oneDNN's), measured on Zen 4: as fast as that forward, slower by a fifth
+// backward, where it has a kernel of its own.
 static double cost(const conv_problem *p) {
   const from_few f = from_few_of(p);
   const double vectors = (double)(f.lanes / VW), factor = p->direction == CONV_TRANSPOSED ? 1.05 : VW == 16 ? 0.95 : 0.85;

@@ -165,6 +165,8 @@ elbo_status conv_onednn_product(compile_env *env, const conv_product *m, kernel 
                     .y = m->y,
                     .bias = m->bias,
                     .residual = -1,
+                    .norm = -1,
+                    .x2 = -1,
                     .isa = env->isa,
                     .threads = pool_threads(env->pool)};
   elbo_status status = prepare(env, &p, k);

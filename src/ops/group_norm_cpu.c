@@ -2,9 +2,10 @@
 // groups in double precision; groups may therefore be of any size. The order of all sums is fixed by the shape and the size of the second
 // cache: results do not depend on the number of threads.
 // Where there is enough of them, a thread takes an image, or a range of groups of it that stays in the second level of its cache between
-// the pass that sums and the pass that writes: each tensor comes from memory once. Else images are cut into chunks of rows.
-// x, and dx, may be two tensors, each with a part of the channels: loops over rows run once for each part of theirs (parts_of).
-// batch_norm is the same with the whole batch as one image and every channel a group of its own; only it keeps variances.
+// the pass that sums and the pass that writes: each tensor comes from memory once. Else, and where only statistics are asked for, images
+// are cut into chunks of rows, read in the order of memory. x, and dx, may be two tensors, each with a part of the channels: loops over
+// rows run once for each part of theirs (parts_of). batch_norm is the same with the whole batch as one image and every channel a group of
+// its own; only it keeps variances.
 #include "core/ctx.h"
 #include "ops/group_norm_rows.h"
 #include "ops/isa.h"

@@ -222,13 +222,13 @@ static inline bool winograd_fits(const conv_problem *p, int alpha) {
 }
 
 // An entry of the table of kernels, of a file's own supports, cost and prepare for any alpha.
-#define WINOGRAD_KERNEL(which, alpha, text)                                                \
+#define WINOGRAD_KERNEL(which, alpha, text, normalises)                                    \
   static bool supports_##which(const conv_problem *p) { return supports(p, alpha); }       \
   static double cost_##which(const conv_problem *p) { return cost(p, alpha); }             \
   static elbo_status prepare_##which(compile_env *env, const conv_problem *p, kernel *k) { \
     k->name = "own:" text "." ISA_TEXT;                                                    \
     return prepare(env, p, k, alpha);                                                      \
   }                                                                                        \
-  const conv_kernel ISA(which) = {text, supports_##which, cost_##which, prepare_##which, true};
+  const conv_kernel ISA(which) = {text, supports_##which, cost_##which, prepare_##which, normalises};
 
 #endif

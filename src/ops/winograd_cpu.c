@@ -319,7 +319,8 @@ static state state_of(const conv_problem *p, int alpha) {
   s.unit = 1;
   if (p->norm >= 0) {
     s.staged = ISA(winograd_norm_floats)(alpha, &s.parts[0].image, s.block);
-    if (s.parts[0].image.tiles_x <= s.block) s.unit = s.parts[0].image.tiles_x;
+    int64_t row = s.parts[0].image.tiles_x, most = ((T + row - 1) / row + p->threads - 1) / p->threads * row;
+    if (s.block / row * row * 4 >= s.block * 3 && most * 8 <= per_thread * 9) s.unit = row; // where it costs neither balance nor blocks
   }
   return s;
 }
@@ -327,7 +328,8 @@ static state state_of(const conv_problem *p, int alpha) {
 static bool supports(const conv_problem *p, int alpha) {
   if (p->direction == CONV_WEIGHT_GRAD || !winograd_fits(p, alpha)) return false;
   if (p->norm < 0) return true;
-  bool whole = p->x2 < 0 || p->first % VW == 0; // by channels every thread would normalise everything for itself
+  bool whole = p->x2 < 0 || p->first % VW == 0;
+  // by channels every thread would normalise everything for itself
   return whole && p->direction == CONV_FORWARD && alpha != 5 && !state_of(p, alpha).by_channels;
 }
 
@@ -359,9 +361,9 @@ static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k, i
   return ELBO_OK;
 }
 
-WINOGRAD_KERNEL(winograd2, 4, "winograd2")
-WINOGRAD_KERNEL(winograd4, 6, "winograd4")
-WINOGRAD_KERNEL(winograd_strided, 5, "winograd_strided")
+WINOGRAD_KERNEL(winograd2, 4, "winograd2", true)
+WINOGRAD_KERNEL(winograd4, 6, "winograd4", true)
+WINOGRAD_KERNEL(winograd_strided, 5, "winograd_strided", false)
 
 // Its U is nearly twice that of F(4x4) and read as often: fewer tiles do not pay for it, and what pays is a tenth less than was counted.
 static double cost_winograd6(const conv_problem *p) {

@@ -153,8 +153,12 @@ static rectangle rectangle_of(int alpha, const winograd_image *g, int64_t t, int
 }
 
 int64_t ISA(winograd_norm_floats)(int alpha, const winograd_image *g, int64_t nt) {
-  int64_t columns = nt < g->tiles_x ? nt : g->tiles_x, row = alpha * ((columns - 1) * g->m + alpha) * VW;
-  return round_up(row > STAGED_FLOATS ? row : STAGED_FLOATS, 16);
+  rectangle r = {.rows = nt / g->tiles_x, .columns = nt < g->tiles_x ? nt : g->tiles_x};
+  r.rows = r.rows < 1 ? 1 : r.rows > g->tiles_y ? g->tiles_y : r.rows;
+  measure(alpha, g, &r);
+  int64_t row = alpha * r.width * VW, all = STAGED_VECTORS * r.height * r.width * VW;
+  if (all > STAGED_FLOATS) all = STAGED_FLOATS;
+  return round_up(row > all ? row : all, 16);
 }
 
 // n pixels, `stride` apart, of up to `lanes` channels

@@ -348,6 +348,6 @@ static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k, i
   return ELBO_OK;
 }
 
-WINOGRAD_KERNEL(winograd2_weight, 4, "winograd2_weight")
-WINOGRAD_KERNEL(winograd4_weight, 6, "winograd4_weight")
-WINOGRAD_KERNEL(winograd_strided_weight, 5, "winograd_strided_weight")
+WINOGRAD_KERNEL(winograd2_weight, 4, "winograd2_weight", false)
+WINOGRAD_KERNEL(winograd4_weight, 6, "winograd4_weight", false)
+WINOGRAD_KERNEL(winograd_strided_weight, 5, "winograd_strided_weight", false)

@@ -1,5 +1,6 @@
 // What the fuse pass makes of norms, upsampling and concatenations: the operations that are left, and the same values.
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <elbo/ops.h>
@@ -236,8 +237,8 @@ static void concatenations_are_read_in_place(void **state) {
 // it alone reads it; in training too, and where the map is two. With BOTH the norm reads a concatenation; ODD: of broken vectors.
 static void normalised_maps_are_not_made(void **state) {
   (void)state;
-  enum { READ = 1, FEW = 2, FORWARD = 4, DIRECT = 8, BOTH = 16, ODD = 32, KERNEL_1X1 = 64 };
-  static const unsigned cases[] = {0, FORWARD, READ, FEW, DIRECT, BOTH, BOTH | ODD, KERNEL_1X1, READ | FORWARD};
+  enum { READ = 1, FEW = 2, FORWARD = 4, DIRECT = 8, BOTH = 16, ODD = 32, KERNEL_1X1 = 64, OUTPUT = 128 };
+  static const unsigned cases[] = {0, FORWARD, READ, FEW, DIRECT, BOTH, BOTH | ODD, KERNEL_1X1, READ | FORWARD, OUTPUT, OUTPUT | FORWARD};
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     const unsigned how = cases[i];
     elbo_graph *g = new_graph();
@@ -249,7 +250,7 @@ static void normalised_maps_are_not_made(void **state) {
     elbo_tensor *w = elbo_parameter(g, "w", 4, (int64_t[]){c, c, k, k}, ELBO_PARAM_TRAINED, ELBO_INIT_FAN_IN);
     elbo_tensor *both = elbo_concat(2, (elbo_tensor *[]){elbo_tanh(x), elbo_tanh(y)}, 3), *h = how & BOTH ? both : elbo_tanh(both);
     elbo_tensor *value = elbo_silu(elbo_group_norm(h, scale, scale, 4, 1e-5)), *z = elbo_silu(elbo_conv2d(value, w, NULL, &config));
-    elbo_tensor *loss = elbo_mean(elbo_square(z), ELBO_ALL_AXES, 0), *out[6] = {NULL};
+    elbo_tensor *loss = elbo_mean(elbo_square(z), ELBO_ALL_AXES, 0), *out[7] = {NULL};
     if (how & READ) loss = elbo_add(loss, elbo_mean(elbo_square(value), ELBO_ALL_AXES, 0));
     out[0] = loss, out[1] = z;
     int n = 2;
@@ -257,6 +258,7 @@ static void normalised_maps_are_not_made(void **state) {
       assert_ok(ctx, elbo_gradient(loss, 4, (elbo_tensor *[]){x, y, scale, w}, out + 2));
       n = 6;
     }
+    if (how & OUTPUT) out[n++] = value;
     elbo_store *store;
     assert_ok(ctx, elbo_store_create(ctx, 1, &g, 3, &store));
     plan_variants_agree(ctx, g, n, out, store, i);
@@ -277,6 +279,19 @@ static void normalised_maps_are_not_made(void **state) {
     assert_int_equal(made, taken ? 0 : 1);
     assert_int_equal(normalised, taken ? 1 : 0);
     assert_int_equal(of_two, taken && how & BOTH ? 1 : 0);
+    if (how == 0) { // and with as little memory as can be
+      int64_t least = 0, count;
+      elbo_plan *limited;
+      elbo_plan_defaults(&options);
+      options.memory_limit = 1, options.least_bytes = &least;
+      assert_true(elbo_plan_create(ctx, g, n, out, &options, &limited) != ELBO_OK && least > 0);
+      elbo_plan_info whole, less;
+      double *all = plan_values(ctx, g, n, out, (plan_options){.fuse = 1}, store, &whole, &count);
+      double *few = plan_values(ctx, g, n, out, (plan_options){.fuse = 1, .poison = 1, .limit = least}, store, &less, &count);
+      assert_true(less.recomputed > 0);
+      assert_memory_equal(all, few, (size_t)count * sizeof *all);
+      free(all), free(few);
+    }
     elbo_plan_destroy(&p);
     elbo_store_destroy(&store);
     elbo_graph_destroy(&g);

@@ -311,7 +311,7 @@ static void test_fused(void **state) {
   }
 }
 
-// Images as wholes, in ranges of groups, and in chunks; of two tensors too.
+// Images as wholes and in chunks; of two tensors too.
 static void test_statistics(void **state) {
   (void)state;
   params p[] = {{4, {2, 3, 5, 22}, 2, true, true, NORM_ACT_NONE, 0, 0},    {4, {18, 3, 2, 37}, 1, true, false, NORM_ACT_NONE, 0, 1},
