@@ -15,12 +15,13 @@ typedef struct edit_output {
   bool json, head;
   int64_t shown; // pictures
   int pairs;
+  elbo_edit_measure all; // sums over the pairs so far, of each weighted by its examples
   elbo_status status;
 } edit_output;
 
-static void print_row(edit_output *o, const elbo_edit_measure *m) {
+static void print_row(edit_output *o, const elbo_edit_measure *m, bool more) {
   if (o->json) {
-    printf("%s{\"attribute\": ", o->pairs ? ", " : "");
+    printf("%s{\"attribute\": ", more ? ", " : "");
     print_json_text(stdout, m->attribute);
     printf(", \"from\": ");
     print_json_text(stdout, m->from);
@@ -78,11 +79,38 @@ static elbo_status write_pairs(edit_output *o, const elbo_array *before, const e
   return status;
 }
 
+static void add_pair(edit_output *o, const elbo_edit_measure *m) {
+  elbo_edit_measure *all = &o->all;
+  const double n = (double)m->n;
+  if (!o->pairs++) {
+    *all = *m;
+    snprintf(all->from, sizeof all->from, "all pairs");
+    all->to[0] = 0, all->n = 0, all->accuracy = all->obeyed = 0;
+    for (int i = 0; i < m->others; i++) all->unchanged[i] = 0;
+  }
+  all->n += m->n, all->accuracy += n * m->accuracy, all->obeyed += n * m->obeyed;
+  for (int i = 0; i < m->others; i++) all->unchanged[i] += n * m->unchanged[i];
+}
+
+// What all pairs come to.
+static void print_all(edit_output *o) {
+  elbo_edit_measure m = o->all;
+  const double n = (double)m.n;
+  if (o->json) printf("]");
+  if (o->pairs > 1) {
+    m.accuracy /= n, m.obeyed /= n;
+    for (int i = 0; i < m.others; i++) m.unchanged[i] /= n;
+    if (o->json) printf(", \"all\": ");
+    print_row(o, &m, false);
+  }
+  if (o->json) printf("}\n");
+}
+
 static int take_pair(void *user, const elbo_edit_measure *m, const elbo_array *before, const elbo_array *after) {
   edit_output *o = user;
   clear_progress();
-  print_row(o, m);
-  o->pairs++;
+  print_row(o, m, o->pairs > 0);
+  add_pair(o, m);
   if (o->out) o->status = write_pairs(o, before, after);
   return o->status == ELBO_OK;
 }
@@ -141,7 +169,7 @@ static int run(const command *self, int argc, char **argv) {
     if (common.json) printf("{\"edits\": [");
     made = elbo_edit(model, data, &config, take_pair, &o);
     clear_progress();
-    if (common.json) printf("]}\n");
+    print_all(&o);
     if (made == ELBO_OK) made = o.status;
   }
   elbo_dataset_destroy(&data);

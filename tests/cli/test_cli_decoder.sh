@@ -41,6 +41,10 @@ expect 0 "$ELBO" edit ae --attribute size --from small --to large --step 1 -n 8 
 says '"attribute": "size", "from": "small", "to": "large"'
 says '"unchanged": {"figure": '
 is_file edit.png
+expect 0 "$ELBO" edit ae --attribute size --step 1 -n 8 --training 64 sample.steps=2
+awk 'NR > 1 && $1 != "all" { n += $3; pairs++; for (i = 5; i <= NF; i++) sum[i] += $3 * $i }
+  $1 == "all" { for (i = 5; i <= NF; i++) if ($i - sum[i] / n > 0.1 || sum[i] / n - $i > 0.1) exit 1; good = $3 == n && NF == 10 && pairs == 6 }
+  END { exit !good }' "$work/out" || note_failure "what all pairs come to is not the sum of the rows"
 expect 2 "$ELBO" edit ae --attribute size --from small
 complains 'go together'
 expect 2 "$ELBO" edit ae
