@@ -92,12 +92,12 @@ static void add_pair(edit_output *o, const elbo_edit_measure *m) {
   for (int i = 0; i < m->others; i++) all->unchanged[i] += n * m->unchanged[i];
 }
 
-// What all pairs come to.
-static void print_all(edit_output *o) {
+// What all pairs come to, where all were gone through.
+static void print_all(edit_output *o, bool complete) {
   elbo_edit_measure m = o->all;
   const double n = (double)m.n;
   if (o->json) printf("]");
-  if (o->pairs > 1) {
+  if (complete && o->pairs > 1) {
     m.accuracy /= n, m.obeyed /= n;
     for (int i = 0; i < m.others; i++) m.unchanged[i] /= n;
     if (o->json) printf(", \"all\": ");
@@ -169,8 +169,8 @@ static int run(const command *self, int argc, char **argv) {
     if (common.json) printf("{\"edits\": [");
     made = elbo_edit(model, data, &config, take_pair, &o);
     clear_progress();
-    print_all(&o);
     if (made == ELBO_OK) made = o.status;
+    print_all(&o, made == ELBO_OK);
   }
   elbo_dataset_destroy(&data);
   return close_model(&ctx, &model, made);

@@ -4,10 +4,9 @@
 
 #include "ops/conv_cpu.h"
 #include "ops/gemm_cpu.h"
+#include "ops/kernel_util.h"
 
 enum { FEW = 4 }; // result channels at most
-
-static inline int64_t few_padded(int64_t n) { return (n + VW - 1) / VW * VW; }
 
 // Stride 1, one group, padding less than the kernel above and to the left, channels enough to fill a vector.
 static inline bool few_supports(const conv_problem *p) {

@@ -158,14 +158,14 @@ static void make_line(const region *g, work *k, int64_t b, int64_t u) {
 
 static int64_t thread_floats(const state *s) {
   const conv_sizes *z = &s->problem.size;
-  return few_padded(2 * VW * z->I) + z->kh * z->O * s->taps * s->line;
+  return round_up(2 * VW * z->I, VW) + z->kh * z->O * s->taps * s->line;
 }
 
 static void few_thread(void *arg, int id, int count) {
   const region *g = arg;
   const conv_sizes *z = &g->s->problem.size;
   float *mine = g->scratch + id * thread_floats(g->s);
-  work k = {.lanes = mine, .pixels = mine + VW * z->I, .products = mine + few_padded(2 * VW * z->I), .image = -1};
+  work k = {.lanes = mine, .pixels = mine + VW * z->I, .products = mine + round_up(2 * VW * z->I, VW), .image = -1};
   int64_t l0, l1;
   clear_floats(k.products, z->kh * z->O * g->s->taps * g->s->line); // what lies around the rows stays so
   split_range(z->B * z->OH, id, count, &l0, &l1);
@@ -192,7 +192,7 @@ static elbo_status run(const kernel *k, const kernel_args *a) {
               .weights = weights,
               .y = a->out[0],
               .pre = p->epilogue.keep_pre ? a->out[1] : NULL,
-              .scratch = weights + few_padded(p->size.O * p->size.I * s->taps)};
+              .scratch = weights + round_up(p->size.O * p->size.I * s->taps, VW)};
   parallel_run(a->pool, few_thread, &g);
   return ELBO_OK;
 }
@@ -215,8 +215,8 @@ static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k) {
   s->taps = p->size.kh * p->size.kw;
   // a block of products begins at the padding, a block of the result reads kw - 1 further
   const int64_t widest = p->size.W > p->size.OW ? p->size.W : p->size.OW;
-  s->line = few_padded(few_padded(widest) + p->attr.pad[1] + p->size.kw);
-  k->scratch_bytes = (size_t)(few_padded(p->size.O * p->size.I * s->taps) + pool_threads(env->pool) * thread_floats(s)) * sizeof(float);
+  s->line = round_up(round_up(widest, VW) + p->attr.pad[1] + p->size.kw, VW);
+  k->scratch_bytes = (size_t)(round_up(p->size.O * p->size.I * s->taps, VW) + pool_threads(env->pool) * thread_floats(s)) * sizeof(float);
   k->run = run;
   k->name = "own:few." ISA_TEXT;
   return ELBO_OK;

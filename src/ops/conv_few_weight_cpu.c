@@ -143,11 +143,11 @@ static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k) {
   TRY(array_new(env->ctx, 1, sizeof(state), "kernel state", &k->state));
   state *s = k->state;
   s->problem = *p;
-  s->lanes = few_padded(z->I);
+  s->lanes = round_up(z->I, VW);
   s->sums = z->O * z->kh * z->kw * s->lanes;
   // read from kw - 1 + pad - (kw - 1) = pad on, up to W - 1 + kw - 1 + pad
   const int64_t right = z->W + z->kw - 1 + p->attr.pad[1], own = z->OW + 2 * (z->kw - 1);
-  s->line = few_padded(right > own ? right : own);
+  s->line = round_up(right > own ? right : own, VW);
   k->scratch_bytes = (size_t)(pool_threads(env->pool) * thread_floats(s)) * sizeof(float);
   k->run = run;
   k->name = "own:few_weight." ISA_TEXT;

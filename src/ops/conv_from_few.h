@@ -8,6 +8,7 @@
 
 #include "ops/conv_cpu.h"
 #include "ops/gemm_cpu.h"
+#include "ops/kernel_util.h"
 
 enum { FROM_FEW = 4, FROM_FEW_TAPS = 196 }; // channels of the map, and products of a result, at most
 
@@ -35,7 +36,7 @@ static inline from_few from_few_of(const conv_problem *p) {
   }
   f.line = ((f.Q - 1) * f.stride[1] + f.kw) * f.C;
   f.taps = f.kh * f.kw * f.C;
-  f.lanes = (f.K + VW - 1) / VW * VW;
+  f.lanes = round_up(f.K, VW);
   return f;
 }
 

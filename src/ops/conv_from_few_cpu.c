@@ -1,7 +1,6 @@
 // Convolutions from one to four channels, as the first layer of an encoder or a denoiser is, and the gradient by the input of the last
 // layer of a decoder. Lanes are result channels: the sums of some pixels by some vectors stay in registers over all taps.
 #include "ops/conv_from_few.h"
-#include "ops/kernel_util.h"
 
 enum { PIXELS = 6, VECTORS = VW == 16 ? 4 : 2 }; // at once: with the weights of a tap they fill the registers
 

@@ -1,7 +1,6 @@
 // The weight gradient of convolutions from one to four channels: the sums of some taps by some vectors of result channels stay in registers
 // over the pixels of some rows, which lie in the first cache while all taps are gone through.
 #include "ops/conv_from_few.h"
-#include "ops/kernel_util.h"
 
 enum { TAPS = 6, VECTORS = VW == 16 ? 4 : 2, ROW_FLOATS = 4096, MOST_ROWS = 8 };
 

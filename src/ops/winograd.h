@@ -182,7 +182,7 @@ typedef struct winograd_norm {
   float *pixels; // scratch of winograd_norm_floats
 } winograd_norm;
 // As winograd_gather of all channels, of one phase and step 1: one rectangle of tiles after the other is normalised, some vectors of
-// channels at a time, and its tiles evaluated from there, so that a pixel is normalised once though several tiles have it.
+// channels at a time, and its tiles evaluated from there, so that a pixel is normalised once though several of them have it.
 void ISA(winograd_gather_normalised)(int alpha, const winograd_image *g, const winograd_norm *n, const float *x, int64_t t0, int64_t nt,
                                      float *to, int64_t ld, int64_t stride);
 // For up to nt tiles.

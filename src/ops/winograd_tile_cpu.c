@@ -191,7 +191,7 @@ static void stage_row(const winograd_image *g, const winograd_norm *n, const flo
 #undef CALL
 }
 
-// Of vectors [v0, v1) the tiles of r, which begin at tile `first` of `to`
+// The tiles of r from the normalised vectors [v0, v1); `to`: of the first tile, vector 0
 WINOGRAD_INLINE void gather_staged(const int alpha, const winograd_image *g, const winograd_norm *n, const rectangle *r, int64_t v0,
                                    int64_t v1, float *to, int64_t ld, int64_t stride) {
   tile_view view = {.row = r->width * VW, .column = VW, .lanes = VW};

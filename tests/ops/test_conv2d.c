@@ -93,6 +93,14 @@ static void test_forced(void **unused) {
   }
 }
 
+// Lets the map grow until the transposed convolution too has a size of at least 1.
+static void fit_transposed(conv_case *c) {
+  for (int j = 0; j < 2; j++) {
+    int64_t *size = j ? &c->W : &c->H, stride = c->config.stride[j] ? c->config.stride[j] : 1;
+    while ((*size - 1) * stride + (j ? c->kw : c->kh) - c->config.pad[j] - c->config.pad[j + 2] < 1) ++*size;
+  }
+}
+
 // The shapes of Winograd's kernels: every remainder of tiles and vectors, every padding, all kernels of every instruction set; a third as
 // if the second cache held 32 KiB, so that small shapes are cut as large ones are: into several groups and blocks.
 static void test_three_by_three(void **unused) {
@@ -111,10 +119,7 @@ static void test_three_by_three(void **unused) {
       for (int j = 0; j < 4; j++) c.config.pad[j] = (int)(i % 4 ? 1 : test_below(&r, 0, 3));
       while (c.H + c.config.pad[0] + c.config.pad[2] < c.kh) c.H++;
       while (c.W + c.config.pad[1] + c.config.pad[3] < c.kw) c.W++;
-      for (int j = 0; j < 2; j++) { // the transposed size too must be at least 1
-        int64_t *size = j ? &c.W : &c.H;
-        while ((*size - 1) * (c.config.stride[j] ? c.config.stride[j] : 1) + c.kh - c.config.pad[j] - c.config.pad[j + 2] < 1) ++*size;
-      }
+      fit_transposed(&c);
       c.bias = (int)test_below(&r, 0, 1);
       conv_case_describe(&c);
       // errors are those of sums of 9 I terms of N(0,1), even where an activation keeps the result small
@@ -290,10 +295,7 @@ static void test_from_few(void **unused) {
       for (int j = 0; j < 4; j++) c.config.pad[j] = (int)test_below(&r, 0, i % 7 ? 3 : 9);
       while (c.H + c.config.pad[0] + c.config.pad[2] < c.kh) c.H++;
       while (c.W + c.config.pad[1] + c.config.pad[3] < c.kw) c.W++;
-      for (int j = 0; j < 2; j++) { // the transposed size too must be at least 1
-        int64_t *size = j ? &c.W : &c.H;
-        while ((*size - 1) * c.config.stride[j] + (j ? c.kw : c.kh) - c.config.pad[j] - c.config.pad[j + 2] < 1) ++*size;
-      }
+      fit_transposed(&c);
       c.bias = (int)test_below(&r, 0, 1);
       conv_case_describe(&c);
       kernel_check check = {.label = c.text, .seed = (uint64_t)i, .weights_constant = i % 2};
