@@ -61,6 +61,15 @@ static unsigned inside(int64_t first, int n, int step, int64_t size) {
   return bits;
 }
 
+// What the tile beside this one has and this one has not comes into the cache meanwhile: no prefetcher of the processor's follows tiles.
+WINOGRAD_INLINE void call_for(const int width, const int m, const tile_view *v) {
+  const float *next = v->x + width * v->column;
+  WINOGRAD_UNROLL
+  for (int i = 0; i < width; i++)
+    WINOGRAD_UNROLL
+    for (int j = 0; j < m; j++) __builtin_prefetch(next + i * v->row + j * v->column, 0, 3);
+}
+
 WINOGRAD_INLINE void tile_vectors(const int alpha, const bool spread, const winograd_image *g, const float *x, int64_t b, int64_t y0,
                                   int64_t x0, int64_t v0, int64_t v1, float *to, int64_t ld, int64_t stride) {
   const int width = spread ? winograd_m(alpha) : alpha;
@@ -75,6 +84,7 @@ WINOGRAD_INLINE void tile_vectors(const int alpha, const bool spread, const wino
     float *dst = to + (v - v0) * ld * VW;
     view.x = corner + v * VW;
     view.lanes = g->C - v * VW;
+    if (v * VW % 16 == 0) call_for(width, winograd_m(alpha), &view);
     if (complete && view.lanes >= VW) {
       if (spread)
         spread_tile(alpha, true, &view, dst, stride);
