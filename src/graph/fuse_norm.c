@@ -28,9 +28,11 @@ static const node *binary_node(const elbo_tensor *t, elementwise_code code) {
   return n->op == &op_binary && ((const elementwise_attr *)n->attr)->code == code ? n : NULL;
 }
 
-// What is fused: the norm, its activation, and in training the gradient node whose dy is activation'(y) da.
+// What is fused: the norm, in inference what an embedding multiplies its result with and adds to it, its activation, and in training the
+// gradient node whose dy is activation'(y) da.
 typedef struct norm_match {
   const node *norm, *activation, *grad;
+  const elbo_tensor *factor, *shift; // or NULL
   elbo_tensor *da;
   const node *drop[8]; // nodes that only made that dy
   int n_drop;
@@ -82,6 +84,35 @@ static const node *find_reader(const elbo_graph *g, const elbo_tensor *t, const 
   return NULL;
 }
 
+// t's only reader, if it is a binary operation that joins t and a number for each image and channel, *other.
+static const node *modulating_node(const view_of *v, const elbo_tensor *t, elementwise_code code, const elbo_tensor **other) {
+  const shape *s = &t->shape;
+  if (v->uses[t->id] != 1) return NULL;
+  for (int side = 0; side < 2; side++) {
+    const node *n = find_reader(v->g, t, &op_binary, side, t->producer->id + 1);
+    if (!n || ((const elementwise_attr *)n->attr)->code != code || n->phase != t->producer->phase) continue;
+    *other = n->in[1 - side];
+    const shape *o = &(*other)->shape;
+    if (o->rank != s->rank || o->dim[0] != s->dim[0] || o->dim[o->rank - 1] != s->dim[s->rank - 1]) return NULL;
+    return shape_product(o, 1, o->rank - 1) == 1 ? n : NULL;
+  }
+  return NULL;
+}
+
+// act(norm(x) factor + shift), nothing between which is read by anything else: a gradient would.
+static bool match_modulated(const view_of *v, const node *norm, norm_match *m) {
+  const node *product = modulating_node(v, norm->out[0], EW_MUL, &m->factor);
+  const node *sum = product ? modulating_node(v, product->out[0], EW_ADD, &m->shift) : NULL;
+  if (!sum || v->uses[sum->out[0]->id] != 1 || v->uses[norm->out[1]->id] || v->uses[norm->out[2]->id]) return false;
+  m->activation = find_reader(v->g, sum->out[0], &op_unary, 0, sum->id + 1);
+  if (!m->activation || m->activation->phase != norm->phase) return false;
+  int64_t code = ((const elementwise_attr *)m->activation->attr)->code;
+  if (code != EW_SILU && code != EW_RELU) return false;
+  m->act = code == EW_SILU ? NORM_ACT_SILU : NORM_ACT_RELU;
+  drop(m, norm), drop(m, product), drop(m, sum);
+  return true;
+}
+
 static bool match_norm(const view_of *v, const node *norm, norm_match *m) {
   *m = (norm_match){.norm = norm};
   const elbo_tensor *x = norm->out[0];
@@ -90,7 +121,8 @@ static bool match_norm(const view_of *v, const node *norm, norm_match *m) {
     int64_t code = ((const elementwise_attr *)m->activation->attr)->code;
     if (code == EW_SILU || code == EW_RELU) break;
   }
-  if (!m->activation || m->activation->phase != norm->phase) return false;
+  if (!m->activation) return match_modulated(v, norm, m);
+  if (m->activation->phase != norm->phase) return false;
   m->act = ((const elementwise_attr *)m->activation->attr)->code == EW_SILU ? NORM_ACT_SILU : NORM_ACT_RELU;
   m->grad = find_reader(v->g, norm->out[1], &op_group_norm_grad, 3, norm->id + 1);
   if (!m->grad) return v->uses[x->id] == 1; // inference
@@ -101,15 +133,17 @@ static bool match_norm(const view_of *v, const node *norm, norm_match *m) {
 
 static node *emit_norm(rewrite *r, const norm_match *m, const node *at) {
   const group_norm_attr *a = m->norm->attr;
-  elbo_tensor *in[6] = {NULL};
-  for (int i = 0; i < at->n_in; i++) in[i] = at->in[i] ? r->map[at->in[i]->id] : NULL;
+  const node *from = at == m->grad ? at : m->norm;
+  elbo_tensor *in[FUSED_NORM_INPUTS] = {NULL};
+  for (int i = 0; i < from->n_in; i++) in[i] = from->in[i] ? r->map[from->in[i]->id] : NULL;
   node *fused;
-  if (at == m->norm) {
-    fused = graph_add_fused_group_norm(r->to, in[0], in[1], in[2], a->groups, a->eps, m->act, m->slope);
+  if (at != m->grad) {
+    if (m->factor) in[NORM_FACTOR] = r->map[m->factor->id], in[NORM_SHIFT] = r->map[m->shift->id];
+    fused = graph_add_fused_group_norm(r->to, in, a->groups, a->eps, m->act, m->slope);
     if (!fused) return NULL;
     r->map[m->activation->out[0]->id] = fused->out[0];
-    r->map[at->out[1]->id] = fused->out[1];
-    r->map[at->out[2]->id] = fused->out[2];
+    r->map[m->norm->out[1]->id] = fused->out[1];
+    r->map[m->norm->out[2]->id] = fused->out[2];
   } else {
     elbo_tensor *bias = m->norm->in[2] ? r->map[m->norm->in[2]->id] : NULL;
     group_norm_attr attr = {.groups = a->groups, .eps = a->eps, .act = m->act, .slope = m->slope, .again = m->again};
@@ -178,9 +212,9 @@ elbo_status fuse_norms(elbo_ctx *ctx, const elbo_graph *from, int n, elbo_tensor
     if (from->nodes[i]->op != &op_group_norm || !match_norm(&v, from->nodes[i], &m)) continue;
     TRY_GOTO(array_grow(ctx, &matches, &cap, n_matches + 1, sizeof *matches));
     matches[n_matches++] = m;
-    match_at[i] = (int)n_matches;
+    match_at[m.factor ? m.activation->id : i] = (int)n_matches; // where factor and shift are there
     if (m.grad) match_at[m.grad->id] = (int)n_matches;
-    done[m.activation->id] = true;
+    done[m.activation->id] = !m.factor;
     for (int k = 0; k < m.n_drop; k++) done[m.drop[k]->id] = true;
   }
   for (int64_t i = 0; i < n_matches; i++) find_waiting(&v, n, tensors, match_at, done, behind, &matches[i]);

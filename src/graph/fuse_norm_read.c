@@ -25,8 +25,8 @@ static const node *reading_convolution(const elbo_graph *g, const int *uses, con
 }
 
 static bool emit_statistics(rewrite *r, const node *norm) {
-  elbo_tensor *in[4];
-  for (int i = 0; i < 4; i++) in[i] = norm->in[i] ? r->map[norm->in[i]->id] : NULL;
+  elbo_tensor *in[FUSED_NORM_INPUTS];
+  for (int i = 0; i < FUSED_NORM_INPUTS; i++) in[i] = norm->in[i] ? r->map[norm->in[i]->id] : NULL;
   node *n = graph_add_group_norm_statistics(r->to, norm, in);
   if (!n) return false;
   n->phase = norm->phase;
@@ -35,7 +35,8 @@ static bool emit_statistics(rewrite *r, const node *norm) {
 }
 
 static bool emit_convolution(rewrite *r, const node *conv, const node *norm) {
-  elbo_tensor *in[FUSED_INPUTS] = {NULL}, *channels = r->map[norm->out[0]->id], *x2 = norm->in[3] ? r->map[norm->in[3]->id] : NULL;
+  elbo_tensor *in[FUSED_INPUTS] = {NULL}, *channels = r->map[norm->out[0]->id],
+              *x2 = norm->in[NORM_X2] ? r->map[norm->in[NORM_X2]->id] : NULL;
   for (int i = 0; i < conv->n_in; i++) in[i] = conv->in[i] ? r->map[conv->in[i]->id] : NULL;
   in[map_input(conv)] = r->map[norm->in[0]->id];
   node *n = graph_add_normalised_conv2d(r->to, conv, in, norm, channels, x2);

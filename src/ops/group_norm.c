@@ -21,7 +21,7 @@ bool norm_statistics_unused(elbo_graph *g, const node *n, elbo_tensor *const *dy
 }
 
 const elbo_tensor *group_norm_second(const node *n) {
-  if (n->op == &op_fused_group_norm || n->op == &op_group_norm_statistics) return n->in[3];
+  if (n->op == &op_fused_group_norm || n->op == &op_group_norm_statistics) return n->in[NORM_X2];
   return n->op == &op_fused_group_norm_grad ? n->in[7] : NULL;
 }
 
@@ -55,10 +55,25 @@ static bool group_norm_check(elbo_graph *g, const node *n, shape *joined) {
   return norm_check_channels(g, n->op->name, &all, n->in[1], "weight") && norm_check_channels(g, n->op->name, &all, n->in[2], "bias");
 }
 
+// Factor and shift, of channels like those of `joined`.
+static bool modulation_check(elbo_graph *g, const node *n, const shape *joined) {
+  const elbo_tensor *factor = n->in[NORM_FACTOR], *shift = n->in[NORM_SHIFT];
+  char text[3][SHAPE_TEXT];
+  shape one = *joined;
+  if (!factor && !shift) return true;
+  for (int i = 1; i < one.rank - 1; i++) one.dim[i] = 1;
+  if (factor && shift && factor->dtype == ELBO_F32 && shift->dtype == ELBO_F32 && shape_equal(&factor->shape, &one) &&
+      shape_equal(&shift->shape, &one))
+    return true;
+  return graph_fail(g, ELBO_ERROR_ARGUMENT, "%s of %s: factor and shift are %s and %s; both must be float32 (B,1,...,1,C)", n->op->name,
+                    shape_text(joined, text[0]), factor ? shape_text(&factor->shape, text[1]) : "none",
+                    shift ? shape_text(&shift->shape, text[2]) : "none");
+}
+
 static bool group_norm_infer(elbo_graph *g, node *n) {
   const group_norm_attr *a = n->attr;
   shape x;
-  if (!group_norm_check(g, n, &x)) return false;
+  if (!group_norm_check(g, n, &x) || (n->n_in == FUSED_NORM_INPUTS && !modulation_check(g, n, &x))) return false;
   n->out[0]->dtype = n->out[1]->dtype = n->out[2]->dtype = ELBO_F32;
   bool statistics = n->op == &op_group_norm_statistics;
   n->out[0]->shape = statistics ? shape_of(3, (int64_t[]){x.dim[0], 3, x.dim[x.rank - 1]}) : x;
@@ -154,9 +169,9 @@ const op_def op_group_norm_grad = {
 const op_def op_fused_group_norm = {
     .name = "fused_group_norm",
     .attr_size = sizeof(group_norm_attr),
-    .n_in = 4,
+    .n_in = FUSED_NORM_INPUTS,
     .n_out = 3,
-    .optional = 1 << 1 | 1 << 2 | 1 << 3,
+    .optional = 1 << 1 | 1 << 2 | 1 << NORM_X2 | 1 << NORM_FACTOR | 1 << NORM_SHIFT,
     .flags = OP_INPLACE | OP_CHEAP,
     .infer = group_norm_infer,
     .reference = fused_group_norm_ref,
@@ -170,9 +185,9 @@ static int64_t statistics_flops(const node *n) {
 const op_def op_group_norm_statistics = {
     .name = "group_norm_statistics",
     .attr_size = sizeof(group_norm_attr),
-    .n_in = 4,
+    .n_in = FUSED_NORM_INPUTS,
     .n_out = 3,
-    .optional = 1 << 1 | 1 << 2 | 1 << 3,
+    .optional = 1 << 1 | 1 << 2 | 1 << NORM_X2 | 1 << NORM_FACTOR | 1 << NORM_SHIFT,
     .infer = group_norm_infer,
     .flops = statistics_flops,
     .reference = group_norm_statistics_ref,
@@ -196,10 +211,11 @@ elbo_tensor *elbo_group_norm(elbo_tensor *x, elbo_tensor *weight, elbo_tensor *b
   return n ? n->out[0] : NULL;
 }
 
-node *graph_add_fused_group_norm(elbo_graph *g, elbo_tensor *x, elbo_tensor *weight, elbo_tensor *bias, int64_t groups, double eps,
-                                 norm_act act, double slope) {
+node *graph_add_fused_group_norm(elbo_graph *g, elbo_tensor *const *in, int64_t groups, double eps, norm_act act, double slope) {
   group_norm_attr a = {.groups = groups, .eps = eps, .act = act, .slope = slope};
-  return graph_add_node(g, &op_fused_group_norm, &a, 4, (elbo_tensor *[]){x, weight, bias, NULL}, NULL);
+  elbo_tensor *own[FUSED_NORM_INPUTS];
+  for (int i = 0; i < FUSED_NORM_INPUTS; i++) own[i] = in[i];
+  return graph_add_node(g, &op_fused_group_norm, &a, FUSED_NORM_INPUTS, own, NULL);
 }
 
 node *graph_add_fused_group_norm_grad(elbo_graph *g, elbo_tensor *x, elbo_tensor *weight, elbo_tensor *bias, elbo_tensor *mean,
@@ -210,11 +226,13 @@ node *graph_add_fused_group_norm_grad(elbo_graph *g, elbo_tensor *x, elbo_tensor
 
 node *graph_add_group_norm_of_two(elbo_graph *g, const node *n, elbo_tensor *const *in, elbo_tensor *x, elbo_tensor *x2) {
   elbo_tensor *own[8] = {x};
-  for (int i = 1; i < n->n_in - 1; i++) own[i] = in[i];
-  own[n->n_in - 1] = x2;
+  for (int i = 1; i < n->n_in; i++) own[i] = in[i];
+  own[n->op == &op_fused_group_norm ? NORM_X2 : 7] = x2;
   return graph_add_node(g, n->op, n->attr, n->n_in, own, n->name);
 }
 
 node *graph_add_group_norm_statistics(elbo_graph *g, const node *norm, elbo_tensor *const *in) {
-  return graph_add_node(g, &op_group_norm_statistics, norm->attr, 4, (elbo_tensor *[]){in[0], in[1], in[2], in[3]}, norm->name);
+  elbo_tensor *own[FUSED_NORM_INPUTS];
+  for (int i = 0; i < FUSED_NORM_INPUTS; i++) own[i] = in[i];
+  return graph_add_node(g, &op_group_norm_statistics, norm->attr, FUSED_NORM_INPUTS, own, norm->name);
 }

@@ -25,9 +25,10 @@ typedef struct group_norm_state {
   int64_t blocks;                        // of images, whole images only
   int64_t thread_floats, thread_doubles; // scratch of a thread
   int threads;
-  bool again;    // the gradient gives y once more
-  bool sums;     // the gradient gives its sums over an image's rows
-  bool variance; // the second statistic is the variance, not rstd
+  bool modulated; // a factor and a shift behind weight and bias
+  bool again;     // the gradient gives y once more
+  bool sums;      // the gradient gives its sums over an image's rows
+  bool variance;  // the second statistic is the variance, not rstd
   double eps;
   int64_t act;
   float slope;
@@ -36,6 +37,7 @@ typedef struct group_norm_state {
 typedef struct group_norm_job {
   const group_norm_state *s;
   const float *x, *x2, *weight, *bias, *dy, *mean_in, *rstd_in, *residual;
+  const float *factor, *shift; // (images,C) or NULL
   float *y, *mean, *rstd;
   float *channels; // (images,3,C): what y would be made with, in its place; or NULL
   float *dx, *dx2;
@@ -206,7 +208,7 @@ static inline double rstd_of(const group_norm_state *s, float statistic) {
   return s->variance ? 1.0 / sqrt((double)statistic + s->eps) : (double)statistic;
 }
 
-// channel (3,C): mean, scale = rstd weight, bias
+// channel (3,C): mean, scale = rstd weight, bias, both with factor and shift behind them
 static void fill_channels(const group_norm_job *j, int64_t b, slice w, const float *mean, const float *rstd, float *channel) {
   const group_norm_state *s = j->s;
   for (int64_t g = w.g0; g < w.g1; g++) {
@@ -215,6 +217,10 @@ static void fill_channels(const group_norm_job *j, int64_t b, slice w, const flo
       channel[c] = m;
       channel[s->c + c] = r * (j->weight ? j->weight[c] : 1.0f);
       channel[2 * s->c + c] = j->bias ? j->bias[c] : 0.0f;
+      if (!j->factor) continue;
+      float factor = j->factor[b * s->c + c];
+      channel[s->c + c] *= factor;
+      channel[2 * s->c + c] = channel[2 * s->c + c] * factor + j->shift[b * s->c + c];
     }
   }
 }
@@ -317,7 +323,8 @@ static void job_scratch(group_norm_job *j, void *scratch) {
 // `j` with where the result goes
 static elbo_status run_forward(const kernel *k, const kernel_args *a, group_norm_job j) {
   const group_norm_state *s = j.s = k->state;
-  j.x = a->in[0], j.weight = a->in[1], j.bias = a->in[2], j.x2 = s->first < s->c ? a->in[3] : NULL;
+  j.x = a->in[0], j.weight = a->in[1], j.bias = a->in[2], j.x2 = s->first < s->c ? a->in[NORM_X2] : NULL;
+  if (s->modulated) j.factor = a->in[NORM_FACTOR], j.shift = a->in[NORM_SHIFT];
   j.mean = a->out[1], j.rstd = a->out[2];
   job_scratch(&j, a->scratch);
   if (s->chunks == 1) {
@@ -504,6 +511,7 @@ static elbo_status prepare_group(compile_env *env, const node *n, int tensors, k
   s->images = x->dim[0], s->rows = shape_product(x, 1, x->rank - 1), s->first = x->dim[x->rank - 1], s->groups = a->groups;
   s->c = s->first + (x2 ? x2->shape.dim[x->rank - 1] : 0);
   s->eps = a->eps, s->act = a->act, s->slope = (float)a->slope, s->again = a->again, s->sums = a->sums;
+  s->modulated = n->n_in == FUSED_NORM_INPUTS && n->in[NORM_FACTOR];
   choose(env, s, tensors, k);
   return ELBO_OK;
 }

@@ -51,6 +51,8 @@ OP_REFERENCE(group_norm) {
   (void)ctx;
   const group_norm_attr *a = n->attr;
   const double *x = in[0], *weight = in[1], *bias = in[2];
+  bool modulated = n->n_in == FUSED_NORM_INPUTS && n->in[NORM_FACTOR];
+  const double *factor = modulated ? in[NORM_FACTOR] : NULL, *shift = modulated ? in[NORM_SHIFT] : NULL;
   double *y = out[0], *mean = out[1], *rstd = out[2];
   group_shape s = group_shape_of(n);
   for (int64_t b = 0; b < s.images; b++)
@@ -68,6 +70,7 @@ OP_REFERENCE(group_norm) {
         for (int64_t c = 0; c < s.per; c++) {
           int64_t i = base + r * s.c + c;
           double h = (x[i] - m) * inverse * (weight ? weight[g * s.per + c] : 1) + (bias ? bias[g * s.per + c] : 0);
+          if (factor) h = h * factor[b * s.c + g * s.per + c] + shift[b * s.c + g * s.per + c];
           y[i] = norm_act_value(a->act, a->slope, h);
         }
     }
@@ -111,8 +114,8 @@ OP_REFERENCE(fused_group_norm) {
   group_shape s = group_shape_of(n);
   double *x;
   TRY(array_new(ctx, (size_t)(s.images * s.rows * s.c), sizeof *x, "a reference", (void **)&x));
-  join(n, &s, x, (double *)in[0], (double *)in[3], false);
-  elbo_status status = group_norm_ref(ctx, n, (const void *[]){x, in[1], in[2]}, out);
+  join(n, &s, x, (double *)in[0], (double *)in[NORM_X2], false);
+  elbo_status status = group_norm_ref(ctx, n, (const void *[]){x, in[1], in[2], NULL, in[NORM_FACTOR], in[NORM_SHIFT]}, out);
   free(x);
   return status;
 }
@@ -135,7 +138,7 @@ OP_REFERENCE(fused_group_norm_grad) {
 OP_REFERENCE(group_norm_statistics) {
   group_shape s = group_shape_of(n);
   double *y, *channels = out[0];
-  const double *weight = in[1], *bias = in[2], *mean = out[1], *rstd = out[2];
+  const double *weight = in[1], *bias = in[2], *factor = in[NORM_FACTOR], *shift = in[NORM_SHIFT], *mean = out[1], *rstd = out[2];
   TRY(array_new(ctx, (size_t)(s.images * s.rows * s.c), sizeof *y, "a reference", (void **)&y));
   elbo_status status = fused_group_norm_ref(ctx, n, in, (void *[]){y, out[1], out[2]});
   free(y);
@@ -143,6 +146,7 @@ OP_REFERENCE(group_norm_statistics) {
     int64_t b = i / s.c, c = i % s.c, g = b * s.groups + c / s.per;
     double *to = channels + b * 3 * s.c + c;
     to[0] = mean[g], to[s.c] = rstd[g] * (weight ? weight[c] : 1), to[2 * s.c] = bias ? bias[c] : 0;
+    if (factor) to[s.c] *= factor[i], to[2 * s.c] = to[2 * s.c] * factor[i] + shift[i];
   }
   return status;
 }

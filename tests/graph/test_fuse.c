@@ -7,6 +7,7 @@
 
 #include "graph/plan.h"
 #include "ops/contraction.h"
+#include "ops/norm.h"
 #include "ops/op.h"
 #include "support/graph_test.h"
 #include "support/plan_runs.h"
@@ -298,11 +299,63 @@ static void normalised_maps_are_not_made(void **state) {
   }
 }
 
+// Norm, factor and shift by image and channel, activation, and a convolution behind: nothing but statistics in inference. With TRAINING,
+// where gradients read what lies between, with a map in place of the shift, and where something else reads the product, all stays as it is.
+static void modulated_norms_are_one(void **state) {
+  (void)state;
+  enum { TRAINING = 1, MAP = 2, READ = 4, DIRECT = 8, SWAPPED = 16, NO_ACTIVATION = 32 };
+  static const unsigned cases[] = {0, SWAPPED, DIRECT, TRAINING, MAP, READ, NO_ACTIVATION};
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    const unsigned how = cases[i];
+    elbo_graph *g = new_graph();
+    const int64_t c = 32, side = 32, all[] = {2, side, side, c}, one[] = {2, 1, 1, c};
+    elbo_conv2d_config config = {.pad = {1, 1, 1, 1}};
+    elbo_tensor *x = elbo_input(g, "x", ELBO_F32, 4, all), *e = elbo_input(g, "e", ELBO_F32, 4, one),
+                *t = elbo_input(g, "t", ELBO_F32, 4, how & MAP ? all : one);
+    elbo_tensor *scale = elbo_parameter(g, "scale", 1, &c, ELBO_PARAM_TRAINED, ELBO_INIT_ONES);
+    elbo_tensor *w = elbo_parameter(g, "w", 4, (int64_t[]){c, c, 3, 3}, ELBO_PARAM_TRAINED, ELBO_INIT_FAN_IN);
+    elbo_tensor *h = elbo_group_norm(elbo_tanh(x), scale, scale, 4, 1e-5), *factor = elbo_scale(e, 1, 1);
+    elbo_tensor *product = how & SWAPPED ? elbo_mul(factor, h) : elbo_mul(h, factor);
+    h = how & SWAPPED ? elbo_add(t, product) : elbo_add(product, t);
+    elbo_tensor *z = elbo_conv2d(how & NO_ACTIVATION ? h : elbo_silu(h), w, NULL, &config), *out[6] = {z};
+    int n = 1;
+    if (how & TRAINING) {
+      out[0] = elbo_mean(elbo_square(z), ELBO_ALL_AXES, 0);
+      assert_ok(ctx, elbo_gradient(out[0], 5, (elbo_tensor *[]){x, e, t, scale, w}, out + 1));
+      n = 6;
+    }
+    if (how & READ) out[n++] = product;
+    elbo_store *store;
+    assert_ok(ctx, elbo_store_create(ctx, 1, &g, 3, &store));
+    plan_variants_agree(ctx, g, n, out, store, 100 + i);
+    elbo_plan *p;
+    elbo_plan_config options;
+    elbo_plan_defaults(&options);
+    options.no_winograd = (how & DIRECT) != 0;
+    assert_ok(ctx, elbo_plan_create(ctx, g, n, out, &options, &p));
+    int plain = 0, fused = 0, statistics = 0;
+    for (int s = 0; s < p->n_steps; s++) {
+      const node *q = p->steps[s].node;
+      plain += strcmp(q->op->name, "group_norm") == 0;
+      fused += strcmp(q->op->name, "fused_group_norm") == 0 && q->in[NORM_FACTOR] && q->in[NORM_SHIFT];
+      statistics += strcmp(q->op->name, "group_norm_statistics") == 0 && q->in[NORM_FACTOR] && q->in[NORM_SHIFT];
+    }
+    bool taken = !(how & ~(unsigned)(SWAPPED | DIRECT));
+    assert_int_equal(plain, taken ? 0 : 1);
+    assert_int_equal(fused, taken && how & DIRECT ? 1 : 0);
+    assert_int_equal(statistics, taken && !(how & DIRECT) ? 1 : 0);
+    elbo_plan_destroy(&p);
+    elbo_store_destroy(&store);
+    elbo_graph_destroy(&g);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(norms_take_their_activations),     cmocka_unit_test(normalised_values_are_made_again),
       cmocka_unit_test(norm_gradients_take_sums),         cmocka_unit_test(upsampled_maps_are_not_made),
       cmocka_unit_test(concatenations_are_read_in_place), cmocka_unit_test(normalised_maps_are_not_made),
+      cmocka_unit_test(modulated_norms_are_one),
   };
   return cmocka_run_group_tests(tests, graph_set_up, graph_tear_down);
 }

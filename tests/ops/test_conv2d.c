@@ -150,7 +150,7 @@ static elbo_tensor *normalised_case(elbo_graph *g, test_random *r, const conv_ca
   elbo_tensor *x2 = first < c->I ? elbo_input(g, "x2", ELBO_F32, 4, (int64_t[]){c->B, c->H, c->W, c->I - first}) : NULL;
   elbo_tensor *channels = elbo_input(g, "channels", ELBO_F32, 3, (int64_t[]){c->B, 3, c->I});
   if (fused) y = fuse_randomly(g, r, y);
-  node *norm = graph_add_fused_group_norm(g, x, NULL, NULL, 1, 1e-5, act, 0.2);
+  node *norm = graph_add_fused_group_norm(g, (elbo_tensor *[FUSED_NORM_INPUTS]){x}, 1, 1e-5, act, 0.2);
   if (!y || !norm) return NULL;
   const node *plain = y->producer;
   elbo_tensor *in[FUSED_INPUTS] = {NULL};

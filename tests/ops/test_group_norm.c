@@ -3,7 +3,7 @@
 #include "builder_check.h"
 #include "ops/norm.h"
 
-enum { AGAIN = 1, RESIDUAL = 2, SUMS = 4 };
+enum { AGAIN = 1, RESIDUAL = 2, SUMS = 4, MODULATED = 8 };
 
 typedef struct params {
   int rank;
@@ -11,9 +11,16 @@ typedef struct params {
   int groups;
   bool weight, bias;
   norm_act act;
-  unsigned more; // of the fused gradient: AGAIN, RESIDUAL, SUMS
+  unsigned more; // of the fused gradient: AGAIN, RESIDUAL, SUMS; of the forward pass: MODULATED
   int64_t first; // build_two*: channels of the first of two parts
 } params;
+
+// A number for each image and channel.
+static elbo_tensor *modulation(elbo_graph *g, const params *p, const char *name) {
+  int64_t dim[ELBO_MAX_RANK];
+  for (int i = 0; i < p->rank; i++) dim[i] = i == 0 || i == p->rank - 1 ? p->dim[i] : 1;
+  return elbo_input(g, name, ELBO_F32, p->rank, dim);
+}
 
 static elbo_tensor *build(elbo_graph *g, const void *arg) {
   const params *p = arg;
@@ -21,6 +28,7 @@ static elbo_tensor *build(elbo_graph *g, const void *arg) {
   elbo_tensor *w = p->weight ? elbo_input(g, "weight", ELBO_F32, 1, &c) : NULL,
               *b = p->bias ? elbo_input(g, "bias", ELBO_F32, 1, &c) : NULL;
   elbo_tensor *y = elbo_group_norm(elbo_input(g, "x", ELBO_F32, p->rank, p->dim), w, b, p->groups, 1e-5);
+  if (p->more & MODULATED) y = elbo_add(elbo_mul(y, modulation(g, p, "factor")), modulation(g, p, "shift"));
   switch (p->act) {
   case NORM_ACT_RELU: return elbo_relu(y);
   case NORM_ACT_LEAKY_RELU: return elbo_leaky_relu(y, 0.2);
@@ -121,7 +129,9 @@ static elbo_tensor *build_fused(elbo_graph *g, const void *arg) {
   int64_t c = p->dim[p->rank - 1];
   elbo_tensor *w = p->weight ? elbo_input(g, "weight", ELBO_F32, 1, &c) : NULL,
               *b = p->bias ? elbo_input(g, "bias", ELBO_F32, 1, &c) : NULL;
-  node *n = graph_add_fused_group_norm(g, elbo_input(g, "x", ELBO_F32, p->rank, p->dim), w, b, p->groups, 1e-5, p->act, 0.2);
+  elbo_tensor *in[FUSED_NORM_INPUTS] = {elbo_input(g, "x", ELBO_F32, p->rank, p->dim), w, b};
+  if (p->more & MODULATED) in[NORM_FACTOR] = modulation(g, p, "factor"), in[NORM_SHIFT] = modulation(g, p, "shift");
+  node *n = graph_add_fused_group_norm(g, in, p->groups, 1e-5, p->act, 0.2);
   return n ? n->out[0] : NULL;
 }
 
@@ -131,7 +141,7 @@ static elbo_tensor *build_fused_grad(elbo_graph *g, const void *arg) {
   elbo_tensor *x = elbo_input(g, "x", ELBO_F32, p->rank, p->dim), *dy = elbo_input(g, "dy", ELBO_F32, p->rank, p->dim);
   elbo_tensor *w = p->weight ? elbo_input(g, "weight", ELBO_F32, 1, &c) : NULL,
               *b = p->bias ? elbo_input(g, "bias", ELBO_F32, 1, &c) : NULL;
-  node *y = graph_add_fused_group_norm(g, x, w, b, p->groups, 1e-5, p->act, 0.2);
+  node *y = graph_add_fused_group_norm(g, (elbo_tensor *[FUSED_NORM_INPUTS]){x, w, b}, p->groups, 1e-5, p->act, 0.2);
   if (!y) return NULL;
   group_norm_attr attr = {
       .groups = p->groups, .eps = 1e-5, .act = p->act, .slope = 0.2, .again = (p->more & AGAIN) != 0, .sums = (p->more & SUMS) != 0};
@@ -219,10 +229,10 @@ static elbo_tensor *build_statistics(elbo_graph *g, const void *arg) {
   const params *p = arg;
   elbo_tensor *y = build_fused(g, arg);
   if (!y) return NULL;
-  elbo_tensor *in[4];
-  for (int i = 0; i < 4; i++) in[i] = y->producer->in[i];
+  elbo_tensor *in[FUSED_NORM_INPUTS];
+  for (int i = 0; i < FUSED_NORM_INPUTS; i++) in[i] = y->producer->in[i];
   const int last = p->rank - 1;
-  if (p->first) in[3] = elbo_slice(in[0], last, p->first, p->dim[last]), in[0] = elbo_slice(in[0], last, 0, p->first);
+  if (p->first) in[NORM_X2] = elbo_slice(in[0], last, p->first, p->dim[last]), in[0] = elbo_slice(in[0], last, 0, p->first);
   node *n = graph_add_group_norm_statistics(g, y->producer, in);
   elbo_tensor *out[3];
   for (int i = 0; n && i < 3; i++) out[i] = elbo_reshape(n->out[i], 1, &(int64_t){-1});
@@ -235,7 +245,7 @@ static elbo_tensor *build_by_statistics(elbo_graph *g, const void *arg) {
   elbo_tensor *y = build_fused(g, arg);
   if (!y) return NULL;
   const node *norm = y->producer;
-  elbo_tensor *in[4] = {norm->in[0], norm->in[1], norm->in[2], NULL}, *row[3];
+  elbo_tensor *in[FUSED_NORM_INPUTS] = {norm->in[0], norm->in[1], norm->in[2], NULL, norm->in[NORM_FACTOR], norm->in[NORM_SHIFT]}, *row[3];
   node *n = graph_add_group_norm_statistics(g, norm, in);
   for (int i = 0; n && i < 3; i++)
     row[i] = elbo_reshape(elbo_slice(n->out[0], 1, i, i + 1), p->rank, (int64_t[]){p->dim[0], 1, 1, p->dim[p->rank - 1]});
@@ -299,6 +309,10 @@ static void test_fused(void **state) {
         c.name = name;
         assert_true(op_check_run(&c, build_fused_grad, &p[i]));
       }
+      p[i].more = MODULATED;
+      c.name = "fused_group_norm, modulated";
+      assert_true(op_check_run(&c, build_fused, &p[i]));
+      assert_same_reference(build, build_fused, &p[i]);
       p[i].more = 0;
     }
     p[0].more = RESIDUAL | SUMS;
@@ -320,6 +334,11 @@ static void test_statistics(void **state) {
   for (int i = 0; i < 6; i++) {
     op_check c = {.name = "group_norm_statistics", .seed = (uint64_t)i + 60};
     assert_true(op_check_run(&c, build_statistics, &p[i]));
+    p[i].more = MODULATED;
+    c.name = "group_norm_statistics, modulated";
+    assert_true(op_check_run(&c, build_statistics, &p[i]));
+    if (i == 0) assert_same_reference(build_by_statistics, build_fused, &p[i]);
+    p[i].more = 0;
   }
   assert_same_reference(build_by_statistics, build_fused, &p[0]);
 }
@@ -364,11 +383,25 @@ static elbo_tensor *build_two_odd(elbo_graph *g, const void *arg) {
   return n ? n->out[0] : NULL;
 }
 
+// A factor without a shift, or (first > 0) for other channels.
+static elbo_tensor *build_half_modulated(elbo_graph *g, const void *arg) {
+  const params *p = arg;
+  elbo_tensor *in[FUSED_NORM_INPUTS] = {elbo_input(g, "x", ELBO_F32, p->rank, p->dim)};
+  in[NORM_FACTOR] = elbo_input(g, "factor", ELBO_F32, 4, (int64_t[]){p->dim[0], 1, 1, p->dim[3] + p->first});
+  if (p->first) in[NORM_SHIFT] = in[NORM_FACTOR];
+  node *n = graph_add_fused_group_norm(g, in, p->groups, 1e-5, p->act, 0);
+  return n ? n->out[0] : NULL;
+}
+
 static void test_refused(void **state) {
   (void)state;
   params residual = {4, {1, 2, 2, 10}, 5, true, true, NORM_ACT_SILU, RESIDUAL, 4};
   assert_build_refused(build_two_odd, &residual, "x2 is float32 (1,2,3,4); it must agree but for the channels");
   assert_build_refused(build_two_grad, &residual, "in two parts: residual has shape (1,2,2,10)");
+  assert_build_refused(build_half_modulated, &(params){4, {1, 2, 2, 10}, 5, false, false, NORM_ACT_SILU, 0, 0},
+                       "factor and shift are (1,1,1,10) and none; both must be float32 (B,1,...,1,C)");
+  assert_build_refused(build_half_modulated, &(params){4, {1, 2, 2, 10}, 5, false, false, NORM_ACT_SILU, 0, 1},
+                       "factor and shift are (1,1,1,11) and (1,1,1,11); both must be");
   assert_build_refused(build, &(params){4, {1, 2, 2, 10}, 4, true, true, 0, 0, 0}, "10 channels do not come apart into 4 equal groups");
   assert_build_refused(build, &(params){1, {10}, 1, false, false, 0, 0, 0}, "group_norm of float32 (10)");
 }
