@@ -33,7 +33,8 @@ static int run(const command *self, int argc, char **argv) {
                             LAYOUT_OPTION(arrays.layout),
                             COMMON_OPTIONS(common)};
   int status = args_parse(self, argc, argv, options, COUNT(options), &positional);
-  if (status == ARGS_GO) status = take_engine_keys(self, &positional, &common);
+  text_list *lists[] = {&positional, &in, &out}; // a list takes what stands behind it
+  for (int i = 0; i < 3 && status == ARGS_GO; i++) status = take_engine_keys(self, lists[i], &common);
   if (status != ARGS_GO) return status;
   if (positional.count != 1) return usage_error(self, "expected one MODEL directory or network in it, got %d arguments", positional.count);
   if (!in.count || !out.count) return usage_error(self, "--in name=x.npy and --out name=y.npy are needed, once or more");

@@ -43,6 +43,19 @@ if [ -z "${ELBO_SANITIZE:-}" ]; then
   done
 fi
 
+# Keys of the engine, before and behind the operations.
+shape=conv2d:n=2,h=16,c=64,k=64,r=3
+expect 0 "$ELBO" bench --op $shape --json $quick
+says '"kernel": "own:winograd'
+expect 0 "$ELBO" bench engine.winograd=off --op $shape --json $quick
+grep -q winograd "$work/out" && note_failure "engine.winograd=off before --op is not heard"
+expect 0 "$ELBO" bench --op $shape engine.winograd=off --json $quick
+grep -q winograd "$work/out" && note_failure "engine.winograd=off behind --op is not heard"
+expect 0 "$ELBO" bench --op linear:n=64,c=32,k=32 engine.precision=bfloat16-emulated --json $quick
+says '"kernel": "own:gemm_bf16'
+expect 2 "$ELBO" bench --op $shape engine.winograd=on
+complains "'engine.winograd=on': expected auto or off"
+
 # Instruction sets and kernels by name.
 expect 0 "$ELBO" bench --op conv2d:c=8 --kernel patch_gemm --isa v2 --json $quick
 says '"kernel": "own:patch_gemm.base"'

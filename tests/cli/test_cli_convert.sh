@@ -107,6 +107,9 @@ expect 0 "$ELBO" apply tiny --in x=pictures.npy --out latents=codes.npy
 expect 0 "$ELBO" info codes.npy
 says "\\[2, 2, 2, 5]"
 expect 0 "$ELBO" apply tiny --in z=codes.npy --out sample=back.npy
+expect 0 "$ELBO" apply tiny --in z=codes.npy --out sample=back.npy engine.winograd=off # behind a list, and heard
+expect 2 "$ELBO" apply tiny --in z=codes.npy engine.winograd=on --out sample=back.npy
+complains "'engine.winograd=on': expected auto or off"
 expect 0 "$ELBO" info back.npy
 says "\\[2, 16, 16, 3]"
 for size in 16 32; do # it names no size, and takes any
