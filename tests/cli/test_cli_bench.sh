@@ -53,6 +53,10 @@ expect 0 "$ELBO" bench --op $shape engine.winograd=off --json $quick
 grep -q winograd "$work/out" && note_failure "engine.winograd=off behind --op is not heard"
 expect 0 "$ELBO" bench --op linear:n=64,c=32,k=32 engine.precision=bfloat16-emulated --json $quick
 says '"kernel": "own:gemm_bf16'
+for dir in forward backward_data backward_weights; do # as many rows as a library's kernel is taken for otherwise
+  expect 0 "$ELBO" bench --op linear:n=1024,c=64,k=64,constant=0,dir=$dir engine.precision=bfloat16-emulated --json $quick
+  says '"kernel": "own:gemm_bf16'
+done
 expect 2 "$ELBO" bench --op $shape engine.winograd=on
 complains "'engine.winograd=on': expected auto or off"
 
