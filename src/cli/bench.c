@@ -150,7 +150,7 @@ static int run(const command *self, int argc, char **argv) {
   if (status != ARGS_GO) return status;
   bool has_recipe = false;
   for (int i = 0; i < positional.count; i++) has_recipe |= !is_override(positional.at[i]);
-  if (!has_recipe) status = take_engine_keys(self, &positional, &common); // a recipe's own keys otherwise
+  if (!has_recipe) status = take_engine_keys(self, &positional, &common);  // a recipe's own keys otherwise
   if (status == ARGS_GO) status = take_engine_keys(self, &specs, &common); // behind the operations
   if (status != ARGS_GO) return status;
   int n = 0;

@@ -142,8 +142,8 @@ enum { PRODUCT_SIDE = 8, PRODUCT_PIXELS = PRODUCT_SIDE * PRODUCT_SIDE };
 
 // Tall products with AVX-512, where it reached 330 to 350 GFLOP/s of 360 and ours 200 to 270 (4096 rows, 128 to 256 channels, two cores).
 bool conv_onednn_takes_product(const compile_env *env, int64_t rows, int64_t I, int64_t O) {
-  return env->isa == ISA_V4 && !env->kernel && !env->bf16 && rows >= 1024 && rows % PRODUCT_PIXELS == 0 && I % 16 == 0 && O % 16 == 0 && I >= 64 &&
-         O >= 64 && I <= 1024 && O <= 1024;
+  return env->isa == ISA_V4 && !env->kernel && !env->bf16 && rows >= 1024 && rows % PRODUCT_PIXELS == 0 && I % 16 == 0 && O % 16 == 0 &&
+         I >= 64 && O >= 64 && I <= 1024 && O <= 1024;
 }
 
 elbo_status conv_onednn_product(compile_env *env, const conv_product *m, kernel *k) {

@@ -65,9 +65,10 @@ static unsigned inside(int64_t first, int n, int step, int64_t size) {
 WINOGRAD_INLINE void call_for(const int width, const int m, const tile_view *v) {
   const float *next = v->x + width * v->column;
   WINOGRAD_UNROLL
-  for (int i = 0; i < width; i++)
+  for (int i = 0; i < width; i++) {
     WINOGRAD_UNROLL
     for (int j = 0; j < m; j++) __builtin_prefetch(next + i * v->row + j * v->column, 0, 3);
+  }
 }
 
 WINOGRAD_INLINE void tile_vectors(const int alpha, const bool spread, const winograd_image *g, const float *x, int64_t b, int64_t y0,
