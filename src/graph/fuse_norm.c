@@ -34,7 +34,7 @@ typedef struct norm_match {
   const node *norm, *activation, *grad;
   const elbo_tensor *factor, *shift; // or NULL
   elbo_tensor *da;
-  const node *drop[8]; // nodes that only made that dy
+  const node *drop[8]; // nodes that only made that dy, or what factor and shift make of the norm
   int n_drop;
   norm_act act;
   double slope;
@@ -99,16 +99,24 @@ static const node *modulating_node(const view_of *v, const elbo_tensor *t, eleme
   return NULL;
 }
 
+// The activation of t that a norm can take, of the norm's phase; others may read t too.
+static bool find_activation(const view_of *v, const elbo_tensor *t, norm_match *m) {
+  const node *n = find_reader(v->g, t, &op_unary, 0, t->producer->id + 1);
+  for (; n; n = find_reader(v->g, t, &op_unary, 0, n->id + 1)) {
+    int64_t code = ((const elementwise_attr *)n->attr)->code;
+    if (code != EW_SILU && code != EW_RELU) continue;
+    m->activation = n, m->act = code == EW_SILU ? NORM_ACT_SILU : NORM_ACT_RELU;
+    return n->phase == m->norm->phase;
+  }
+  return false;
+}
+
 // act(norm(x) factor + shift), nothing between which is read by anything else: a gradient would.
 static bool match_modulated(const view_of *v, const node *norm, norm_match *m) {
   const node *product = modulating_node(v, norm->out[0], EW_MUL, &m->factor);
   const node *sum = product ? modulating_node(v, product->out[0], EW_ADD, &m->shift) : NULL;
   if (!sum || v->uses[sum->out[0]->id] != 1 || v->uses[norm->out[1]->id] || v->uses[norm->out[2]->id]) return false;
-  m->activation = find_reader(v->g, sum->out[0], &op_unary, 0, sum->id + 1);
-  if (!m->activation || m->activation->phase != norm->phase) return false;
-  int64_t code = ((const elementwise_attr *)m->activation->attr)->code;
-  if (code != EW_SILU && code != EW_RELU) return false;
-  m->act = code == EW_SILU ? NORM_ACT_SILU : NORM_ACT_RELU;
+  if (!find_activation(v, sum->out[0], m)) return false;
   drop(m, norm), drop(m, product), drop(m, sum);
   return true;
 }
@@ -116,14 +124,7 @@ static bool match_modulated(const view_of *v, const node *norm, norm_match *m) {
 static bool match_norm(const view_of *v, const node *norm, norm_match *m) {
   *m = (norm_match){.norm = norm};
   const elbo_tensor *x = norm->out[0];
-  m->activation = find_reader(v->g, x, &op_unary, 0, norm->id + 1);
-  for (; m->activation; m->activation = find_reader(v->g, x, &op_unary, 0, m->activation->id + 1)) {
-    int64_t code = ((const elementwise_attr *)m->activation->attr)->code;
-    if (code == EW_SILU || code == EW_RELU) break;
-  }
-  if (!m->activation) return match_modulated(v, norm, m);
-  if (m->activation->phase != norm->phase) return false;
-  m->act = ((const elementwise_attr *)m->activation->attr)->code == EW_SILU ? NORM_ACT_SILU : NORM_ACT_RELU;
+  if (!find_activation(v, x, m)) return !m->activation && match_modulated(v, norm, m);
   m->grad = find_reader(v->g, norm->out[1], &op_group_norm_grad, 3, norm->id + 1);
   if (!m->grad) return v->uses[x->id] == 1; // inference
   const elbo_tensor *dy = m->grad->in[5];
