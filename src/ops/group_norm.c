@@ -213,9 +213,7 @@ elbo_tensor *elbo_group_norm(elbo_tensor *x, elbo_tensor *weight, elbo_tensor *b
 
 node *graph_add_fused_group_norm(elbo_graph *g, elbo_tensor *const *in, int64_t groups, double eps, norm_act act, double slope) {
   group_norm_attr a = {.groups = groups, .eps = eps, .act = act, .slope = slope};
-  elbo_tensor *own[FUSED_NORM_INPUTS];
-  for (int i = 0; i < FUSED_NORM_INPUTS; i++) own[i] = in[i];
-  return graph_add_node(g, &op_fused_group_norm, &a, FUSED_NORM_INPUTS, own, NULL);
+  return graph_add_node(g, &op_fused_group_norm, &a, FUSED_NORM_INPUTS, in, NULL);
 }
 
 node *graph_add_fused_group_norm_grad(elbo_graph *g, elbo_tensor *x, elbo_tensor *weight, elbo_tensor *bias, elbo_tensor *mean,
@@ -232,7 +230,5 @@ node *graph_add_group_norm_of_two(elbo_graph *g, const node *n, elbo_tensor *con
 }
 
 node *graph_add_group_norm_statistics(elbo_graph *g, const node *norm, elbo_tensor *const *in) {
-  elbo_tensor *own[FUSED_NORM_INPUTS];
-  for (int i = 0; i < FUSED_NORM_INPUTS; i++) own[i] = in[i];
-  return graph_add_node(g, &op_group_norm_statistics, norm->attr, FUSED_NORM_INPUTS, own, norm->name);
+  return graph_add_node(g, &op_group_norm_statistics, norm->attr, FUSED_NORM_INPUTS, in, norm->name);
 }
