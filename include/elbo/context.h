@@ -52,8 +52,10 @@ typedef struct elbo_ctx_config {
                          // borrowed for the call
   const char *precision; // of products: "float32", "bfloat16" or "bfloat16-emulated", whatever recipes say; NULL: as they say, or float32;
                          // borrowed for the call
-  elbo_log_fn log;       // may be NULL
-  void *log_user;        // borrowed for the context's life
+  const char *keep_transformed; // elbo_plan_config.keep_transformed as "256MiB", whatever recipes say; NULL: as they say, or that; borrowed
+                                // for the call
+  elbo_log_fn log;              // may be NULL
+  void *log_user;               // borrowed for the context's life
 } elbo_ctx_config;
 
 ELBO_API void elbo_ctx_defaults(elbo_ctx_config *config);

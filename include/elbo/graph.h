@@ -135,11 +135,13 @@ typedef struct elbo_plan_config {
   int weights_constant; // 1: parameters rarely change (inference): worth packing once
   const unsigned char *external_outputs; // NULL, or a flag an output: 1: lives in memory bound with elbo_plan_bind_output, none is planned;
                                          // borrowed for the call
-  int no_winograd;      // 1: no convolution by Winograd's algorithm, whose rounding error is a few times that of the direct one
-  const char *kernel;   // NULL, or the one kernel that every convolution must take, by its name in the table of kernels: for measuring.
-                        // An unknown one is refused with the names that there are; borrowed for the call
-  int precision;        // an elbo_precision; the reference backend knows double precision alone
-  int64_t *least_bytes; // NULL, or where a memory_limit that is refused leaves the least that is kept
+  int no_winograd;          // 1: no convolution by Winograd's algorithm, whose rounding error is a few times that of the direct one
+  const char *kernel;       // NULL, or the one kernel that every convolution must take, by its name in the table of kernels: for measuring.
+                            // An unknown one is refused with the names that there are; borrowed for the call
+  int precision;            // an elbo_precision; the reference backend knows double precision alone
+  int64_t keep_transformed; // with weights_constant: of weights as Winograd's kernels read them, four times their size, at most so many
+                            // bytes are kept from run to run (default: 256 MiB); the others are transformed in every run
+  int64_t *least_bytes;     // NULL, or where a memory_limit that is refused leaves the least that is kept
 } elbo_plan_config;
 
 ELBO_API void elbo_plan_defaults(elbo_plan_config *config);

@@ -33,6 +33,8 @@ typedef struct compile_env {
   isa_level isa;
   const thread_pool *pool;
   bool weights_constant; // inference: parameters do not change between runs; worth packing
+  bool weights_cached;   // the last cache holds all of them, transformed
+  int64_t keep_bytes;    // of constant weights, transformed, that may be kept from run to run; a kernel that does takes its own away
   bool no_winograd;      // engine.winograd: off; kernels that compute by Winograd's algorithm say that they do not support the problem
   bool bf16;             // products of operands rounded to bfloat16
   bf16_unit bf16_unit;   // with bf16: what may multiply them; BF16_NONE: float32 multiply-adds

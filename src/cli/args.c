@@ -58,14 +58,19 @@ int take_engine_keys(const command *self, text_list *positional, common_options 
       positional->at[n++] = text;
       continue;
     }
-    if (!strncmp(text, "engine.precision=", 17)) {
-      common->precision = value + 1; // looked at where the context is made
-      continue;
-    }
-    if (strncmp(text, "engine.winograd=", 16))
-      return usage_error(self, "'%s': expected engine.winograd=auto|off or engine.precision=float32|bfloat16|bfloat16-emulated", text);
-    if (strcmp(value + 1, "auto") && strcmp(value + 1, "off")) return usage_error(self, "'%s': expected auto or off", text);
-    common->winograd = value + 1;
+    if (!strncmp(text, "engine.winograd=", 16) && strcmp(value + 1, "auto") && strcmp(value + 1, "off"))
+      return usage_error(self, "'%s': expected auto or off", text);
+    if (!strncmp(text, "engine.winograd=", 16))
+      common->winograd = value + 1;
+    else if (!strncmp(text, "engine.precision=", 17)) // looked at where the context is made; so are bytes
+      common->precision = value + 1;
+    else if (!strncmp(text, "engine.keep_transformed=", 24))
+      common->keep_transformed = value + 1;
+    else
+      return usage_error(self,
+                         "'%s': expected engine.winograd=auto|off, engine.precision=float32|bfloat16|bfloat16-emulated or "
+                         "engine.keep_transformed=BYTES",
+                         text);
   }
   positional->count = n;
   return ARGS_GO;

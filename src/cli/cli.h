@@ -47,9 +47,10 @@ typedef struct common_options {
   int64_t threads; // 0: not given
   uint64_t seed;
   int json;
-  const char *isa;       // NULL: the best
-  const char *winograd;  // engine.winograd=..., NULL: not given
-  const char *precision; // engine.precision=...
+  const char *isa;              // NULL: the best
+  const char *winograd;         // engine.winograd=..., NULL: not given
+  const char *precision;        // engine.precision=...
+  const char *keep_transformed; // engine.keep_transformed=...
 } common_options;
 #define COMMON_OPTIONS(c)                                                                           \
   {"threads", 0, OPTION_INT, &(c).threads, 1, 4096, "N", "worker threads (default: one per core)"}, \

@@ -33,6 +33,7 @@ int open_context(const common_options *common, elbo_ctx **ctx) {
   config.isa = common->isa;
   config.winograd = common->winograd;
   config.precision = common->precision;
+  config.keep_transformed = common->keep_transformed;
   config.log = print_log;
   elbo_status status = elbo_ctx_create(&config, message, sizeof message, ctx);
   if (status == ELBO_OK) return ARGS_GO;

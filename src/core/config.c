@@ -138,32 +138,9 @@ static bool read_bool(const yaml_node *node, bool *out) {
   return false;
 }
 
-// A number and a unit: powers of 1000 (kB, MB, ...) or of 1024 (KiB, MiB, ...), B, or nothing.
 static bool read_bytes(const config_field *f, const yaml_node *node, int64_t *out) {
-  static const struct {
-    const char *name;
-    double factor;
-  } units[] = {{"", 1},      {"B", 1},        {"kB", 1e3},     {"KB", 1e3},     {"MB", 1e6},    {"GB", 1e9},
-               {"TB", 1e12}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}};
-  char number[64];
-  double value;
-  if (node->kind != YAML_SCALAR || node->quoted) return false;
-  if (integer_parse(node->text, out)) return (double)*out >= f->min && (double)*out <= f->max;
-  size_t n = strspn(node->text, "0123456789._+-");
-  if (n >= sizeof number) return false;
-  memcpy(number, node->text, n);
-  number[n] = 0;
-  const char *unit = node->text + n;
-  while (*unit == ' ') unit++;
-  for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
-    if (strcmp(unit, units[u].name) != 0) continue;
-    if (!number_parse(number, &value)) return false;
-    value = floor(value * units[u].factor);
-    if (!(value >= f->min && value <= f->max)) return false;
-    *out = (int64_t)value;
-    return true;
-  }
-  return false;
+  if (node->kind != YAML_SCALAR || node->quoted || !bytes_parse(node->text, out)) return false;
+  return (double)*out >= f->min && (double)*out <= f->max;
 }
 
 // "a|b|c": the place of `text`, or -1; *near gets the nearest name (in the buffer) when it may have been meant.

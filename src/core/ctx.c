@@ -11,6 +11,8 @@
 #include <cpuid.h>
 #endif
 
+#include "core/number.h"
+
 enum { THREADS_MAX = 1024 };
 
 #ifdef ELBO_HAVE_X86_VARIANTS
@@ -126,6 +128,12 @@ static elbo_status choose_precision(elbo_ctx *ctx, const char *name) {
   return fail(ctx, ELBO_ERROR_ARGUMENT, "precision: '%s'; one of float32, bfloat16, bfloat16-emulated was expected", name);
 }
 
+static elbo_status choose_kept(elbo_ctx *ctx, const char *bytes) {
+  ctx->keep_transformed = -1;
+  if (!bytes || (bytes_parse(bytes, &ctx->keep_transformed) && ctx->keep_transformed >= 0)) return ELBO_OK;
+  return fail(ctx, ELBO_ERROR_ARGUMENT, "keep_transformed: '%s'; expected a size such as 0, 256MiB or 1GB", bytes);
+}
+
 static elbo_status choose_threads(elbo_ctx *ctx, int wanted) {
   int cores = available_cores();
   if (wanted < 0 || wanted > THREADS_MAX)
@@ -172,8 +180,10 @@ elbo_status elbo_ctx_create(const elbo_ctx_config *config, char *message, size_t
   TRY_GOTO(choose_isa(ctx, settings.isa));
   TRY_GOTO(choose_winograd(ctx, settings.winograd));
   TRY_GOTO(choose_precision(ctx, settings.precision));
+  TRY_GOTO(choose_kept(ctx, settings.keep_transformed));
   TRY_GOTO(choose_threads(ctx, settings.threads));
   ctx->l2_bytes = cpu_cache_bytes(2);
+  ctx->last_cache_bytes = cpu_cache_bytes(3);
   *out = ctx;
   return ELBO_OK;
 

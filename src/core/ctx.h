@@ -27,7 +27,9 @@ struct elbo_ctx {
   isa_level isa;
   winograd_choice winograd; // of all plans, unless it is left to those who make them
   int64_t l2_bytes;         // of a core: kernels cut their work by it. The machine's; tests set another
+  int64_t last_cache_bytes; // the same, of all cores
   int precision;            // the same: an elbo_precision, or -1: as asked
+  int64_t keep_transformed; // bytes (elbo_plan_config), or -1: as asked
   elbo_log_fn log;
   void *log_user;
   message_board *messages;

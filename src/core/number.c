@@ -90,6 +90,32 @@ bool integer_parse(const char *text, int64_t *out) {
   return true;
 }
 
+bool bytes_parse(const char *text, int64_t *out) {
+  static const struct {
+    const char *name;
+    double factor;
+  } units[] = {{"", 1},      {"B", 1},        {"kB", 1e3},     {"KB", 1e3},     {"MB", 1e6},    {"GB", 1e9},
+               {"TB", 1e12}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}};
+  char number[64];
+  double value;
+  if (integer_parse(text, out)) return *out >= 0;
+  size_t n = strspn(text, "0123456789._+-");
+  if (n >= sizeof number) return false;
+  memcpy(number, text, n);
+  number[n] = 0;
+  const char *unit = text + n;
+  while (*unit == ' ') unit++;
+  for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
+    if (strcmp(unit, units[u].name) != 0) continue;
+    if (!number_parse(number, &value)) return false;
+    value = floor(value * units[u].factor);
+    if (!(value >= 0 && value < 9e18)) return false;
+    *out = (int64_t)value;
+    return true;
+  }
+  return false;
+}
+
 // "1e+06" to "1e6", "1e-05" to "1e-5".
 static void shorten_exponent(char *text) {
   char *from = strchr(text, 'e');

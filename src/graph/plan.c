@@ -10,7 +10,8 @@
 #include "ops/op.h"
 
 void elbo_plan_defaults(elbo_plan_config *config) {
-  *config = (elbo_plan_config){.size = sizeof *config, .backend = ELBO_BACKEND_CPU, .fuse = 1, .updates = 1};
+  *config = (elbo_plan_config){
+      .size = sizeof *config, .backend = ELBO_BACKEND_CPU, .fuse = 1, .updates = 1, .keep_transformed = KEEP_TRANSFORMED};
 }
 
 static elbo_status load_config(elbo_ctx *ctx, const elbo_plan_config *given, elbo_plan_config *config) {
@@ -23,14 +24,26 @@ static elbo_status load_config(elbo_ctx *ctx, const elbo_plan_config *given, elb
   return ELBO_OK;
 }
 
+// Four times their size is what weights take as Winograd's kernels read them, and half of the last cache what they can have of it.
+static void choose_kept(const elbo_graph *g, const elbo_plan_config *config, compile_env *env) {
+  int64_t weights = 0;
+  if (!config->weights_constant) return;
+  for (int64_t i = 0; i < g->n_nodes; i++)
+    if (g->nodes[i]->op == &op_parameter) weights += shape_count(&g->nodes[i]->out[0]->shape) * 4;
+  env->weights_constant = true;
+  env->weights_cached = 4 * weights <= env->ctx->last_cache_bytes / 2;
+  env->keep_bytes = env->ctx->keep_transformed < 0 ? config->keep_transformed : env->ctx->keep_transformed;
+}
+
 // Cleans and fuses into p->graph; `tensors` become the plan's.
-static elbo_status lower(elbo_plan *p, const compile_env *env, const elbo_graph *graph, const elbo_plan_config *config, int n,
+static elbo_status lower(elbo_plan *p, compile_env *env, const elbo_graph *graph, const elbo_plan_config *config, int n,
                          elbo_tensor **tensors) {
   elbo_graph *once = NULL;
   TRY(graph_clean(p->ctx, graph, n, tensors, config->updates, &once));
   elbo_status again = graph_clean(p->ctx, once, n, tensors, config->updates, &p->graph); // what the first pass made needless
   elbo_graph_destroy(&once);
   TRY(again);
+  choose_kept(p->graph, config, env);
   if (config->fuse && p->backend->fuses) {
     elbo_graph *cleaned = p->graph;
     p->graph = NULL;
@@ -165,7 +178,6 @@ static elbo_status build(elbo_plan *p, elbo_graph *graph, int n_outputs, elbo_te
   compile_env env = {.ctx = p->ctx,
                      .isa = p->ctx->isa,
                      .pool = &p->ctx->pool,
-                     .weights_constant = config->weights_constant,
                      .no_winograd = p->ctx->winograd == WINOGRAD_AS_ASKED ? config->no_winograd : p->ctx->winograd == WINOGRAD_OFF,
                      .kernel = config->kernel};
   elbo_status status = choose_precision(p, config, &env);

@@ -129,6 +129,7 @@ elbo_status store_new(elbo_ctx *ctx, int n, node *const *nodes, elbo_store **out
   elbo_store *s = calloc(1, sizeof *s);
   if (!s) return fail_memory(ctx, sizeof *s, "a store");
   s->ctx = ctx;
+  s->keep_transformed = KEEP_TRANSFORMED;
   s->n = n;
   s->arena = arena_create(16 << 10);
   s->entries = s->arena ? arena_alloc(s->arena, sizeof *s->entries * (size_t)(n ? n : 1)) : NULL;
@@ -180,6 +181,7 @@ elbo_status elbo_store_copy(elbo_ctx *ctx, const elbo_store *store, elbo_store *
   s->ctx = ctx;
   s->no_winograd = store->no_winograd;
   s->precision = store->precision;
+  s->keep_transformed = store->keep_transformed;
   s->n = store->n;
   s->arena = arena_create(16 << 10);
   s->entries = s->arena ? arena_alloc(s->arena, sizeof *s->entries * (size_t)(s->n ? s->n : 1)) : NULL;

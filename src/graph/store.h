@@ -20,15 +20,18 @@ struct elbo_store {
   elbo_ctx *ctx;
   arena *arena; // names, entries
   int n;
-  store_entry *entries; // TRAINED, then FROZEN, then STATE, each in name order
-  float *data[3];       // by kind, 64-byte aligned; NULL in a store whose values lie elsewhere
-  int64_t count[3];     // floats, every parameter rounded up to 16 so that each begins on a cache line; padding is zero
-  uint64_t version;     // changes with every change of values, unique in the context
-  uint64_t identity;    // of this store, unique in the context
-  bool no_winograd;     // for those who make plans over it (elbo_plan_config.no_winograd)
-  int precision;        // the same (elbo_plan_config.precision)
-  store_memory *memory; // what the values that lie elsewhere belong to
+  store_entry *entries;     // TRAINED, then FROZEN, then STATE, each in name order
+  float *data[3];           // by kind, 64-byte aligned; NULL in a store whose values lie elsewhere
+  int64_t count[3];         // floats, every parameter rounded up to 16 so that each begins on a cache line; padding is zero
+  uint64_t version;         // changes with every change of values, unique in the context
+  uint64_t identity;        // of this store, unique in the context
+  bool no_winograd;         // for those who make plans over it (elbo_plan_config.no_winograd)
+  int precision;            // the same (elbo_plan_config.precision)
+  int64_t keep_transformed; // the same
+  store_memory *memory;     // what the values that lie elsewhere belong to
 };
+
+enum { KEEP_TRANSFORMED = 256 << 20 }; // elbo_plan_config.keep_transformed where nothing else is said
 
 // Index into entries, or -1.
 int store_index(const elbo_store *s, const char *name);

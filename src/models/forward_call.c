@@ -77,6 +77,7 @@ elbo_status forward_call_create(elbo_ctx *ctx, const elbo_recipe *recipe, elbo_d
   TRY_GOTO(create_weights(ctx, graph, (uint64_t)train->seed, &c->store));
   c->store->no_winograd = recipe->stage->engine.winograd == ENGINE_WINOGRAD_OFF;
   c->store->precision = recipe->stage->engine.precision;
+  c->store->keep_transformed = recipe->stage->engine.keep_transformed;
   status = session_create(ctx, graph, c->store, train->batch_size, 1, &made, &c->session);
   graph = NULL; // the session's
   if (status == ELBO_OK) status = fill_inputs(c);

@@ -57,6 +57,8 @@ static void take_engine_of_run(elbo_model *m, const char *directory) {
   if (path_join(m->ctx, path, sizeof path, directory, "../../recipe.yaml") != ELBO_OK || !file_exists(path)) return;
   if (yaml_read(m->ctx, m->arena, path, &root) != ELBO_OK) return;
   const yaml_node *engine = yaml_get(root, "engine"), *winograd = yaml_get(engine, "winograd"), *precision = yaml_get(engine, "precision");
+  const yaml_node *keep = yaml_get(engine, "keep_transformed");
+  if (keep && keep->kind == YAML_SCALAR) bytes_parse(keep->text, &m->store->keep_transformed);
   m->store->no_winograd = winograd && winograd->kind == YAML_SCALAR && strcmp(winograd->text, "off") == 0;
   for (int i = 0; i < 3; i++)
     if (precision && precision->kind == YAML_SCALAR && strcmp(precision->text, names[i]) == 0) m->store->precision = i;

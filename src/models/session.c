@@ -10,6 +10,7 @@ elbo_status session_create(elbo_ctx *ctx, elbo_graph *graph, elbo_store *store, 
   elbo_plan_defaults(&config);
   config.no_winograd = store && store->no_winograd;
   config.precision = store ? store->precision : ELBO_PRECISION_FLOAT32;
+  if (store) config.keep_transformed = store->keep_transformed;
   config.weights_constant = 1; // packed again when the store's version says that they did change
   elbo_status status = elbo_graph_check(graph);
   if (status == ELBO_OK) status = elbo_plan_create(ctx, graph, n_outputs, outputs, &config, &out->plan);

@@ -69,13 +69,14 @@ static elbo_status prepare(compile_env *env, const node *n, kernel *k) {
   return ISA(conv_prepare)(env, &p, k);
 }
 
-// Only of the kernel that would be taken without the norm: it is not worth a slower one.
+// Only of the kernel that would be taken without the norm, and the same way: it is not worth a slower one.
 static bool normalises(const compile_env *env, const node *conv, const node *norm) {
   conv_problem p = conv_problem_of(env, conv);
   const elbo_tensor *x = norm->in[0];
   const conv_kernel *own, *best = env->kernel || p.direction != CONV_FORWARD ? NULL : cheapest(&p, &own);
+  double plain = best ? best->cost(&p) : 0;
   p.norm = FUSED_NORM, p.x2 = group_norm_second(norm) ? FUSED_X2 : -1, p.first = x->shape.dim[x->shape.rank - 1];
-  return best && conv_supports(best, &p);
+  return best && conv_supports(best, &p) && best->cost(&p) == plain;
 }
 
 const conv_normalises_fn ISA(conv_normalises_cpu) = normalises;

@@ -17,12 +17,11 @@ typedef struct conv_problem {
   int64_t first;                 // channels of x, where x2 has the others
   int x, w, y, bias, residual;   // indices of inputs, -1 for none; forward: x and w in, transposed: y and w, weight gradient: x and y
   int norm, x2;
-  bool weights_constant;
-  bool no_winograd, bf16; // compile_env's
+  bool weights_constant, weights_cached, no_winograd, bf16; // compile_env's
   bf16_unit bf16_unit;
   isa_level isa;
   int threads;
-  int64_t l2_bytes;
+  int64_t l2_bytes, last_cache_bytes, keep_bytes;
 } conv_problem;
 conv_problem conv_problem_of(const compile_env *env, const node *n);
 

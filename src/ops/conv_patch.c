@@ -12,12 +12,15 @@ conv_problem conv_problem_of(const compile_env *env, const node *n) {
                     .norm = -1,
                     .x2 = -1,
                     .weights_constant = env->weights_constant,
+                    .weights_cached = env->weights_cached,
+                    .keep_bytes = env->keep_bytes,
                     .no_winograd = env->no_winograd,
                     .bf16 = env->bf16,
                     .bf16_unit = env->bf16_unit,
                     .isa = env->isa,
                     .threads = pool_threads(env->pool),
-                    .l2_bytes = env->ctx->l2_bytes};
+                    .l2_bytes = env->ctx->l2_bytes,
+                    .last_cache_bytes = env->ctx->last_cache_bytes};
   p.epilogue = CONTRACTION_EPILOGUE_NONE;
   bool transposed = n->op == &op_conv_transpose2d || n->op == &op_fused_conv_transpose2d;
   bool fused = n->op == &op_fused_conv2d || n->op == &op_fused_conv_transpose2d;

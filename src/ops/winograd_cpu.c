@@ -6,9 +6,10 @@
 //     K][tile][VW]
 // Phases are those of x (a forward convolution of stride 2), parts those of the result (a transposed one); one where the stride is 1.
 //
-// Two ways to share the work. By tiles: a thread takes blocks of tiles through all three steps in caches of its own; U is made once
+// Three ways to share the work. By tiles: a thread takes blocks of tiles through all three steps in caches of its own; U is made once
 // before. By channels (winograd_channels_cpu.c), where tiles are few or weights large: transformed weights, four times the size of weights,
-// never exist.
+// never exist. By points, in its place where weights are constant and there is room to keep U from run to run: a thread evaluates all
+// tiles and takes its share of K through one point after the other, reading U once and in order.
 #include <math.h>
 
 #include "core/memory.h"
@@ -225,6 +226,41 @@ static void run_tiles(void *arg, int id, int count) {
     run_part(g, s->parts + i, g->u + i * s->points * s->u_point, v, v + s->points * s->v_point, id, count);
 }
 
+// --- by points ----------------------------------------------------------------------------------------------------------------------
+
+// Panels [k0, k1) (vectors of K) for the nt tiles that v has.
+static void run_panels(const io *g, int64_t t0, int64_t nt, int64_t k0, int64_t k1, const float *v, float *m) {
+  const state *s = g->s;
+  const int64_t panel = VW * s->phases * s->C;
+  for (int e = 0; e < s->points; e++)
+    for (int64_t k = k0; k < k1; k += 2) {
+      const float *u = g->u + e * s->u_point + k * panel, *next = u + 2 * panel;
+      if (k + 2 >= k1) next = e + 1 < s->points ? g->u + (e + 1) * s->u_point + k0 * panel : u;
+      multiply(s, nt, v + e * s->v_point, s->block, u, next, k + 1 < k1 ? 2 : 1, m + e * s->m_point + (k - k0) * s->block * VW, s->block);
+    }
+  interpolate(g, s->parts, t0, nt, k0, k1, m, s->block);
+}
+
+// The work is panels of K of pieces of the tiles, few pieces, one after the other. Threads share nothing: what another core has just
+// written is dearer to read than a V to evaluate.
+static void run_points(void *arg, int id, int count) {
+  const io *g = arg;
+  const state *s = g->s;
+  float *v = g->scratch + id * winograd_thread_floats(s), *m = v + s->points * s->v_point;
+  int64_t panels = (s->VK + 1) / 2, begin, end, step = s->chunk / 2, next;
+  split_range(panels * s->pieces, id, count, &begin, &end);
+  for (int64_t i = begin, had = -1; i < end; i = next) {
+    int64_t piece = i / panels, t0, t1, k = i % panels * 2, rest = panels - i % panels;
+    next = i + (rest < step ? rest : step);
+    if (next > end) next = end;
+    split_range(s->parts->T, (int)piece, s->pieces, &t0, &t1);
+    if (piece != had) ISA(winograd_gather)(s->alpha, &s->parts->image, g->x, t0, t1 - t0, 0, s->VC, v, s->block, s->v_point);
+    had = piece;
+    int64_t k1 = k + 2 * (next - i) < s->VK ? k + 2 * (next - i) : s->VK;
+    run_panels(g, t0, t1 - t0, k, k1, v, m);
+  }
+}
+
 // --- choice -------------------------------------------------------------------------------------------------------------------------
 
 static elbo_status run(const kernel *k, const kernel_args *a) {
@@ -247,10 +283,10 @@ static elbo_status run(const kernel *k, const kernel_args *a) {
   uint64_t *version = a->persist;
   g.u = s->keep ? (float *)a->persist + 16 : g.scratch + pool_threads(a->pool) * winograd_thread_floats(s);
   if (!s->direct && (!s->keep || *version != a->version[p->w] + 1)) { // 0: never made
-    parallel_run(a->pool, s->by_channels ? ISA(winograd_pack_channels) : make_u, &g);
+    parallel_run(a->pool, s->by == BY_CHANNELS ? ISA(winograd_pack_channels) : make_u, &g);
     if (s->keep) *version = a->version[p->w] + 1;
   }
-  parallel_run(a->pool, s->by_channels ? ISA(winograd_run_channels) : run_tiles, &g);
+  parallel_run(a->pool, s->by == BY_POINTS ? run_points : s->by == BY_CHANNELS ? ISA(winograd_run_channels) : run_tiles, &g);
   return ELBO_OK;
 }
 
@@ -269,6 +305,59 @@ static void place_part(const state *s, int phase, int i, result_part *to) {
   }
   *(i ? &to->columns : &to->rows) = count;
   *(i ? &to->image.tiles_x : &to->image.tiles_y) = (count + s->m - 1) / s->m;
+}
+
+// Kept or not, U is read in every run. What keeping it saves is the making, which counts where tiles are few: by points against doing
+// without it, but for so few tiles that they are done before it has come from farther away than the last cache; by tiles where it would
+// leave that cache and come back.
+static bool worth_keeping(const state *s, bool few, int64_t T, int64_t u_bytes) {
+  const conv_problem *p = &s->problem;
+  if (!p->weights_constant || u_bytes > p->keep_bytes) return false;
+  if (few) return p->weights_cached || T >= 8;
+  return u_bytes <= 4 << 20 || (T <= 256 && (p->weights_cached || u_bytes > p->last_cache_bytes / 2));
+}
+
+// How the work is shared, and in which blocks.
+static void choose_way(state *s, int64_t T) {
+  const conv_problem *p = &s->problem;
+  int64_t channels = s->phases * s->VC * VW, u_bytes = winograd_u_floats(s) * 4, l2 = p->l2_bytes;
+  int64_t per_thread = (T + p->threads - 1) / p->threads;
+  bool few = s->n_parts == 1 && s->alpha < 8 && (per_thread < 2 * GEMM_MR || (u_bytes > (8 << 20) && T < 192));
+  if (p->norm >= 0) few = false; // every thread would normalise everything for itself
+  s->keep = worth_keeping(s, few, T, u_bytes);
+  s->by = !few ? BY_TILES : s->keep ? BY_POINTS : s->VK >= p->threads ? BY_CHANNELS : BY_TILES;
+  if (s->by == BY_CHANNELS) {
+    ISA(winograd_choose_blocks)(s);
+    return;
+  }
+  s->u_point = winograd_point(s->phases * s->C * s->VK * VW);
+  if (s->by == BY_POINTS) {
+    int64_t panels = (s->VK + 1) / 2, pieces = 32 * p->threads / s->K, least = (T + 127) / 128; // V: a small part of what a thread does
+    pieces = pieces < least ? least : pieces > T ? T : pieces;
+    s->pieces = (int)pieces;
+    s->block = (T + s->pieces - 1) / s->pieces;
+    s->chunk = (panels * s->pieces + p->threads - 1) / p->threads * 2;
+    if (s->chunk > 2 * panels) s->chunk = 2 * panels;
+    s->v_point = winograd_point(channels * s->block);
+    s->m_point = winograd_point(s->chunk * s->block * VW);
+    return;
+  }
+  s->block = l2 / 4 / (s->points * channels * 4); // V within a quarter of the second cache, as U and the image pass through it too
+  // a U that comes from farther away is read less often; V of 64 points would come from there too
+  int64_t least = u_bytes / s->n_parts > l2 / 2 && s->alpha < 8 ? 4 * GEMM_MR : 2 * GEMM_MR;
+  s->block = s->block < least ? least : s->block > 4 * GEMM_MR ? 4 * GEMM_MR : s->block;
+  if (s->block > per_thread) s->block = per_thread;
+  if (s->block < 1) s->block = 1;
+  const int64_t chunk = s->alpha == 8 ? 4 : 2;
+  s->chunk = s->VK < chunk ? s->VK : chunk;
+  s->v_point = winograd_point(channels * s->block);
+  s->m_point = winograd_point(s->chunk * s->block * VW);
+  s->unit = 1;
+  if (p->norm >= 0) {
+    s->staged = ISA(winograd_norm_floats)(s->alpha, &s->parts[0].image, s->block);
+    int64_t row = s->parts[0].image.tiles_x, most = ((T + row - 1) / row + p->threads - 1) / p->threads * row;
+    if (s->block / row * row * 4 >= s->block * 3 && most * 8 <= per_thread * 9) s->unit = row; // where it costs neither balance nor blocks
+  }
 }
 
 static state state_of(const conv_problem *p, int alpha) {
@@ -297,40 +386,14 @@ static state state_of(const conv_problem *p, int alpha) {
     part->T = winograd_tiles(&part->image, z->B);
     if (part->T > T) T = part->T;
   }
-  int64_t channels = s.phases * s.VC * VW, u_bytes = s.n_parts * s.points * s.phases * s.C * s.VK * VW * 4, l2 = p->l2_bytes;
-  int64_t per_thread = (T + p->threads - 1) / p->threads;
-  s.by_channels = s.n_parts == 1 && alpha < 8 && s.VK >= p->threads && (per_thread < 2 * GEMM_MR || (u_bytes > (8 << 20) && T < 192));
-  if (s.by_channels) {
-    ISA(winograd_choose_blocks)(&s);
-    return s;
-  }
-  s.block = l2 / 4 / (s.points * channels * 4); // V within a quarter of the second cache, as U and the image pass through it too
-  // a U that comes from farther away is read less often; V of 64 points would come from there too
-  int64_t least = u_bytes / s.n_parts > l2 / 2 && alpha < 8 ? 4 * GEMM_MR : 2 * GEMM_MR;
-  s.block = s.block < least ? least : s.block > 4 * GEMM_MR ? 4 * GEMM_MR : s.block;
-  if (s.block > per_thread) s.block = per_thread;
-  if (s.block < 1) s.block = 1;
-  const int64_t chunk = alpha == 8 ? 4 : 2;
-  s.chunk = s.VK < chunk ? s.VK : chunk;
-  s.v_point = winograd_point(channels * s.block);
-  s.m_point = winograd_point(s.chunk * s.block * VW);
-  s.u_point = winograd_point(s.phases * s.C * s.VK * VW);
-  s.keep = p->weights_constant && u_bytes <= (4 << 20);
-  s.unit = 1;
-  if (p->norm >= 0) {
-    s.staged = ISA(winograd_norm_floats)(alpha, &s.parts[0].image, s.block);
-    int64_t row = s.parts[0].image.tiles_x, most = ((T + row - 1) / row + p->threads - 1) / p->threads * row;
-    if (s.block / row * row * 4 >= s.block * 3 && most * 8 <= per_thread * 9) s.unit = row; // where it costs neither balance nor blocks
-  }
+  choose_way(&s, T);
   return s;
 }
 
 static bool supports(const conv_problem *p, int alpha) {
   if (p->direction == CONV_WEIGHT_GRAD || !winograd_fits(p, alpha)) return false;
   if (p->norm < 0) return true;
-  bool whole = p->x2 < 0 || p->first % VW == 0;
-  // by channels every thread would normalise everything for itself
-  return whole && p->direction == CONV_FORWARD && alpha != 5 && !state_of(p, alpha).by_channels;
+  return p->direction == CONV_FORWARD && alpha != 5 && (p->x2 < 0 || p->first % VW == 0);
 }
 
 // F(6x6) loses more of float32's digits than a gradient should, and pays where images have many tiles: of inference.
@@ -339,13 +402,14 @@ static bool supports_large(const conv_problem *p) { return p->weights_constant &
 // In vector multiply-adds. A product of few rows waits for its own sums; the transforms were timed.
 static double cost(const conv_problem *p, int alpha) {
   state s = state_of(p, alpha);
-  if (s.by_channels) return ISA(winograd_channels_cost)(&s);
+  if (s.by == BY_CHANNELS) return ISA(winograd_channels_cost)(&s);
   double C = (double)(s.phases * s.C), VC = (double)(s.phases * s.VC), VK = (double)s.VK, cost = 20000;
   double point = 6.5 * s.points; // one vector's evaluation or interpolation
   for (int i = 0; i < s.n_parts; i++) {
     double T = (double)s.parts[i].T, rows = (double)s.block, slow = rows < 4 ? 4 / rows : 1;
     if (VW < 16 && s.C % VW) cost += 12 * s.points * T * s.phases; // pixels of less than a vector, a number at a time
-    cost += (alpha == 5 ? 1.5 : 1.25) * slow * s.points * T * C * VK + point * T * (VC + VK) + 2 * point * C * VK;
+    double product = s.by == BY_POINTS ? 1.1 : alpha == 5 ? 1.5 : 1.25;
+    cost += product * slow * s.points * T * C * VK + point * T * (VC + VK) + (s.keep ? 0 : 2) * point * C * VK;
   }
   return cost;
 }
@@ -356,6 +420,7 @@ static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k, i
   *s = state_of(p, alpha);
   int64_t floats = p->threads * winograd_thread_floats(s), weights = winograd_weight_floats(s);
   k->scratch_bytes = (size_t)(floats + (s->keep ? 0 : weights)) * sizeof(float);
+  if (s->keep && s->by != BY_CHANNELS) env->keep_bytes -= weights * 4;
   k->persist_bytes = s->keep ? 64 + (size_t)weights * sizeof(float) : 0;
   k->run = run;
   return ELBO_OK;

@@ -1,4 +1,4 @@
-// What the two ways of sharing the work of a forward or transposed Winograd convolution have in common (winograd_cpu.c says which).
+// What the ways of sharing the work of a forward or transposed Winograd convolution have in common (winograd_cpu.c says which).
 // Only winograd_*_cpu.c files include this.
 #ifndef OPS_WINOGRAD_FORWARD_H
 #define OPS_WINOGRAD_FORWARD_H
@@ -11,6 +11,8 @@ typedef struct result_part { // of the result: pixel (u, v) of its grid is at fi
   int64_t first[2], rows, columns, T;
 } result_part;
 
+typedef enum way { BY_TILES, BY_CHANNELS, BY_POINTS } way;
+
 typedef struct state {
   conv_problem problem;
   int alpha, m, points;
@@ -19,13 +21,15 @@ typedef struct state {
   int phases, n_parts, step;
   result_part parts[4];
   winograd_weights weights;
-  bool by_channels, keep;            // keep: of constant weights what run_tiles or run_channels reads
+  way by;
+  bool keep;                         // of constant weights, what is read of them in every run
   bool direct;                       // by channels: weights are read where they are, once
   int64_t block;                     // tiles of one V
   int64_t unit;                      // by tiles: what a thread or block has are multiples of so many; whole rows where x is normalised
   int64_t chunk;                     // vectors of K in one M
   int64_t c_block;                   // by channels: channels of one V and U (of every phase),
   int panel;                         // and vectors of K in one U
+  int pieces;                        // by points: of the tiles
   int64_t v_point, u_point, m_point; // floats from point to point
   int64_t staged;                    // floats of normalised pixels, where x is normalised
 } state;
@@ -50,12 +54,14 @@ void ISA(winograd_run_channels)(void *io, int id, int count);
 
 // Floats of a thread's own: V and M, by channels two U as well; then staged pixels.
 static inline int64_t winograd_thread_floats(const state *s) {
-  return s->points * (s->v_point + s->m_point + (s->by_channels ? 2 * s->u_point : 0)) + s->staged;
+  return s->points * (s->v_point + s->m_point + (s->by == BY_CHANNELS ? 2 * s->u_point : 0)) + s->staged;
 }
+// Floats of U.
+static inline int64_t winograd_u_floats(const state *s) { return s->n_parts * s->points * winograd_point(s->phases * s->C * s->VK * VW); }
 // Floats of io.u.
 static inline int64_t winograd_weight_floats(const state *s) {
-  if (s->direct) return 0;
-  return s->by_channels ? s->VK * VW * s->C * s->problem.size.kh * s->problem.size.kw : s->n_parts * s->points * s->u_point;
+  if (s->by != BY_CHANNELS) return winograd_u_floats(s);
+  return s->direct ? 0 : s->VK * VW * s->C * s->problem.size.kh * s->problem.size.kw;
 }
 
 #endif

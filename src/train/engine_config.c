@@ -7,5 +7,9 @@ static const config_field engine_fields[] = {
         engine_config, precision, "float32", "float32|bfloat16|bfloat16-emulated",
         "what linear layers, matrix products and direct convolutions multiply; sums, weights, gradients and activations stay float32. "
         "bfloat16 needs a processor that has it (AVX512_BF16); emulated: rounded the same way and multiplied as float32, on any"),
+    CONFIG_BYTES(
+        engine_config, keep_transformed, "256MiB",
+        "in use, not in training, weights are kept as Winograd's kernels read them, four times their size, up to so much in a graph; "
+        "the others are transformed in every call, which takes longer where images are small"),
 };
 const config_table engine_table = CONFIG_TABLE("engine", engine_config, engine_fields, "how it is computed");

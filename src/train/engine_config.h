@@ -7,8 +7,9 @@
 enum { ENGINE_WINOGRAD_AUTO, ENGINE_WINOGRAD_OFF };
 
 typedef struct engine_config {
-  int winograd;  // ENGINE_WINOGRAD_*
-  int precision; // an elbo_precision
+  int winograd;             // ENGINE_WINOGRAD_*
+  int precision;            // an elbo_precision
+  int64_t keep_transformed; // bytes
 } engine_config;
 extern const config_table engine_table;
 

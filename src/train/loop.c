@@ -37,6 +37,7 @@ static elbo_status make_weights(trainer *t, elbo_store *given) {
   }
   t->weights->no_winograd = t->config->engine.winograd == ENGINE_WINOGRAD_OFF;
   t->weights->precision = t->config->engine.precision;
+  t->weights->keep_transformed = 0; // they change
   if (task->initialize) {
     TRY(task->initialize(task->user, t->weights));
     elbo_store_touch(t->weights);

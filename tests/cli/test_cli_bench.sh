@@ -57,6 +57,9 @@ for dir in forward backward_data backward_weights; do # as many rows as a librar
   expect 0 "$ELBO" bench --op linear:n=1024,c=64,k=64,constant=0,dir=$dir engine.precision=bfloat16-emulated --json $quick
   says '"kernel": "own:gemm_bf16'
 done
+expect 0 "$ELBO" bench --op conv2d:n=1,h=16,c=64,k=64,r=3 engine.keep_transformed=0 --json $quick
+expect 2 "$ELBO" bench --op $shape engine.keep_transformed=lots
+complains "keep_transformed: 'lots'; expected a size such as 0, 256MiB or 1GB"
 expect 2 "$ELBO" bench --op $shape engine.winograd=on
 complains "'engine.winograd=on': expected auto or off"
 
@@ -120,7 +123,7 @@ grep -A1 '^engine:' "$work/run/recipe.yaml" | grep -q 'winograd: off' || note_fa
 is_file "$work/run/checkpoints/step-60/training/kernels.json"
 grep -q 'own:gemm' "$work/run/checkpoints/step-60/training/kernels.json" || note_failure "the kernels are not in the checkpoint"
 expect 0 "$ELBO" train "$work/tiny.yaml" --out "$work/run" --resume engine.winograd=auto train.steps=65 # how it is computed is free to change
-sed '/^engine:/,/precision/d' "$work/run/recipe.yaml" >"$work/older.yaml"
+sed '/^engine:/,/keep_transformed/d' "$work/run/recipe.yaml" >"$work/older.yaml"
 cp "$work/older.yaml" "$work/run/recipe.yaml"
 expect 0 "$ELBO" train "$work/tiny.yaml" --out "$work/run" --resume train.steps=70 # a run of before the key
 expect 0 "$ELBO" sample "$work/run" -n 2 --out "$work/x.npy" engine.winograd=off

@@ -313,12 +313,77 @@ static void bytes_are_counted(void **state) {
   elbo_graph_destroy(&g);
 }
 
+enum { LAYER = 16 * 16 * 64, KEPT_LAYER = 36 * 64 * 64 * 4 }; // floats of a map, bytes of one layer's weights by F(4x4)
+
+// Two 3x3 layers, before and after a weight of the first has changed; the bytes that their kernels keep.
+static int64_t run_two_layers(elbo_ctx *c, elbo_graph *g, elbo_tensor *y, elbo_store *store, int64_t keep, float out[2][LAYER]) {
+  elbo_plan *p;
+  elbo_plan_info info;
+  elbo_plan_config config;
+  elbo_plan_defaults(&config);
+  config.weights_constant = 1, config.keep_transformed = keep;
+  assert_ok(c, elbo_plan_create(c, g, 1, &y, &config, &p));
+  elbo_plan_get_info(p, &info);
+  test_random r = {5, 0};
+  test_fill_normal(&r, elbo_plan_input(p, "x"), LAYER, 1);
+  for (int run = 0; run < 2; run++) {
+    float *w = store_data(store, 0);
+    if (run) w[100] += 3, elbo_store_touch(store);
+    assert_ok(c, elbo_plan_run(p, store));
+    memcpy(out[run], elbo_plan_output(p, 0), sizeof out[run]);
+    if (run) w[100] -= 3, elbo_store_touch(store);
+  }
+  elbo_plan_destroy(&p);
+  return info.packed_bytes;
+}
+
+// As many as there is room for, in the plan's figure or the context's; the others may keep what is no larger than a third of it.
+static void transformed_weights_are_kept(void **state) {
+  (void)state;
+  static const struct {
+    int64_t plan, context; // context -1: as the plan says
+    int kept;
+  } cases[] = {{256 << 20, -1, 2}, {2 * KEPT_LAYER * 11 / 10, -1, 2}, {KEPT_LAYER * 11 / 10, -1, 1}, {0, -1, 0}, {256 << 20, 0, 0},
+               {0, 256 << 20, 2}};
+  static float first[2][LAYER], now[2][LAYER];
+  for (int isa = 0; isa < ISA_COUNT; isa++) {
+    elbo_ctx *c = test_ctx_isa(2, (isa_level)isa);
+    if (!c) continue;
+    elbo_graph *g;
+    elbo_store *store;
+    assert_ok(c, elbo_graph_create(c, "net", &g));
+    elbo_tensor *y = elbo_input(g, "x", ELBO_F32, 4, (int64_t[]){1, 16, 16, 64});
+    for (int i = 0; i < 2; i++) {
+      elbo_tensor *w = elbo_parameter(g, i ? "w1" : "w0", 4, (int64_t[]){64, 64, 3, 3}, ELBO_PARAM_TRAINED, ELBO_INIT_FAN_IN);
+      y = elbo_conv2d(y, w, NULL, &(elbo_conv2d_config){.pad = {1, 1, 1, 1}});
+    }
+    assert_ok(c, elbo_store_create(c, 1, &g, 3, &store));
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+      c->keep_transformed = cases[i].context;
+      int64_t bytes = run_two_layers(c, g, y, store, cases[i].plan, i ? now : first), least = (int64_t)cases[i].kept * KEPT_LAYER;
+      assert_in_range(bytes, least, least * 11 / 10 + (2 - cases[i].kept) * KEPT_LAYER / 3);
+      if (i) assert_close(now[0], first[0], 2 * LAYER, 1e-5);
+    }
+    double changed = 0;
+    for (int i = 0; i < LAYER; i++) changed += fabs((double)first[0][i] - first[1][i]);
+    assert_true(changed > 1);
+    elbo_store_destroy(&store);
+    elbo_graph_destroy(&g);
+    elbo_ctx_destroy(&c);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(random_networks),           cmocka_unit_test(a_memory_limit_is_kept),
-      cmocka_unit_test(segments_run_twice),        cmocka_unit_test(outputs_outside_and_removed_inputs),
-      cmocka_unit_test(state_and_stores),          cmocka_unit_test(the_first_nan_is_named),
-      cmocka_unit_test(a_kernel_is_taken_by_name), cmocka_unit_test(bytes_are_counted),
+      cmocka_unit_test(random_networks),
+      cmocka_unit_test(a_memory_limit_is_kept),
+      cmocka_unit_test(segments_run_twice),
+      cmocka_unit_test(outputs_outside_and_removed_inputs),
+      cmocka_unit_test(state_and_stores),
+      cmocka_unit_test(the_first_nan_is_named),
+      cmocka_unit_test(a_kernel_is_taken_by_name),
+      cmocka_unit_test(bytes_are_counted),
+      cmocka_unit_test(transformed_weights_are_kept),
   };
   return cmocka_run_group_tests(tests, graph_set_up, graph_tear_down);
 }

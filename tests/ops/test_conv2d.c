@@ -26,7 +26,7 @@ static elbo_status prepare_forced(compile_env *env, const node *n, kernel *k, co
 
 // Runs every kernel that supports the node; counts them.
 static bool force_all(elbo_ctx *ctx, const kernel_check *check, const node *n, int *count) {
-  compile_env env = {.ctx = ctx, .isa = ctx->isa, .pool = &ctx->pool, .weights_constant = check->weights_constant};
+  compile_env env = kernel_check_env(ctx, check);
   conv_problem p = conv_problem_of(&env, n);
   for (int i = 0; tables[ctx->isa][i]; i++) {
     const conv_kernel *c = tables[ctx->isa][i];
@@ -126,6 +126,8 @@ static void test_three_by_three(void **unused) {
       kernel_check check = {.label = c.text,
                             .seed = (uint64_t)i,
                             .weights_constant = i % 2,
+                            .weights_cached = i / 4 % 2,
+                            .keep_bytes = i / 2 % 2 * (64 << 20),
                             .tolerance = 2e-5 + (i % 2 ? 0 : 5e-6 * sqrt(9.0 * (double)c.I))};
       for (int kind = 0; kind < 3; kind++) {
         elbo_graph *g;

@@ -48,10 +48,20 @@ static void close_bench(bench *b) {
   memset(b, 0, sizeof *b);
 }
 
+compile_env kernel_check_env(elbo_ctx *ctx, const kernel_check *c) {
+  return (compile_env){.ctx = ctx,
+                       .isa = ctx->isa,
+                       .pool = &ctx->pool,
+                       .weights_constant = c->weights_constant,
+                       .weights_cached = c->weights_cached,
+                       .keep_bytes = c->keep_bytes,
+                       .bf16 = c->bf16,
+                       .bf16_unit = c->bf16_unit};
+}
+
 static bool open_bench(bench *b, elbo_ctx *ctx, const node *n, kernel_prepare_fn prepare, const void *arg, const kernel_check *c) {
   memset(b, 0, sizeof *b);
-  compile_env env = {
-      .ctx = ctx, .isa = ctx->isa, .pool = &ctx->pool, .weights_constant = c->weights_constant, .bf16 = c->bf16, .bf16_unit = c->bf16_unit};
+  compile_env env = kernel_check_env(ctx, c);
   test_random random = {c->seed, 0};
   b->n = n;
   if (prepare(&env, n, &b->k, arg) != ELBO_OK) return false;

@@ -14,10 +14,13 @@ typedef struct kernel_check {
   const char *label; // shown with failures
   uint64_t seed;     // of the inputs, N(0,1)
   double tolerance;  // |a - b| <= tolerance (1 + max |b|); 0: 2e-5
-  bool weights_constant;
-  bool bf16; // compile_env's; the reference then gets the two operands of the product rounded
+  // compile_env's
+  bool weights_constant, weights_cached;
+  int64_t keep_bytes;
+  bool bf16; // the reference then gets the two operands of the product rounded
   bf16_unit bf16_unit;
 } kernel_check;
+compile_env kernel_check_env(elbo_ctx *ctx, const kernel_check *check);
 
 // Runs it three times: on poisoned memory, again, and after an input has changed (its version as well). Inputs and outputs end at guard
 // values that must survive; outputs and scratch begin as NaN. Prints what is wrong.
