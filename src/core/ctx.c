@@ -55,6 +55,16 @@ bf16_unit cpu_bf16(void) {
 #endif
 }
 
+bool cpu_half_rate(void) {
+#ifdef ELBO_HAVE_X86_VARIANTS
+  unsigned a, b, c, d;
+  return isa_best() == ISA_V4 && __builtin_cpu_is("amd") && __get_cpuid(1, &a, &b, &c, &d) &&
+         (a >> 8 & 15) + (a >> 20 & 255) == 0x19; // Zen 4
+#else
+  return false;
+#endif
+}
+
 int64_t cpu_cache_bytes(int level) {
   long bytes = 0;
 #ifdef _SC_LEVEL2_CACHE_SIZE
@@ -184,6 +194,7 @@ elbo_status elbo_ctx_create(const elbo_ctx_config *config, char *message, size_t
   TRY_GOTO(choose_threads(ctx, settings.threads));
   ctx->l2_bytes = cpu_cache_bytes(2);
   ctx->last_cache_bytes = cpu_cache_bytes(3);
+  ctx->half_rate = cpu_half_rate();
   *out = ctx;
   return ELBO_OK;
 

@@ -2,6 +2,8 @@
 #ifndef CORE_CTX_H
 #define CORE_CTX_H
 
+#include <stdbool.h>
+
 #include <elbo/context.h>
 
 #include "core/error.h"
@@ -27,6 +29,7 @@ struct elbo_ctx {
   isa_level isa;
   winograd_choice winograd; // of all plans, unless it is left to those who make them
   int64_t l2_bytes;         // of a core: kernels cut their work by it. The machine's; tests set another
+  bool half_rate;           // 512-bit multiply-adds start in every cycle, one: half of what processors with AVX-512 else do
   int64_t last_cache_bytes; // the same, of all cores
   int precision;            // the same: an elbo_precision, or -1: as asked
   int64_t keep_transformed; // bytes (elbo_plan_config), or -1: as asked
@@ -43,6 +46,7 @@ void message_board_destroy(message_board *board);
 isa_level isa_best(void);
 const char *isa_name(isa_level isa);
 bf16_unit cpu_bf16(void);
+bool cpu_half_rate(void);
 int64_t cpu_cache_bytes(int level); // 2: of a core, 3: shared; a modest guess where the system does not say
 
 #endif

@@ -148,13 +148,13 @@ static elbo_status run(const kernel *k, const kernel_args *a) {
 
 static bool supports(const conv_problem *p) { return p->direction == CONV_WEIGHT_GRAD; }
 
-// gathering x, or y
+// gathering x, or y; a vector of the result takes as long as thirty multiply-adds to its place
 static double cost_of(const conv_problem *p, bool gather_y) {
   const conv_sizes *z = &p->size;
   double rows =
       (double)z->B * (double)(gather_y ? (z->H * z->W) : (z->OH * z->OW)) / (gather_y ? p->attr.stride[0] * p->attr.stride[1] : 1);
   double M = (double)(z->kh * z->kw * (gather_y ? z->O : z->I)), vectors = (double)(((gather_y ? z->I : z->O) + VW - 1) / VW);
-  return (double)z->groups * rows * (M * (vectors * conv_product_cost(p) + 0.3) + 2 * vectors);
+  return (double)z->groups * (rows * (M * (vectors * conv_product_cost(p) + 0.3) + 2 * vectors) + 30 * M * vectors);
 }
 
 static double cost(const conv_problem *p) {

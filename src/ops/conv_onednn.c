@@ -90,7 +90,8 @@ static bool is_faster(const conv_problem *p) {
 }
 
 // In vector multiply-adds: the direct sum at nearly the limit of the hardware, below any of ours that computes it; and weights that change
-// are brought into its layout (as long as 22 to 33 places took, 16 to 64 places of 256 and 512 channels).
+// are brought into its layout (as long as 22 to 33 places took, 16 to 64 places of 256 and 512 channels), their gradient out of it (20 to
+// 38).
 static double cost(const conv_problem *p) {
   if (!is_faster(p)) return INFINITY;
   if (p->size.groups > 1) return 0;
@@ -98,6 +99,7 @@ static double cost(const conv_problem *p) {
   bool t = p->direction == CONV_TRANSPOSED;
   int64_t vector = p->isa == ISA_V4 ? 16 : p->isa == ISA_V3 ? 8 : 4, made = t ? z->I : z->O, summed = z->I + z->O - made;
   double places = t ? (double)(z->B * z->H * z->W) / (p->attr.stride[0] * p->attr.stride[1]) : (double)(z->B * z->OH * z->OW);
+  if (p->direction == CONV_WEIGHT_GRAD) places += 20;
   if (!p->weights_constant && p->direction != CONV_WEIGHT_GRAD) places += 25;
   return places * (double)(z->kh * z->kw * summed * ((made + vector - 1) / vector));
 }

@@ -19,6 +19,7 @@ conv_problem conv_problem_of(const compile_env *env, const node *n) {
                     .bf16_unit = env->bf16_unit,
                     .isa = env->isa,
                     .threads = pool_threads(env->pool),
+                    .half_rate = env->ctx->half_rate && env->isa == ISA_V4,
                     .l2_bytes = env->ctx->l2_bytes,
                     .last_cache_bytes = env->ctx->last_cache_bytes};
   p.epilogue = CONTRACTION_EPILOGUE_NONE;

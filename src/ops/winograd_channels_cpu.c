@@ -224,12 +224,13 @@ void ISA(winograd_choose_blocks)(state *s) {
 }
 
 // Two multiply-adds a cycle, and a little for sums that come and go; an evaluated weight is stored in 2.5 cycles, where products hide some
-// of it, and in 7 where there are too few of them; fewer than four rows wait for their own sums.
+// of it, and in 7 where there are too few of them, beside two multiply-adds of AVX-512; fewer than four rows wait for their own sums.
 double ISA(winograd_channels_cost)(const state *s) {
   double tiles = (double)s->block, rows = tiles < 4 ? 4 : tiles, blocks = (double)((s->parts->T + s->block - 1) / s->block);
   double weights = (double)(s->phases * s->C * s->VK), multiplied = 0.57 * rows * (1.05 + 5.0 / (double)(s->phases * s->c_block)) + 2.5;
   double evaluated = 4.5 * tiles / (double)(VW * s->chunk), taps = (double)(s->problem.size.kh * s->problem.size.kw);
   double pack = s->keep ? 0 : (s->direct ? 5.0 : 10.0) * taps;
-  double cycles = weights * (blocks * s->points * ((multiplied > 7 ? multiplied : 7) + evaluated) + pack);
+  if (VW == 16 && !s->problem.half_rate && multiplied < 7) multiplied = 7;
+  double cycles = weights * (blocks * s->points * (multiplied + evaluated) + pack);
   return 20000 + 2 * cycles + 6.5 * s->points * (double)(s->parts->T * s->VK);
 }

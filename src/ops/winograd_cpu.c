@@ -313,7 +313,7 @@ static void place_part(const state *s, int phase, int i, result_part *to) {
 static bool worth_keeping(const state *s, bool few, int64_t T, int64_t u_bytes) {
   const conv_problem *p = &s->problem;
   if (!p->weights_constant || u_bytes > p->keep_bytes) return false;
-  if (few) return p->weights_cached || T >= 8;
+  if (few) return p->weights_cached || T >= 16;
   return u_bytes <= 4 << 20 || (T <= 256 && (p->weights_cached || u_bytes > p->last_cache_bytes / 2));
 }
 

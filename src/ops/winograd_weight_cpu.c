@@ -335,7 +335,7 @@ static double cost(const conv_problem *p, int alpha) {
   state s = state_of(p, alpha);
   double T = (double)s.T, VC = (double)(s.phases * s.VC), VK = (double)s.VK, point = 6.5 * s.points;
   double sums = s.apart ? 0.5 * p->threads * s.points * VC * VW * VK : 0;
-  return (alpha == 5 ? 1.5 : 1.25) * s.points * T * VC * VW * VK + 1.5 * point * T * (VC + VK) + 2 * point * VC * VW * VK + sums + 20000;
+  return (alpha == 5 ? 1.5 : 1.25) * s.points * T * VC * VW * VK + 1.5 * point * T * (VC + VK) + 2 * point * VC * VW * VK + sums + 40000;
 }
 
 static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k, int alpha) {
