@@ -124,6 +124,8 @@ typedef struct session {
 // Takes the graph over, on failure too (which may be that of building it).
 elbo_status session_create(elbo_ctx *ctx, elbo_graph *graph, elbo_store *store, int64_t batch, int n_outputs, elbo_tensor *const *outputs,
                            session *out);
+// Of batch 1 and one output; one of many that run a few times each: weights are not kept transformed.
+elbo_status session_create_lean(elbo_ctx *ctx, elbo_graph *graph, elbo_store *store, elbo_tensor *output, session *out);
 void session_destroy(session *s);
 // What a run reads; NULL and absent inputs are left alone. Rows [first, first + count) of each array; the rest of the batch repeats its
 // first row.

@@ -3,19 +3,29 @@
 #include "graph/store.h"
 #include "models/model.h"
 
-elbo_status session_create(elbo_ctx *ctx, elbo_graph *graph, elbo_store *store, int64_t batch, int n_outputs, elbo_tensor *const *outputs,
-                           session *out) {
+static elbo_status create(elbo_ctx *ctx, elbo_graph *graph, elbo_store *store, int64_t batch, int n_outputs, elbo_tensor *const *outputs,
+                          bool lean, session *out) {
   *out = (session){.ctx = ctx, .graph = graph, .store = store, .batch = batch};
   elbo_plan_config config;
   elbo_plan_defaults(&config);
   config.no_winograd = store && store->no_winograd;
   config.precision = store ? store->precision : ELBO_PRECISION_FLOAT32;
   if (store) config.keep_transformed = store->keep_transformed;
+  if (lean) config.keep_transformed = 0;
   config.weights_constant = 1; // packed again when the store's version says that they did change
   elbo_status status = elbo_graph_check(graph);
   if (status == ELBO_OK) status = elbo_plan_create(ctx, graph, n_outputs, outputs, &config, &out->plan);
   if (status != ELBO_OK) session_destroy(out);
   return status;
+}
+
+elbo_status session_create(elbo_ctx *ctx, elbo_graph *graph, elbo_store *store, int64_t batch, int n_outputs, elbo_tensor *const *outputs,
+                           session *out) {
+  return create(ctx, graph, store, batch, n_outputs, outputs, false, out);
+}
+
+elbo_status session_create_lean(elbo_ctx *ctx, elbo_graph *graph, elbo_store *store, elbo_tensor *output, session *out) {
+  return create(ctx, graph, store, 1, 1, &output, true, out);
 }
 
 void session_destroy(session *s) {

@@ -110,7 +110,7 @@ static elbo_status open_walk(walk *w) {
   elbo_plan_info info;
   TRY(elbo_graph_create(w->d->m->ctx, "band", &g));
   elbo_tensor *y = akl_band_graph(&w->band, g);
-  TRY(session_create(w->d->m->ctx, g, w->d->m->store, 1, 1, &y, &w->session));
+  TRY(session_create_lean(w->d->m->ctx, g, w->d->m->store, y, &w->session));
   elbo_plan_get_info(w->session.plan, &info);
   took(w->d, info.arena_bytes + info.packed_bytes);
   return ELBO_OK;
@@ -235,7 +235,7 @@ static elbo_status run_middle(decoding *d, const float *code, int64_t h, int64_t
   const int64_t c = d->config->latent_channels, width = d->config->block_out_channels.at[d->config->block_out_channels.count - 1];
   TRY(elbo_graph_create(d->m->ctx, "middle", &g));
   elbo_tensor *y = kl_decoder_start(d->config, elbo_input(g, "codes", ELBO_F32, 4, (int64_t[]){1, h, w, c}));
-  TRY(session_create(d->m->ctx, g, d->m->store, 1, 1, &y, &s));
+  TRY(session_create_lean(d->m->ctx, g, d->m->store, y, &s));
   elbo_plan_get_info(s.plan, &info);
   took(d, info.arena_bytes + info.packed_bytes);
   TRY_GOTO(map_create(d, h, w, width, &d->map));

@@ -22,7 +22,7 @@ typedef struct conv_problem {
   bf16_unit bf16_unit;
   isa_level isa;
   int threads;
-  int64_t l2_bytes, last_cache_bytes, keep_bytes;
+  int64_t l2_bytes, keep_bytes;
 } conv_problem;
 conv_problem conv_problem_of(const compile_env *env, const node *n);
 

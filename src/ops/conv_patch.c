@@ -20,8 +20,7 @@ conv_problem conv_problem_of(const compile_env *env, const node *n) {
                     .isa = env->isa,
                     .threads = pool_threads(env->pool),
                     .half_rate = env->ctx->half_rate && env->isa == ISA_V4,
-                    .l2_bytes = env->ctx->l2_bytes,
-                    .last_cache_bytes = env->ctx->last_cache_bytes};
+                    .l2_bytes = env->ctx->l2_bytes};
   p.epilogue = CONTRACTION_EPILOGUE_NONE;
   bool transposed = n->op == &op_conv_transpose2d || n->op == &op_fused_conv_transpose2d;
   bool fused = n->op == &op_fused_conv2d || n->op == &op_fused_conv_transpose2d;
