@@ -67,7 +67,7 @@ static void pack_rows(const attention_grad_state *state, const float *x, int64_t
   const attention_shape *s = &state->s;
   for (int64_t c = 0; c < state->row; c += VW) {
     float *panel = to + c / GEMM_NR * GEMM_NR * s->q_block + c % GEMM_NR;
-    for (int64_t i = 0; i < n; i++) vstore(panel + i * GEMM_NR, factor * load_upto(x + i * s->width + c, s->d - c));
+    for (int64_t i = 0; i < n; i++) vstore(panel + i * GEMM_NR, factor * vload_upto(x + i * s->width + c, s->d - c));
   }
 }
 

@@ -82,7 +82,7 @@ static inline int64_t packed_keys_floats(const attention_shape *s) { return (s->
 // to: for each TILE_CHUNK channels, rows of GEMM_LD: n tokens of one head
 static void pack_keys(const attention_shape *s, const float *x, int64_t n, float *to) {
   if (s->d <= VW) { // one load and one store
-    for (int64_t r = 0; r < n; r++) vstore(to + r * GEMM_LD, load_upto(x + r * s->width, s->d));
+    for (int64_t r = 0; r < n; r++) vstore(to + r * GEMM_LD, vload_upto(x + r * s->width, s->d));
     return;
   }
   for (int64_t c = 0; c < s->d; c += TILE_CHUNK, to += TILE_KEYS * GEMM_LD)

@@ -71,7 +71,7 @@ static inline __attribute__((always_inline)) void dot_body(const int rows, const
     if (q < length) {
 #pragma GCC unroll 8
       for (int r = 0; r < rows; r++) {
-        vfloat x = load_upto(from[r] + q, length - q);
+        vfloat x = vload_upto(from[r] + q, length - q);
 #pragma GCC unroll 4
         for (int n = 0; n < N; n++) acc[r][n] += x * vload(w + n * ld + q);
       }

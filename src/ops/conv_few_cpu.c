@@ -130,9 +130,9 @@ static void write_block(const region *g, int64_t at, int64_t count, const vfloat
       for (int l = 0; l < VW; l++) bias[l] = g->bias[(i + l) % O];
       v += vload(bias);
     }
-    if (g->residual) v += load_upto(g->residual + at * O + i, n - i);
-    if (g->pre) store_upto(g->pre + at * O + i, v, n - i);
-    store_upto(g->y + at * O + i, activate(v, e->activation, (float)e->slope), n - i);
+    if (g->residual) v += vload_upto(g->residual + at * O + i, n - i);
+    if (g->pre) vstore_upto(g->pre + at * O + i, v, n - i);
+    vstore_upto(g->y + at * O + i, activate(v, e->activation, (float)e->slope), n - i);
   }
 }
 

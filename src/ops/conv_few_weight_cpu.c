@@ -47,7 +47,7 @@ static inline __attribute__((always_inline)) void add_row(const int T, const int
     }
   } else { // one vector, V is 1
     for (int64_t i = 0; i < W; i++) {
-      const vfloat value = load_upto(x + i * C, last);
+      const vfloat value = vload_upto(x + i * C, last);
 #pragma GCC unroll 3
       for (int t = 0; t < T; t++) acc[t][0] += value * vsplat(y[i - t]);
     }

@@ -28,7 +28,7 @@ static inline __attribute__((always_inline)) void make(const int R, const int V,
   vfloat acc[PIXELS][VECTORS];
 #pragma GCC unroll 4
   for (int v = 0; v < V; v++) {
-    const vfloat bias = g->bias ? load_upto(g->bias + k + v * VW, K - k - v * VW) : (vfloat){0};
+    const vfloat bias = g->bias ? vload_upto(g->bias + k + v * VW, K - k - v * VW) : (vfloat){0};
 #pragma GCC unroll 6
     for (int r = 0; r < R; r++) acc[r][v] = plain ? bias : (vfloat){0};
   }
@@ -49,18 +49,18 @@ static inline __attribute__((always_inline)) void make(const int R, const int V,
 #pragma GCC unroll 4
   for (int v = 0; v < V; v++) {
     const int64_t c = k + v * VW, lanes = K - c;
-    const vfloat bias = !plain && g->bias ? load_upto(g->bias + c, lanes) : (vfloat){0};
+    const vfloat bias = !plain && g->bias ? vload_upto(g->bias + c, lanes) : (vfloat){0};
 #pragma GCC unroll 6
     for (int r = 0; r < R; r++) {
       const int64_t i = at + r * K + c;
       if (plain) {
-        store_upto(g->y + i, acc[r][v], lanes);
+        vstore_upto(g->y + i, acc[r][v], lanes);
         continue;
       }
       vfloat value = (float)e->alpha * acc[r][v] + bias;
-      if (g->residual) value += load_upto(g->residual + i, lanes);
-      if (g->pre) store_upto(g->pre + i, value, lanes);
-      store_upto(g->y + i, activate(value, e->activation, (float)e->slope), lanes);
+      if (g->residual) value += vload_upto(g->residual + i, lanes);
+      if (g->pre) vstore_upto(g->pre + i, value, lanes);
+      vstore_upto(g->y + i, activate(value, e->activation, (float)e->slope), lanes);
     }
   }
 }

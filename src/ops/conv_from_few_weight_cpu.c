@@ -32,7 +32,7 @@ static inline __attribute__((always_inline)) void add(const int T, const int V, 
     for (int64_t q = 0; q < f->Q; q++, y += f->K) {
       vfloat yv[VECTORS];
 #pragma GCC unroll 4
-      for (int v = 0; v < V; v++) yv[v] = v + 1 < V || last >= VW ? vload(y + v * VW) : load_upto(y + v * VW, last);
+      for (int v = 0; v < V; v++) yv[v] = v + 1 < V || last >= VW ? vload(y + v * VW) : vload_upto(y + v * VW, last);
 #pragma GCC unroll 6
       for (int t = 0; t < T; t++) {
         const vfloat value = vsplat(x[t][q * step]);

@@ -43,7 +43,7 @@ static void pack_rows(const state *s, const conv_patches *set, const float *from
     int width = s->columns - c < GEMM_NR ? VW : GEMM_NR;
     float *to = dst + c * PATCH_ROWS;
     for (int64_t r = 0; r < n; r++, to += width)
-      for (int v = 0; v < width; v += VW) vstore(to + v, load_upto(from + offset[r] + c + v, s->N - c - v));
+      for (int v = 0; v < width; v += VW) vstore(to + v, vload_upto(from + offset[r] + c + v, s->N - c - v));
   }
 }
 

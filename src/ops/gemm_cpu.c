@@ -209,7 +209,7 @@ void ISA(gemm_pack_matrix)(const gemm_job *j, const float *b, int64_t k0, int64_
   for (int v = 0; v < width; v += VW) {
     int64_t columns = j->N - n0 - v < VW ? j->N - n0 - v : VW;
     if (!j->b_transposed) {
-      for (int64_t k = 0; k < K; k++) vstore(dst + k * width + v, load_upto(b + k * j->ldb + v, columns));
+      for (int64_t k = 0; k < K; k++) vstore(dst + k * width + v, vload_upto(b + k * j->ldb + v, columns));
     } else if (columns == VW) {
       pack_transposed(K, b + v * j->ldb, j->ldb, width, dst + v);
     } else {
@@ -311,18 +311,18 @@ void ISA(gemm_store_tile)(const gemm_job *j, const gemm_io *io, bool first, bool
   }
   for (int v = 0; v < vectors; v++) {
     int64_t n = n0 + v * VW, columns = j->N - n < VW ? j->N - n : VW;
-    vfloat bias = io->bias && last ? load_upto(io->bias + j->n_offset + n, columns) : (vfloat){0};
+    vfloat bias = io->bias && last ? vload_upto(io->bias + j->n_offset + n, columns) : (vfloat){0};
     for (int r = 0; r < rows; r++) {
       float *c = io->c + offset[r] + n;
       vfloat x = vload(tile + r * GEMM_NR + v * VW);
-      if (!first) x += load_upto(c, columns);
+      if (!first) x += vload_upto(c, columns);
       if (last) {
         x = alpha * x + bias;
-        if (io->residual) x += load_upto(io->residual + offset[r] + n, columns);
-        if (io->pre) store_upto(io->pre + offset[r] + n, x, columns);
+        if (io->residual) x += vload_upto(io->residual + offset[r] + n, columns);
+        if (io->pre) vstore_upto(io->pre + offset[r] + n, x, columns);
         if (e->activation != CONTRACTION_LINEAR) x = activate(x, e->activation, slope);
       }
-      store_upto(c, x, columns);
+      vstore_upto(c, x, columns);
     }
   }
 }

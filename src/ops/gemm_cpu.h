@@ -10,7 +10,7 @@
 #include "ops/bf16.h"
 #include "ops/contraction.h"
 #include "ops/isa.h"
-#include "ops/vec.h"
+#include "ops/vec_part.h"
 
 #if VW == 16
 #define GEMM_MR 14 // 28 accumulators of 32 registers
@@ -94,35 +94,12 @@ void ISA(gemm_pairs)(int rows, int vectors, int64_t K, const float *a, const flo
 // Rows of tile t when `rows` are cut into tiles of at most GEMM_MR: as even as can be.
 static inline int gemm_tiles(int64_t rows) { return (int)((rows + GEMM_MR - 1) / GEMM_MR); }
 
-static inline vfloat load_upto(const float *p, int64_t n) {
-  if (n >= VW) return vload(p);
-#if VW == 16
-  return (vfloat)_mm512_maskz_loadu_ps((__mmask16)((1u << (n > 0 ? n : 0)) - 1), p);
-#else
-  vfloat v = {0};
-  for (int64_t i = 0; i < n; i++) ((float *)&v)[i] = p[i];
-  return v;
-#endif
-}
-
-static inline void store_upto(float *p, vfloat v, int64_t n) {
-  if (n >= VW) {
-    vstore(p, v);
-    return;
-  }
-#if VW == 16
-  _mm512_mask_storeu_ps(p, (__mmask16)((1u << (n > 0 ? n : 0)) - 1), (__m512)v);
-#else
-  for (int64_t i = 0; i < n; i++) p[i] = ((float *)&v)[i];
-#endif
-}
-
 // Short copies, without a call.
 static inline void copy_floats(float *restrict dst, const float *restrict src, int64_t n) {
   int64_t i = 0;
   for (; i + VW <= n; i += VW) vstore(dst + i, vload(src + i));
 #if VW == 16
-  if (i < n) store_upto(dst + i, load_upto(src + i, n - i), n - i);
+  if (i < n) vstore_upto(dst + i, vload_upto(src + i, n - i), n - i);
 #else
   typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
   for (; i + 4 <= n; i += 4) *(four *)(dst + i) = *(const four *)(src + i);

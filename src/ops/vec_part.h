@@ -6,10 +6,10 @@
 
 #define VEC_INLINE static inline __attribute__((always_inline, unused))
 
-// The first n < VW numbers at p, zeros behind.
+// The first n < VW numbers at p, none where n < 0; zeros behind.
 VEC_INLINE vfloat vload_part(const float *p, int64_t n) {
 #if VW == 16
-  return (vfloat)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+  return (vfloat)_mm512_maskz_loadu_ps((__mmask16)((1u << (n > 0 ? n : 0)) - 1), p);
 #else
   float lane[VW] = {0};
   for (int64_t i = 0; i < n; i++) lane[i] = p[i];
@@ -18,7 +18,7 @@ VEC_INLINE vfloat vload_part(const float *p, int64_t n) {
 }
 VEC_INLINE void vstore_part(float *p, vfloat v, int64_t n) {
 #if VW == 16
-  _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+  _mm512_mask_storeu_ps(p, (__mmask16)((1u << (n > 0 ? n : 0)) - 1), (__m512)v);
 #else
   float lane[VW];
   vstore(lane, v);

@@ -87,15 +87,15 @@ typedef struct result_tile {
 
 WINOGRAD_INLINE void finish(const bool plain, const io *g, const result_tile *t, int64_t at, vfloat x) {
   if (plain) {
-    store_upto(g->y + at, x + t->bias, t->lanes);
+    vstore_upto(g->y + at, x + t->bias, t->lanes);
     return;
   }
   const contraction_epilogue *e = &g->s->problem.epilogue;
   x = (float)e->alpha * x + t->bias;
-  if (g->residual) x += load_upto(g->residual + at, t->lanes);
-  if (g->pre) store_upto(g->pre + at, x, t->lanes);
+  if (g->residual) x += vload_upto(g->residual + at, t->lanes);
+  if (g->pre) vstore_upto(g->pre + at, x, t->lanes);
   if (e->activation != CONTRACTION_LINEAR) x = activate(x, e->activation, (float)e->slope);
-  store_upto(g->y + at, x, t->lanes);
+  vstore_upto(g->y + at, x, t->lanes);
 }
 
 WINOGRAD_INLINE void interpolate_tile(const int alpha, const bool plain, const bool whole, const io *g, const float *from, int64_t stride,
@@ -135,7 +135,7 @@ WINOGRAD_INLINE void interpolate_tiles(const int alpha, const bool plain, const 
       const float *from = m + ((v - v0) * ld + i) * VW;
       t.offset = ((b * s->P + part->first[0] + y0 * s->step) * s->Q + part->first[1] + x0 * s->step) * s->K + v * VW;
       t.lanes = s->K - v * VW;
-      t.bias = g->bias ? load_upto(g->bias + v * VW, t.lanes) : (vfloat){0};
+      t.bias = g->bias ? vload_upto(g->bias + v * VW, t.lanes) : (vfloat){0};
       if (whole && t.lanes >= VW) {
         t.lanes = VW;
         interpolate_tile(alpha, plain, true, g, from, s->m_point, &t);

@@ -13,7 +13,7 @@ typedef struct tile_view {
 WINOGRAD_INLINE vfloat pixel(const bool whole, const tile_view *v, int i, int j) {
   if (whole) return vload(v->x + i * v->row + j * v->column);
   if (!(v->rows >> i & 1) || !(v->columns >> j & 1)) return (vfloat){0};
-  return load_upto(v->x + i * v->row + j * v->column, v->lanes);
+  return vload_upto(v->x + i * v->row + j * v->column, v->lanes);
 }
 
 WINOGRAD_INLINE void gather_tile(const int alpha, const bool whole, const tile_view *v, float *to, int64_t stride) {
@@ -178,7 +178,7 @@ VEC_INLINE void normalise_pixels(const float *x, int64_t stride, int64_t n, int6
   if (lanes >= VW) {
     for (int64_t i = 0; i < n; i++) vstore(to + i * VW, act_value((vload(x + i * stride) - mean) * scale + bias, act, slope));
   } else {
-    for (int64_t i = 0; i < n; i++) vstore(to + i * VW, act_value((load_upto(x + i * stride, lanes) - mean) * scale + bias, act, slope));
+    for (int64_t i = 0; i < n; i++) vstore(to + i * VW, act_value((vload_upto(x + i * stride, lanes) - mean) * scale + bias, act, slope));
   }
 }
 
@@ -194,7 +194,7 @@ static void stage_row(const winograd_image *g, const winograd_norm *n, const flo
   if (!inside) return;
   const float *channels = n->channels + r->b * 3 * g->C + c;
   int64_t lanes = g->C - c;
-  vfloat mean = load_upto(channels, lanes), scale = load_upto(channels + g->C, lanes), bias = load_upto(channels + 2 * g->C, lanes);
+  vfloat mean = vload_upto(channels, lanes), scale = vload_upto(channels + g->C, lanes), bias = vload_upto(channels + 2 * g->C, lanes);
   if (c >= n->first) x = n->x2, own = g->C - n->first, c -= n->first;
   const float *from = x + ((r->b * g->H + y) * g->W + x0 + before) * own + c;
 #define CALL(act) normalise_pixels(from, own, inside, lanes, mean, scale, bias, act, n->slope, to + before * VW)
