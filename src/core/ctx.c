@@ -140,7 +140,7 @@ static elbo_status choose_precision(elbo_ctx *ctx, const char *name) {
 
 static elbo_status choose_kept(elbo_ctx *ctx, const char *bytes) {
   ctx->keep_transformed = -1;
-  if (!bytes || (bytes_parse(bytes, &ctx->keep_transformed) && ctx->keep_transformed >= 0)) return ELBO_OK;
+  if (!bytes || bytes_parse(bytes, &ctx->keep_transformed)) return ELBO_OK;
   return fail(ctx, ELBO_ERROR_ARGUMENT, "keep_transformed: '%s'; expected a size such as 0, 256MiB or 1GB", bytes);
 }
 

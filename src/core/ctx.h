@@ -29,10 +29,10 @@ struct elbo_ctx {
   isa_level isa;
   winograd_choice winograd; // of all plans, unless it is left to those who make them
   int64_t l2_bytes;         // of a core: kernels cut their work by it. The machine's; tests set another
-  bool half_rate;           // 512-bit multiply-adds start in every cycle, one: half of what processors with AVX-512 else do
   int64_t last_cache_bytes; // the same, of all cores
-  int precision;            // the same: an elbo_precision, or -1: as asked
+  int precision;            // of all plans: an elbo_precision, or -1: as asked
   int64_t keep_transformed; // bytes (elbo_plan_config), or -1: as asked
+  bool half_rate;           // 512-bit multiply-adds start once a cycle, half as often as elsewhere
   elbo_log_fn log;
   void *log_user;
   message_board *messages;

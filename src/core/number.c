@@ -98,7 +98,11 @@ bool bytes_parse(const char *text, int64_t *out) {
                {"TB", 1e12}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}};
   char number[64];
   double value;
-  if (integer_parse(text, out)) return *out >= 0;
+  int64_t whole;
+  if (integer_parse(text, &whole)) {
+    if (whole >= 0) *out = whole;
+    return whole >= 0;
+  }
   size_t n = strspn(text, "0123456789._+-");
   if (n >= sizeof number) return false;
   memcpy(number, text, n);

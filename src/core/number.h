@@ -11,6 +11,7 @@ bool number_parse(const char *text, double *out);
 bool integer_parse(const char *text, int64_t *out);
 
 // A number of bytes, not negative, and its unit: of 1000 (kB, MB, ...) or 1024 (KiB, MiB, ...), B or none; rounded down.
+// What is not that leaves *out as it was.
 bool bytes_parse(const char *text, int64_t *out);
 
 #define NUMBER_TEXT 32

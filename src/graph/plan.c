@@ -32,6 +32,7 @@ static void choose_kept(const elbo_graph *g, const elbo_plan_config *config, com
     if (g->nodes[i]->op == &op_parameter) weights += shape_count(&g->nodes[i]->out[0]->shape) * 4;
   env->weights_constant = true;
   env->weights_cached = 4 * weights <= env->ctx->last_cache_bytes / 2;
+  if (config->memory_limit > 0) return; // what is kept is memory too
   env->keep_bytes = env->ctx->keep_transformed < 0 ? config->keep_transformed : env->ctx->keep_transformed;
 }
 

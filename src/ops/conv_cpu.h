@@ -34,7 +34,7 @@ static inline double conv_product_cost(const conv_problem *p) {
 }
 
 // A way to compute some convolutions. The cheapest of those that support a problem is taken, so the choice is a function of shape,
-// instruction set and thread count alone.
+// instruction set, thread count, caches and, of constant weights, the room to keep them.
 typedef struct conv_kernel {
   const char *name;
   bool (*supports)(const conv_problem *p);

@@ -19,7 +19,7 @@ conv_problem conv_problem_of(const compile_env *env, const node *n) {
                     .bf16_unit = env->bf16_unit,
                     .isa = env->isa,
                     .threads = pool_threads(env->pool),
-                    .half_rate = env->ctx->half_rate && env->isa == ISA_V4,
+                    .half_rate = env->ctx->half_rate,
                     .l2_bytes = env->ctx->l2_bytes};
   p.epilogue = CONTRACTION_EPILOGUE_NONE;
   bool transposed = n->op == &op_conv_transpose2d || n->op == &op_fused_conv_transpose2d;

@@ -316,12 +316,13 @@ static void bytes_are_counted(void **state) {
 enum { LAYER = 16 * 16 * 64, KEPT_LAYER = 36 * 64 * 64 * 4 }; // floats of a map, bytes of one layer's weights by F(4x4)
 
 // Two 3x3 layers, before and after a weight of the first has changed; the bytes that their kernels keep.
-static int64_t run_two_layers(elbo_ctx *c, elbo_graph *g, elbo_tensor *y, elbo_store *store, int64_t keep, float out[2][LAYER]) {
+static int64_t run_two_layers(elbo_ctx *c, elbo_graph *g, elbo_tensor *y, elbo_store *store, int64_t keep, int64_t limit,
+                              float out[2][LAYER]) {
   elbo_plan *p;
   elbo_plan_info info;
   elbo_plan_config config;
   elbo_plan_defaults(&config);
-  config.weights_constant = 1, config.keep_transformed = keep;
+  config.weights_constant = 1, config.keep_transformed = keep, config.memory_limit = limit;
   assert_ok(c, elbo_plan_create(c, g, 1, &y, &config, &p));
   elbo_plan_get_info(p, &info);
   test_random r = {5, 0};
@@ -341,10 +342,11 @@ static int64_t run_two_layers(elbo_ctx *c, elbo_graph *g, elbo_tensor *y, elbo_s
 static void transformed_weights_are_kept(void **state) {
   (void)state;
   static const struct {
-    int64_t plan, context; // context -1: as the plan says
+    int64_t plan, context, limit; // context -1: as the plan says
     int kept;
-  } cases[] = {{256 << 20, -1, 2}, {2 * KEPT_LAYER * 11 / 10, -1, 2}, {KEPT_LAYER * 11 / 10, -1, 1}, {0, -1, 0}, {256 << 20, 0, 0},
-               {0, 256 << 20, 2}};
+  } cases[] = {
+      {256 << 20, -1, 0, 2}, {2 * KEPT_LAYER * 11 / 10, -1, 0, 2}, {KEPT_LAYER * 11 / 10, -1, 0, 1}, {0, -1, 0, 0}, {256 << 20, 0, 0, 0},
+      {0, 256 << 20, 0, 2},  {256 << 20, -1, 1 << 30, 0}};
   static float first[2][LAYER], now[2][LAYER];
   for (int isa = 0; isa < ISA_COUNT; isa++) {
     elbo_ctx *c = test_ctx_isa(2, (isa_level)isa);
@@ -360,7 +362,8 @@ static void transformed_weights_are_kept(void **state) {
     assert_ok(c, elbo_store_create(c, 1, &g, 3, &store));
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
       c->keep_transformed = cases[i].context;
-      int64_t bytes = run_two_layers(c, g, y, store, cases[i].plan, i ? now : first), least = (int64_t)cases[i].kept * KEPT_LAYER;
+      int64_t bytes = run_two_layers(c, g, y, store, cases[i].plan, cases[i].limit, i ? now : first),
+              least = (int64_t)cases[i].kept * KEPT_LAYER;
       assert_in_range(bytes, least, least * 11 / 10 + (2 - cases[i].kept) * KEPT_LAYER / 3);
       if (i) assert_close(now[0], first[0], 2 * LAYER, 1e-5);
     }
