@@ -102,9 +102,13 @@ static void test_memory(void **state) {
   elbo_decode_config c;
   assert_ok(ctx, tiled_decode_bytes(m, 1, 256, 32, 0, &whole));
   for (int64_t rows = 128; rows >= 2; rows /= 2) { // smaller bands, less memory
-    int64_t bytes;
+    int64_t bytes, lean;
     assert_ok(ctx, tiled_decode_bytes(m, 1, 256, 32, rows, &bytes));
     assert_true(bytes <= last);
+    ctx->keep_transformed = 0;
+    assert_ok(ctx, tiled_decode_bytes(m, 1, 256, 32, rows, &lean));
+    ctx->keep_transformed = -1;
+    assert_int_equal(bytes, lean); // no weights are kept transformed
     last = bytes;
   }
   if (!((double)last < 0.7 * (double)whole)) fail_msg("%lld bytes in bands, %lld whole", (long long)last, (long long)whole);
