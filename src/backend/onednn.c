@@ -142,6 +142,7 @@ static dnnl_status_t describe(onednn_direction direction, const geometry *g, dnn
 struct onednn_conv {
   elbo_ctx *ctx;
   onednn_direction direction;
+  bool turned; // asked for the gradient by x, made as a forward convolution
   char name[64];
   dnnl_engine_t engine;
   dnnl_stream_t stream;
@@ -212,13 +213,26 @@ static int64_t far_padding(int64_t size, int64_t kernel, int64_t out, int64_t st
   return far > 0 ? far : 0;
 }
 
-elbo_status onednn_conv_create(elbo_ctx *ctx, const onednn_conv_config *f, onednn_conv **out) {
+// The gradient by x of a 1x1 convolution is a forward one of dy with the weights transposed, for which the library has the better kernels.
+static bool turn(onednn_conv_config *f) {
+  bool same = f->stride[0] == 1 && f->stride[1] == 1 && !f->pad[0] && !f->pad[1] && f->H == f->OH && f->W == f->OW;
+  if (f->direction != ONEDNN_BACKWARD_DATA || f->kh != 1 || f->kw != 1 || f->groups != 1 || !same) return false;
+  int64_t channels = f->I;
+  f->direction = ONEDNN_FORWARD, f->bias = false;
+  f->I = f->O, f->O = channels;
+  return true;
+}
+
+elbo_status onednn_conv_create(elbo_ctx *ctx, const onednn_conv_config *config, onednn_conv **out) {
   *out = NULL;
+  onednn_conv_config turned_config = *config, *f = &turned_config;
+  const bool turned = turn(f);
   if (!onednn_version()) return fail(ctx, ELBO_ERROR_UNSUPPORTED, "%s cannot be opened", library_name);
   onednn_conv *c = NULL;
   TRY(array_new(ctx, 1, sizeof *c, "a oneDNN convolution", (void **)&c));
   c->ctx = ctx;
   c->direction = f->direction;
+  c->turned = turned;
   geometry g = {.bias = f->bias && f->direction == ONEDNN_FORWARD,
                 .stride = {f->stride[0], f->stride[1]},
                 .dilation = {f->dilation[0] - 1, f->dilation[1] - 1},
@@ -237,7 +251,8 @@ elbo_status onednn_conv_create(elbo_ctx *ctx, const onednn_conv_config *f, onedn
   if (status == dnnl_success) status = layout_create(&g.y, 4, y, dnnl_nhwc);
   if (status == dnnl_success && g.bias) status = layout_create(&g.b, 1, b, dnnl_a);
   if (status == dnnl_success) status = layout_create(&g.w, grouped ? 5 : 4, grouped ? w5 : w4, dnnl_format_tag_any);
-  if (status == dnnl_success) status = layout_create(&plain, grouped ? 5 : 4, grouped ? w5 : w4, grouped ? dnnl_goihw : dnnl_oihw);
+  if (status == dnnl_success)
+    status = layout_create(&plain, grouped ? 5 : 4, grouped ? w5 : w4, grouped ? dnnl_goihw : turned ? dnnl_iohw : dnnl_oihw);
   if (status == dnnl_success) status = make_primitive(c, &g, ref(&plain));
   pool_leave(&ctx->pool);
   layout_destroy(&g.x);
@@ -287,8 +302,8 @@ elbo_status onednn_conv_run(onednn_conv *c, const thread_pool *pool, const float
                                       {DNNL_ARG_DIFF_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_DST},
                                       {DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_DST}};
   const int *argument = arguments[c->direction];
-  const float *x = c->direction == ONEDNN_BACKWARD_DATA ? result : first, *w, *y;
-  w = c->direction == ONEDNN_FORWARD ? second : c->direction == ONEDNN_BACKWARD_DATA ? first : result;
+  const float *x = c->direction == ONEDNN_BACKWARD_DATA ? result : c->turned ? second : first, *w, *y;
+  w = c->turned ? first : c->direction == ONEDNN_FORWARD ? second : c->direction == ONEDNN_BACKWARD_DATA ? first : result;
   y = c->direction == ONEDNN_FORWARD ? result : second;
   if (!attach(c->x, x) || !attach(c->w, w) || !attach(c->y, y) || (c->scratch && !attach(c->scratch, scratch)) ||
       (c->bias && !attach(c->bias, bias)))
