@@ -140,8 +140,8 @@ typedef struct elbo_plan_config {
                             // An unknown one is refused with the names that there are; borrowed for the call
   int precision;            // an elbo_precision; the reference backend knows double precision alone
   int64_t keep_transformed; // with weights_constant: of weights as Winograd's kernels read them, four times their size, at most so many
-                            // bytes are kept from run to run (default: 256 MiB), none under a memory_limit; the others are transformed in
-                            // every run
+                            // bytes are kept from run to run (default: 256 MiB), where making these would take a twentieth of a run or
+                            // more; none under a memory_limit. The others are transformed in every run
   int64_t *least_bytes;     // NULL, or where a memory_limit that is refused leaves the least that is kept
 } elbo_plan_config;
 

@@ -34,6 +34,7 @@ typedef struct compile_env {
   const thread_pool *pool;
   bool weights_constant; // inference: parameters do not change between runs; worth packing
   bool weights_cached;   // the last cache holds all of them, transformed
+  bool making_shows;     // making those of all kernels larger than a pixel would take a twentieth of a run or more
   int64_t keep_bytes;    // of constant weights, transformed, that may be kept from run to run; a kernel that does takes its own away
   bool no_winograd;      // engine.winograd: off; kernels that compute by Winograd's algorithm say that they do not support the problem
   bool bf16;             // products of operands rounded to bfloat16

@@ -17,8 +17,8 @@ typedef struct conv_problem {
   int64_t first;                 // channels of x, where x2 has the others
   int x, w, y, bias, residual;   // indices of inputs, -1 for none; forward: x and w in, transposed: y and w, weight gradient: x and y
   int norm, x2;
-  bool weights_constant, weights_cached, no_winograd, bf16; // compile_env's
-  bool half_rate;                                           // the context's, of AVX-512
+  bool weights_constant, weights_cached, making_shows, no_winograd, bf16; // compile_env's
+  bool half_rate;                                                         // the context's, of AVX-512
   bf16_unit bf16_unit;
   isa_level isa;
   int threads;

@@ -13,6 +13,7 @@ conv_problem conv_problem_of(const compile_env *env, const node *n) {
                     .x2 = -1,
                     .weights_constant = env->weights_constant,
                     .weights_cached = env->weights_cached,
+                    .making_shows = env->making_shows,
                     .keep_bytes = env->keep_bytes,
                     .no_winograd = env->no_winograd,
                     .bf16 = env->bf16,

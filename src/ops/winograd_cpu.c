@@ -308,12 +308,12 @@ static void place_part(const state *s, int phase, int i, result_part *to) {
 }
 
 // Kept or not, U is read in every run. What keeping it saves is the making, which counts where tiles are few: by points against doing
-// without it, but for so few tiles that they are done before it has come from farther away than the last cache; by tiles little, and only
-// out of that cache.
+// without it, but for so few tiles that they are done before it has come from farther away than the last cache, and not where a run is so
+// long that it would not be seen; by tiles little, and only out of that cache.
 static bool worth_keeping(const state *s, bool few, int64_t T, int64_t u_bytes) {
   const conv_problem *p = &s->problem;
   if (!p->weights_constant || u_bytes > p->keep_bytes) return false;
-  if (few) return p->weights_cached || T >= 16;
+  if (few) return p->weights_cached || (p->making_shows && T >= 16);
   return u_bytes <= 4 << 20 || (T <= 256 && p->weights_cached);
 }
 

@@ -9,7 +9,7 @@ static const config_field engine_fields[] = {
         "bfloat16 needs a processor that has it (AVX512_BF16); emulated: rounded the same way and multiplied as float32, on any"),
     CONFIG_BYTES(
         engine_config, keep_transformed, "256MiB",
-        "in use, not in training, weights are kept as Winograd's kernels read them, four times their size, up to so much in a graph; "
-        "the others are transformed in every call, which takes longer where images are small"),
+        "in use, not in training, weights are kept as Winograd's kernels read them, four times their size, up to so much in a graph, "
+        "where making these would take a twentieth of a call; others are transformed in every call"),
 };
 const config_table engine_table = CONFIG_TABLE("engine", engine_config, engine_fields, "how it is computed");

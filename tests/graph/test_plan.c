@@ -315,6 +315,15 @@ static void bytes_are_counted(void **state) {
 
 enum { LAYER = 16 * 16 * 64, KEPT_LAYER = 36 * 64 * 64 * 4 }; // floats of a map, bytes of one layer's weights by F(4x4)
 
+static elbo_tensor *two_layers(elbo_graph *g, int64_t batch, int64_t side) {
+  elbo_tensor *y = elbo_input(g, "x", ELBO_F32, 4, (int64_t[]){batch, side, side, 64});
+  for (int i = 0; i < 2; i++) {
+    elbo_tensor *w = elbo_parameter(g, i ? "w1" : "w0", 4, (int64_t[]){64, 64, 3, 3}, ELBO_PARAM_TRAINED, ELBO_INIT_FAN_IN);
+    y = elbo_conv2d(y, w, NULL, &(elbo_conv2d_config){.pad = {1, 1, 1, 1}});
+  }
+  return y;
+}
+
 // Two 3x3 layers, before and after a weight of the first has changed; the bytes that their kernels keep.
 static int64_t run_two_layers(elbo_ctx *c, elbo_graph *g, elbo_tensor *y, elbo_store *store, int64_t keep, int64_t limit,
                               float out[2][LAYER]) {
@@ -354,11 +363,7 @@ static void transformed_weights_are_kept(void **state) {
     elbo_graph *g;
     elbo_store *store;
     assert_ok(c, elbo_graph_create(c, "net", &g));
-    elbo_tensor *y = elbo_input(g, "x", ELBO_F32, 4, (int64_t[]){1, 16, 16, 64});
-    for (int i = 0; i < 2; i++) {
-      elbo_tensor *w = elbo_parameter(g, i ? "w1" : "w0", 4, (int64_t[]){64, 64, 3, 3}, ELBO_PARAM_TRAINED, ELBO_INIT_FAN_IN);
-      y = elbo_conv2d(y, w, NULL, &(elbo_conv2d_config){.pad = {1, 1, 1, 1}});
-    }
+    elbo_tensor *y = two_layers(g, 1, 16);
     assert_ok(c, elbo_store_create(c, 1, &g, 3, &store));
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
       c->keep_transformed = cases[i].context;
@@ -376,6 +381,37 @@ static void transformed_weights_are_kept(void **state) {
   }
 }
 
+// Where the last cache does not hold them, weights of few tiles are kept only in a call that making them anew would lengthen by a
+// twentieth: not where a long product stands beside them, nor where there is little room.
+static void long_calls_keep_less(void **state) {
+  (void)state;
+  static const struct {
+    int64_t rows, room; // of a product of 1024 x 1024 beside the layers
+    int kept;
+  } cases[] = {{1, 256 << 20, 2}, {4096, 256 << 20, 0}, {200, 256 << 20, 2}, {200, KEPT_LAYER * 11 / 10, 0}};
+  elbo_ctx *c = test_ctx_isa(2, isa_best());
+  c->last_cache_bytes = 0;
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    elbo_graph *g;
+    elbo_plan *p;
+    elbo_plan_config config;
+    elbo_plan_info info;
+    assert_ok(c, elbo_graph_create(c, "net", &g));
+    elbo_tensor *x = elbo_input(g, "a", ELBO_F32, 2, (int64_t[]){cases[i].rows, 1024}),
+                *b = elbo_input(g, "b", ELBO_F32, 2, (int64_t[]){1024, 1024});
+    elbo_tensor *outputs[] = {two_layers(g, 1, 16), elbo_matmul(x, b, 0, 0)};
+    elbo_plan_defaults(&config);
+    config.weights_constant = 1, config.keep_transformed = cases[i].room;
+    assert_ok(c, elbo_plan_create(c, g, 2, outputs, &config, &p));
+    elbo_plan_get_info(p, &info);
+    assert_in_range(info.packed_bytes, (int64_t)cases[i].kept * KEPT_LAYER,
+                    (int64_t)cases[i].kept * KEPT_LAYER * 11 / 10 + (2 - cases[i].kept) * KEPT_LAYER / 3);
+    elbo_plan_destroy(&p);
+    elbo_graph_destroy(&g);
+  }
+  elbo_ctx_destroy(&c);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(random_networks),
@@ -387,6 +423,7 @@ int main(void) {
       cmocka_unit_test(a_kernel_is_taken_by_name),
       cmocka_unit_test(bytes_are_counted),
       cmocka_unit_test(transformed_weights_are_kept),
+      cmocka_unit_test(long_calls_keep_less),
   };
   return cmocka_run_group_tests(tests, graph_set_up, graph_tear_down);
 }

@@ -54,6 +54,7 @@ compile_env kernel_check_env(elbo_ctx *ctx, const kernel_check *c) {
                        .pool = &ctx->pool,
                        .weights_constant = c->weights_constant,
                        .weights_cached = c->weights_cached,
+                       .making_shows = true,
                        .keep_bytes = c->keep_bytes,
                        .bf16 = c->bf16,
                        .bf16_unit = c->bf16_unit};
