@@ -14,6 +14,7 @@ typedef enum onednn_direction { ONEDNN_FORWARD, ONEDNN_BACKWARD_DATA, ONEDNN_BAC
 typedef struct onednn_conv_config {
   onednn_direction direction;
   bool bias; // (groups O), added to y; forward alone
+  bool bf16; // the two operands are rounded to bfloat16 before they are multiplied; only where the processor has its product
   int64_t B, H, W, I, O, kh, kw, OH, OW, groups;
   int64_t stride[2], dilation[2], pad[2]; // dilation 1: none; pad: top, left (the far side follows from the sizes)
 } onednn_conv_config;
@@ -27,7 +28,7 @@ const char *onednn_version(void);
 elbo_status onednn_conv_create(elbo_ctx *ctx, const onednn_conv_config *config, onednn_conv **out);
 void onednn_conv_destroy(onednn_conv **conv);
 const char *onednn_conv_name(const onednn_conv *conv);     // "onednn:jit:avx2"
-size_t onednn_conv_scratch_bytes(const onednn_conv *conv); // of its scratchpad
+size_t onednn_conv_scratch_bytes(const onednn_conv *conv); // of its scratchpad and of rounded operands
 size_t onednn_conv_packed_bytes(const onednn_conv *conv);  // of the weights in the layout that it wants; 0: as they are
 // Converts weights (O,I,kh,kw) to its layout (forward, backward data), or its layout to (O,I,kh,kw) (backward weights).
 elbo_status onednn_conv_reorder(onednn_conv *conv, const thread_pool *pool, const float *from, float *to);

@@ -9,6 +9,9 @@
 #include <unistd.h>
 #ifdef ELBO_HAVE_X86_VARIANTS
 #include <cpuid.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#endif
 #endif
 
 #include "core/number.h"
@@ -43,13 +46,29 @@ isa_level isa_best(void) {
 #endif
 }
 
+#ifdef ELBO_HAVE_X86_VARIANTS
+// Whether there is AMX's product of bfloat16 tiles and the system lets this process have their registers, which are large enough to be
+// asked for (Linux 5.16).
+static bool has_matrix_unit(void) {
+#if defined(__linux__) && defined(SYS_arch_prctl)
+  enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+  unsigned a, b, c, d;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & 1u << 22) || !(d & 1u << 24)) return false; // AMX-BF16, AMX-TILE
+  return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+#else
+  return false;
+#endif
+}
+#endif
+
 bf16_unit cpu_bf16(void) {
 #ifdef ELBO_HAVE_X86_VARIANTS
   unsigned a, b, c, d;
   if (isa_best() != ISA_V4 || !__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & 1u << 5)) return BF16_NONE;
   // AMD's do it at the full rate. Intel's give their own matrix unit the rate: measured on Emerald Rapids, one every two cycles where two
   // float32 multiply-adds start in each.
-  return __builtin_cpu_is("amd") ? BF16_FULL_RATE : BF16_QUARTER_RATE;
+  if (__builtin_cpu_is("amd")) return BF16_FULL_RATE;
+  return has_matrix_unit() ? BF16_MATRIX : BF16_QUARTER_RATE;
 #else
   return BF16_NONE;
 #endif

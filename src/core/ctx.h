@@ -12,8 +12,8 @@
 typedef enum isa_level { ISA_BASE, ISA_V3, ISA_V4, ISA_COUNT } isa_level; // base is x86-64-v2 on x86
 
 // The processor's own product of bfloat16 pairs, two multiply-adds in one instruction (vdpbf16ps): as often as float32's multiply-add, or
-// a quarter as often, which is half as many multiply-adds.
-typedef enum bf16_unit { BF16_NONE, BF16_QUARTER_RATE, BF16_FULL_RATE } bf16_unit;
+// a quarter as often, which is half as many multiply-adds. With a matrix unit (AMX) beside the latter, which oneDNN's kernels use.
+typedef enum bf16_unit { BF16_NONE, BF16_QUARTER_RATE, BF16_FULL_RATE, BF16_MATRIX } bf16_unit;
 
 typedef enum winograd_choice { WINOGRAD_AS_ASKED, WINOGRAD_AUTO, WINOGRAD_OFF } winograd_choice;
 

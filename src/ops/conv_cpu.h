@@ -29,7 +29,7 @@ conv_problem conv_problem_of(const compile_env *env, const node *n);
 // What a multiply-add of our direct kernels costs beside one of float32; on Zen 4, beside Winograd's kernels: half with constant weights,
 // which are half the bytes. Emulated bfloat16 is to choose what the real one would.
 static inline double conv_product_cost(const conv_problem *p) {
-  if (!p->bf16 || p->bf16_unit == BF16_QUARTER_RATE) return 1;
+  if (!p->bf16 || p->bf16_unit == BF16_QUARTER_RATE || p->bf16_unit == BF16_MATRIX) return 1;
   return p->direction == CONV_WEIGHT_GRAD ? 1 : p->weights_constant ? 0.5 : 0.8;
 }
 
@@ -60,7 +60,8 @@ extern const conv_kernel conv_onednn;               // all three; may refuse in 
 typedef struct conv_product {
   conv_direction direction;
   int64_t rows, I, O;
-  int x, w, y, bias; // indices of inputs, -1 for none
+  int x, w, y, bias, residual; // indices of inputs, -1 for none
+  bool constant;               // w is a parameter
 } conv_product;
 bool conv_onednn_takes_product(const compile_env *env, int64_t rows, int64_t I, int64_t O);
 elbo_status conv_onednn_product(compile_env *env, const conv_product *p, kernel *k); // ELBO_ERROR_UNSUPPORTED leaves *k empty

@@ -2,6 +2,7 @@
 // instruction set, as oneDNN looks at the processor itself.
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "backend/onednn.h"
 #include "core/memory.h"
@@ -69,8 +70,12 @@ static elbo_status run(const kernel *k, const kernel_args *a) {
   return ELBO_OK;
 }
 
+// Of operands rounded to bfloat16 where the processor multiplies such; emulated it would be the direct product in float32, which is not
+// what was asked for.
+static bool rounds(const conv_problem *p) { return p->bf16 && p->size.groups == 1; }
+
 static bool supports(const conv_problem *p) {
-  if (p->bf16 && p->size.groups == 1) return false; // the direct product in float32, which is not what was asked for
+  if (rounds(p) && p->bf16_unit == BF16_NONE) return false;
   return (p->bias < 0 || p->direction == CONV_FORWARD) && p->epilogue.activation == CONTRACTION_LINEAR && !p->epilogue.keep_pre &&
          p->epilogue.alpha == 1;
 }
@@ -92,16 +97,26 @@ static bool is_faster(const conv_problem *p) {
 // In vector multiply-adds: the direct sum at nearly the limit of the hardware, below any of ours that computes it; and weights that change
 // are brought into its layout (as long as 22 to 33 places took, 16 to 64 places of 256 and 512 channels), their gradient out of it (20 to
 // 38).
+//
+// Rounded, only with a matrix unit, for channels that fill its tiles. It multiplies sixteen times as much as the others, of which it is
+// trusted with half (not measured: no such processor was at hand); rounding reads and writes an operand.
 static double cost(const conv_problem *p) {
-  if (!is_faster(p)) return INFINITY;
-  if (p->size.groups > 1) return 0;
   const conv_sizes *z = &p->size;
+  bool matrix = rounds(p) && p->bf16_unit == BF16_MATRIX;
+  if (matrix ? z->I % 16 || z->O % 16 : rounds(p) || !is_faster(p)) return INFINITY;
+  if (p->size.groups > 1) return 0;
   bool t = p->direction == CONV_TRANSPOSED;
   int64_t vector = p->isa == ISA_V4 ? 16 : p->isa == ISA_V3 ? 8 : 4, made = t ? z->I : z->O, summed = z->I + z->O - made;
   double places = t ? (double)(z->B * z->H * z->W) / (p->attr.stride[0] * p->attr.stride[1]) : (double)(z->B * z->OH * z->OW);
+  double rounding = 0;
+  if (matrix) {
+    double x = (double)(z->B * z->H * z->W * z->I), y = (double)(z->B * z->OH * z->OW * z->O);
+    rounding = 4 / 16.0 * (p->direction == CONV_FORWARD ? x : t ? y : x + y);
+    places /= 8;
+  }
   if (p->direction == CONV_WEIGHT_GRAD) places += 20;
   if (!p->weights_constant && p->direction != CONV_WEIGHT_GRAD) places += 25;
-  return places * (double)(z->kh * z->kw * summed * ((made + vector - 1) / vector));
+  return rounding + places * (double)(z->kh * z->kw * summed * ((made + vector - 1) / vector));
 }
 
 static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k) {
@@ -110,6 +125,7 @@ static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k) {
   const conv2d_attr *a = &p->attr;
   onednn_conv_config config = {.direction = directions[p->direction],
                                .bias = p->bias >= 0,
+                               .bf16 = rounds(p),
                                .B = z->B,
                                .H = z->H,
                                .W = z->W,
@@ -128,6 +144,9 @@ static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k) {
   state *s = k->state;
   s->problem = *p;
   TRY(onednn_conv_create(env->ctx, &config, &s->conv));
+  bool by_tiles = strstr(onednn_conv_name(s->conv), "amx");
+  if (rounds(p) && cpu_bf16() == BF16_MATRIX && !env->kernel && !by_tiles)
+    return fail(env->ctx, ELBO_ERROR_UNSUPPORTED, "%s does without the matrix unit", onednn_conv_name(s->conv));
   s->packed = (onednn_conv_packed_bytes(s->conv) + 63) / 64 * 64;
   bool keep = p->weights_constant && p->direction != CONV_WEIGHT_GRAD && s->packed;
   k->scratch_bytes = onednn_conv_scratch_bytes(s->conv) + (keep ? 0 : s->packed);
@@ -139,23 +158,27 @@ static elbo_status prepare(compile_env *env, const conv_problem *p, kernel *k) {
 
 const conv_kernel conv_onednn = {"onednn", supports, cost, prepare, false};
 
-// Rows of so many pixels make an image.
+// Rows of so many pixels make an image; other numbers of rows are one of a single row.
 enum { PRODUCT_SIDE = 8, PRODUCT_PIXELS = PRODUCT_SIDE * PRODUCT_SIDE };
 
 // Tall products with AVX-512, where it reached 330 to 350 GFLOP/s of 360 and ours 200 to 270 (4096 rows, 128 to 256 channels, two cores).
+// Rounded ones with a matrix unit, whatever their size, once its tiles are full.
 bool conv_onednn_takes_product(const compile_env *env, int64_t rows, int64_t I, int64_t O) {
-  return env->isa == ISA_V4 && !env->kernel && !env->bf16 && rows >= 1024 && rows % PRODUCT_PIXELS == 0 && I % 16 == 0 && O % 16 == 0 &&
-         I >= 64 && O >= 64 && I <= 1024 && O <= 1024;
+  if (env->isa != ISA_V4 || env->kernel || I % 16 || O % 16) return false;
+  if (env->bf16) return env->bf16_unit == BF16_MATRIX && rows >= 16 && I >= 32;
+  return rows >= 1024 && rows % PRODUCT_PIXELS == 0 && I >= 64 && O >= 64 && I <= 1024 && O <= 1024;
 }
 
 elbo_status conv_onednn_product(compile_env *env, const conv_product *m, kernel *k) {
+  bool square = m->rows % PRODUCT_PIXELS == 0;
+  int64_t height = square ? PRODUCT_SIDE : 1, width = square ? PRODUCT_SIDE : m->rows;
   conv_problem p = {.direction = m->direction,
                     .attr = {.stride = {1, 1}, .dilation = {1, 1}},
-                    .size = {.B = m->rows / PRODUCT_PIXELS,
-                             .H = PRODUCT_SIDE,
-                             .W = PRODUCT_SIDE,
-                             .OH = PRODUCT_SIDE,
-                             .OW = PRODUCT_SIDE,
+                    .size = {.B = m->rows / (height * width),
+                             .H = height,
+                             .W = width,
+                             .OH = height,
+                             .OW = width,
                              .I = m->I,
                              .O = m->O,
                              .kh = 1,
@@ -166,9 +189,12 @@ elbo_status conv_onednn_product(compile_env *env, const conv_product *m, kernel 
                     .w = m->w,
                     .y = m->y,
                     .bias = m->bias,
-                    .residual = -1,
+                    .residual = m->residual,
                     .norm = -1,
                     .x2 = -1,
+                    .weights_constant = env->weights_constant && m->constant,
+                    .bf16 = env->bf16,
+                    .bf16_unit = env->bf16_unit,
                     .isa = env->isa,
                     .threads = pool_threads(env->pool)};
   elbo_status status = prepare(env, &p, k);

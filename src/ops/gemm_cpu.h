@@ -37,7 +37,7 @@ typedef enum gemm_precision { GEMM_FLOAT32, GEMM_BF16_WIDENED, GEMM_BF16_DOT } g
 enum { GEMM_DOT_ROWS = 3 };
 static inline gemm_precision gemm_precision_of(bool bf16, bf16_unit unit, int64_t M) {
   if (!bf16) return GEMM_FLOAT32;
-  return unit == BF16_FULL_RATE || (unit == BF16_QUARTER_RATE && M <= GEMM_DOT_ROWS) ? GEMM_BF16_DOT : GEMM_BF16_WIDENED;
+  return unit == BF16_FULL_RATE || (unit != BF16_NONE && M <= GEMM_DOT_ROWS) ? GEMM_BF16_DOT : GEMM_BF16_WIDENED;
 }
 
 // The arrays of one run. Offsets in jobs are in elements.

@@ -40,24 +40,22 @@ static elbo_status run(const kernel *k, const kernel_args *a) {
 
 static elbo_status prepare(compile_env *env, const node *n, kernel *k) {
   bool fused = n->op == &op_fused_linear;
-  if (!fused && !env->weights_constant) {
-    int64_t O = n->in[1]->shape.dim[0], I = n->in[1]->shape.dim[1];
-    conv_product p = {CONV_FORWARD, shape_count(&n->out[0]->shape) / (O ? O : 1), I, O, 0, 1, -1, n->in[2] ? 2 : -1};
-    elbo_status status = conv_onednn_takes_product(env, p.rows, I, O) ? conv_onednn_product(env, &p, k) : ELBO_ERROR_UNSUPPORTED;
+  const int x = fused ? FUSED_X : 0, w = fused ? FUSED_WEIGHT : 1, b = fused ? FUSED_BIAS : 2, bias = n->in[b] ? b : -1;
+  const int residual = fused && n->in[FUSED_RESIDUAL] ? FUSED_RESIDUAL : -1;
+  const int64_t O = n->in[w]->shape.dim[0], I = n->in[w]->shape.dim[1], rows = shape_count(&n->out[0]->shape) / (O ? O : 1);
+  contraction_epilogue e = CONTRACTION_EPILOGUE_NONE;
+  if (fused) e = ((const fused_contraction_attr *)n->attr)->epilogue;
+  bool simple = e.activation == CONTRACTION_LINEAR && !e.keep_pre && e.alpha == 1 && (env->bf16 || (!fused && !env->weights_constant));
+  if (simple && conv_onednn_takes_product(env, rows, I, O)) {
+    elbo_status status = conv_onednn_product(env, &(conv_product){CONV_FORWARD, rows, I, O, x, w, -1, bias, residual, true}, k);
     if (status != ELBO_ERROR_UNSUPPORTED) return status;
   }
   k->destroy = destroy;
   TRY(array_new(env->ctx, 1, sizeof(state), "kernel state", &k->state));
   state *s = k->state;
-  s->x = fused ? FUSED_X : 0;
-  s->w = fused ? FUSED_WEIGHT : 1;
-  s->bias = fused ? FUSED_BIAS : 2;
-  s->residual = fused && n->in[FUSED_RESIDUAL] ? FUSED_RESIDUAL : -1;
-  if (!n->in[s->bias]) s->bias = -1;
+  s->x = x, s->w = w, s->bias = bias, s->residual = residual;
   s->keep_packed = env->weights_constant;
-  int64_t O = n->in[s->w]->shape.dim[0], I = n->in[s->w]->shape.dim[1], rows = shape_count(&n->out[0]->shape) / (O ? O : 1);
-  s->job = (gemm_job){.M = rows, .N = O, .K = I, .lda = I, .ldb = I, .ldc = O, .b_transposed = true, .epilogue = CONTRACTION_EPILOGUE_NONE};
-  if (fused) s->job.epilogue = ((const fused_contraction_attr *)n->attr)->epilogue;
+  s->job = (gemm_job){.M = rows, .N = O, .K = I, .lda = I, .ldb = I, .ldc = O, .b_transposed = true, .epilogue = e};
   s->job.keep = s->keep_packed;
   s->job.precision = gemm_precision_of(env->bf16, env->bf16_unit, rows);
   s->keep_pre = s->job.epilogue.keep_pre;

@@ -62,8 +62,8 @@ static elbo_status run(const kernel *k, const kernel_args *a) {
 // The gradients of a linear layer: by its input dy w, by its weight dy' x.
 static elbo_status prepare_gradient(compile_env *env, const matmul_attr *t, const matmul_sizes *z, kernel *k) {
   if (z->batch != 1 || t->transpose_b) return ELBO_ERROR_UNSUPPORTED;
-  conv_product p = t->transpose_a ? (conv_product){CONV_WEIGHT_GRAD, z->K, z->N, z->M, 1, -1, 0, -1}
-                                  : (conv_product){CONV_TRANSPOSED, z->M, z->N, z->K, -1, 1, 0, -1};
+  conv_product p = t->transpose_a ? (conv_product){CONV_WEIGHT_GRAD, z->K, z->N, z->M, 1, -1, 0, -1, -1, false}
+                                  : (conv_product){CONV_TRANSPOSED, z->M, z->N, z->K, -1, 1, 0, -1, -1, false};
   return conv_onednn_takes_product(env, p.rows, p.I, p.O) ? conv_onednn_product(env, &p, k) : ELBO_ERROR_UNSUPPORTED;
 }
 

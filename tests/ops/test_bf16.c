@@ -6,14 +6,16 @@
 
 #include <elbo/bench.h>
 
+#include "backend/onednn.h"
 #include "core/half.h"
 #include "ops/conv_cases.h"
 #include "ops/conv_cpu.h"
 #include "ops/linear.h"
 #include "ops/product_cases.h"
 
-enum { WAYS = 2 };
-static const bf16_unit units[WAYS] = {BF16_NONE, BF16_FULL_RATE}; // widened; pairs, whatever the processor's rate
+// Widened; pairs, whatever the processor's rate; and as with a matrix unit, where oneDNN takes by pairs what it would take by tiles.
+enum { WAYS = 3 };
+static const bf16_unit units[WAYS] = {BF16_NONE, BF16_FULL_RATE, BF16_MATRIX};
 
 // A context for case i, or NULL, said once, where this machine has no such kernels.
 static elbo_ctx *context_for(int i, int isa, bf16_unit unit) {
@@ -26,8 +28,9 @@ static elbo_ctx *context_for(int i, int isa, bf16_unit unit) {
 typedef elbo_tensor *(*build_fn)(elbo_graph *g, test_random *r, int i, char text[160]);
 
 static elbo_tensor *build_linear(elbo_graph *g, test_random *r, int i, char text[160]) {
-  static const int64_t large[][3] = {{57, 513, 49}, {3, 1025, 70}, {211, 20, 7}, {1, 257, 33}, {300, 600, 600}, {130, 511, 64}};
-  bool given = i < 6;
+  static const int64_t large[][3] = {{57, 513, 49},  {3, 1025, 70},  {211, 20, 7},   {1, 257, 33}, {300, 600, 600},
+                                     {130, 511, 64}, {77, 144, 320}, {128, 96, 160}, {16, 32, 16}, {64, 1040, 48}};
+  bool given = i < 10;
   int64_t M = given ? large[i][0] : test_below(r, 1, 70), K = given ? large[i][1] : test_below(r, 1, 80),
           N = given ? large[i][2] : test_below(r, 1, 80);
   snprintf(text, 160, "linear %dx%d -> %d", (int)M, (int)K, (int)N);
@@ -39,9 +42,15 @@ static elbo_tensor *build_matmul(elbo_graph *g, test_random *r, int i, char text
   int ta = i % 2, tb = i / 2 % 2;
   int64_t B = i % 7 == 0 ? 9 : test_below(r, 1, 3), most = i % 5 == 0 ? 600 : 70, M = test_below(r, 1, 70), K = test_below(r, 1, most),
           N = test_below(r, 1, 70);
+  if (i < 8) B = 1, M = 48 + 32 * (i % 3), K = 80 + 16 * i, N = 48, tb = 0; // gradients of a layer
   snprintf(text, 160, "matmul %d times %dx%dx%d, transposed %d %d", (int)B, (int)M, (int)N, (int)K, ta, tb);
   elbo_tensor *a = elbo_input(g, "a", ELBO_F32, 3, (int64_t[]){B, ta ? K : M, ta ? M : K});
   return elbo_matmul(a, elbo_input(g, "b", ELBO_F32, 3, (int64_t[]){B, tb ? N : K, tb ? K : N}), ta, tb);
+}
+
+static const node *with_residual(elbo_graph *g, elbo_tensor *y) {
+  elbo_tensor *residual = elbo_input(g, "residual", ELBO_F32, y->shape.rank, y->shape.dim);
+  return graph_add_fused(g, y->producer, residual, &CONTRACTION_EPILOGUE_NONE, NULL);
 }
 
 static void check_products(build_fn build, int cases) {
@@ -57,6 +66,7 @@ static void check_products(build_fn build, int cases) {
         elbo_tensor *y = build(g, &r, i, text);
         assert_ok(ctx, elbo_graph_check(g));
         const node *n = build == build_linear && i % 3 ? fused_at_random(g, &r, y) : y->producer;
+        if (build == build_linear && i >= 6 && i < 10) n = with_residual(g, y);
         kernel_check check = {.label = text, .seed = (uint64_t)i, .weights_constant = i / 2 % 2, .bf16 = true, .bf16_unit = units[way]};
         if (!kernel_check_run(ctx, &check, n, prepare_registered, NULL)) fail_msg("%s, seed %llu", text, (unsigned long long)test_seed());
         elbo_graph_destroy(&g);
@@ -77,6 +87,72 @@ static void test_matmul_products(void **unused) {
 static elbo_status prepare_by_name(compile_env *env, const node *n, kernel *k, const void *arg) {
   env->kernel = arg;
   return cpu_op_find(n->op, env->isa)->prepare(env, n, k);
+}
+
+// Whether the kernel does this at all: a library may refuse.
+static bool takes(elbo_ctx *ctx, const kernel_check *check, const node *n, const char *name) {
+  compile_env env = kernel_check_env(ctx, check);
+  kernel k = {0};
+  elbo_status status = prepare_by_name(&env, n, &k, name);
+  if (k.destroy) k.destroy(&k);
+  return status == ELBO_OK;
+}
+
+// oneDNN's, of operands that it is given as float32; and that a matrix unit is left to it.
+static void test_onednn(void **unused) {
+  (void)unused;
+  test_random r = {test_seed() + 5, 0};
+  int taken[3] = {0};
+  if (!onednn_version()) print_message("skipped: oneDNN cannot be opened on this machine\n");
+  for (int i = 0; i < 60 && onednn_version(); i++) {
+    elbo_ctx *ctx = context_for(i, ISA_V4, BF16_MATRIX);
+    if (!ctx) return;
+    conv_case c = conv_case_random(&r, i % 4 == 0 ? 90 : 25);
+    if (i % 2) c.I = (c.I + 15) / 16 * 16, c.O = (c.O + 15) / 16 * 16, c.config.groups = 1, conv_case_describe(&c);
+    for (int kind = 0; kind < 3; kind++) {
+      elbo_graph *g;
+      assert_ok(ctx, elbo_graph_create(ctx, "case", &g));
+      elbo_tensor *y = kind == 2 ? conv_case_weight_grad(g, &c) : conv_case_build(g, &c, kind == 1);
+      assert_ok(ctx, elbo_graph_check(g));
+      kernel_check check = {
+          .label = c.text, .seed = (uint64_t)i, .weights_constant = i / 2 % 2, .bf16 = c.config.groups <= 1, .bf16_unit = BF16_MATRIX};
+      if (takes(ctx, &check, y->producer, "onednn")) {
+        taken[kind]++;
+        if (!kernel_check_run(ctx, &check, y->producer, prepare_by_name, "onednn"))
+          fail_msg("%s, direction %d, seed %llu", c.text, kind, (unsigned long long)test_seed());
+      }
+      elbo_graph_destroy(&g);
+    }
+    elbo_ctx_destroy(&ctx);
+  }
+  for (int kind = 0; kind < 3 && onednn_version(); kind++) assert_true(taken[kind] >= 30);
+}
+
+// With a matrix unit it is oneDNN that is chosen for what fills tiles, in every direction, and for products of any number of rows.
+static void test_choice_with_a_matrix_unit(void **unused) {
+  (void)unused;
+  elbo_ctx *ctx = onednn_version() ? context_for(0, ISA_V4, BF16_MATRIX) : NULL;
+  if (!ctx) return;
+  for (int unit = BF16_FULL_RATE; unit <= BF16_MATRIX; unit++)
+    for (int kind = 0; kind < 5; kind++) {
+      elbo_graph *g;
+      kernel k = {0};
+      kernel_check check = {.label = "choice", .bf16 = true, .bf16_unit = (bf16_unit)unit};
+      compile_env env = kernel_check_env(ctx, &check);
+      conv_case c = {.B = 4, .H = 16, .W = 16, .I = 128, .O = 128, .kh = 3, .kw = 3, .config.pad = {1, 1, 1, 1}};
+      assert_ok(ctx, elbo_graph_create(ctx, "case", &g));
+      elbo_tensor *x = elbo_input(g, "lx", ELBO_F32, 2, (int64_t[]){77, 768}), *w = elbo_input(g, "lw", ELBO_F32, 2, (int64_t[]){320, 768});
+      elbo_tensor *y = kind == 3   ? elbo_linear(x, w, NULL)
+                       : kind == 4 ? elbo_matmul(elbo_linear(x, w, NULL), w, 0, 0)
+                       : kind == 2 ? conv_case_weight_grad(g, &c)
+                                   : conv_case_build(g, &c, kind == 1);
+      assert_ok(ctx, elbo_graph_check(g));
+      assert_ok(ctx, cpu_op_find(y->producer->op, env.isa)->prepare(&env, y->producer, &k));
+      if (!strncmp(k.name, "onednn:", 7) != (unit == BF16_MATRIX)) fail_msg("%s for kind %d with unit %d", k.name, kind, unit);
+      if (k.destroy) k.destroy(&k);
+      elbo_graph_destroy(&g);
+    }
+  elbo_ctx_destroy(&ctx);
 }
 
 static void test_convolutions(void **unused) {
@@ -218,7 +294,12 @@ static void test_plans(void **unused) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_linear_products), cmocka_unit_test(test_matmul_products),
-                                     cmocka_unit_test(test_convolutions), cmocka_unit_test(test_rounding), cmocka_unit_test(test_plans)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_linear_products),
+                                     cmocka_unit_test(test_matmul_products),
+                                     cmocka_unit_test(test_convolutions),
+                                     cmocka_unit_test(test_onednn),
+                                     cmocka_unit_test(test_choice_with_a_matrix_unit),
+                                     cmocka_unit_test(test_rounding),
+                                     cmocka_unit_test(test_plans)};
   return cmocka_run_group_tests_name("bf16", tests, NULL, NULL);
 }
