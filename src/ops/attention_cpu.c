@@ -38,6 +38,22 @@ static int64_t layout(const attention_shape *s, float *base, attention_buffers *
   return used;
 }
 
+// In the place of what was packed: pairs of channels of keys and of lanes of queries, pairs of tokens of values.
+static void pair_keys(const attention_shape *s, int64_t n, float *keys) {
+  for (int64_t c = 0; c < s->d; c += TILE_CHUNK, keys += TILE_KEYS * GEMM_LD)
+    for (int64_t r = 0; r < n; r++) ISA(bf16_pair_elements)(keys + r * GEMM_LD, s->d - c < TILE_CHUNK ? s->d - c : TILE_CHUNK);
+}
+static void pair_values(const attention_shape *s, int64_t n, float *values) {
+  for (int64_t c = 0; c < s->d; c += TILE_CHUNK, values += TILE_KEYS * GEMM_LD)
+    ISA(bf16_pair_rows)(values, GEMM_LD, n, round_up(s->d - c < TILE_CHUNK ? s->d - c : TILE_CHUNK, VW), values, GEMM_LD);
+}
+static void pair_lanes(const attention_shape *s, int64_t n, float *lanes) {
+  for (int64_t i = 0; i < n; i += TILE_LANES) {
+    float *from = lanes_at(s, lanes, i);
+    ISA(bf16_pair_rows)(from, TILE_LANES, s->d, TILE_LANES, from, TILE_LANES);
+  }
+}
+
 // A maximum that is left behind by less than this stays: 2^8 overflows nothing, and the sums need not be scaled again.
 static const float SLACK = 8;
 
@@ -62,10 +78,16 @@ static void softmax_lanes(const attention_shape *s, int64_t nk, float *score, fl
     }
   }
   vstore(most_at, now);
-  for (int64_t r = 0; r < nk; r++) {
+  for (int64_t r = 0; r < nk; r += 1 + s->pairs) {
     vfloat p = vexp2_below(vload(score + r * TILE_LANES) - about);
-    vstore(score + r * TILE_LANES, p);
     total += p;
+    if (!s->pairs) {
+      vstore(score + r * TILE_LANES, p);
+      continue;
+    }
+    vfloat next = r + 1 < nk ? vexp2_below(vload(score + (r + 1) * TILE_LANES) - about) : (vfloat){0};
+    total += next;
+    vstore(score + r / 2 * TILE_LANES, bf16_pair(p, next));
   }
   vstore(total_at, before + total);
 }
@@ -102,6 +124,7 @@ static void attend(const attention_job *j, const attention_buffers *t, int64_t i
   bool first = true;
   place_queries(s, &at, j->state->heads_in_turn ? rest / s->heads : rest % s->q_tiles);
   pack_lanes(s, j->q + (at.b * s->nq + at.q0) * s->width + at.h * s->d, at.nq, s->scale * LOG2_E, t->q);
+  if (s->pairs) pair_lanes(s, at.nq, t->q);
   for (int64_t i = 0; i < s->q_block; i++) t->most[i] = -INFINITY, t->total[i] = 0;
   for (int64_t tile = 0; tile < s->k_tiles; tile++) {
     place_keys(s, &at, tile);
@@ -109,6 +132,7 @@ static void attend(const attention_job *j, const attention_buffers *t, int64_t i
     int64_t from = (at.b * s->nk + at.k0) * s->width + at.h * s->d;
     pack_keys(s, j->k + from, at.nk, t->keys);
     pack_keys(s, j->v + from, at.nk, t->values);
+    if (s->pairs) pair_keys(s, at.nk, t->keys), pair_values(s, at.nk, t->values);
     attend_tile(j, t, &at, first);
     first = false;
   }
@@ -153,10 +177,11 @@ static elbo_status attention_prepare(compile_env *env, const node *n, kernel *k)
     block /= 2;
     attention_shape_of(n, block, s);
   }
+  s->pairs = env->bf16 && env->weights_constant && env->bf16_unit == BF16_FULL_RATE;
   state->heads_in_turn = 2 * s->nk * s->width * (int64_t)sizeof(float) <= CACHED_KEYS;
   state->thread_floats = layout(s, NULL, &t);
   k->scratch_bytes = (size_t)(threads * state->thread_floats) * sizeof(float);
-  k->name = "own:attention." ISA_TEXT;
+  k->name = s->pairs ? "own:attention_bf16_dot." ISA_TEXT : "own:attention." ISA_TEXT;
   k->run = attention_run;
   return ELBO_OK;
 }

@@ -5,6 +5,7 @@
 #define OPS_ATTENTION_TILE_H
 
 #include "ops/attention.h"
+#include "ops/bf16.h"
 #include "ops/gemm_cpu.h"
 #include "ops/vec_part.h"
 
@@ -25,6 +26,7 @@ typedef struct attention_shape {
   int64_t bias_dim[4];
   float scale;
   bool causal, has_bias, want_dbias;
+  bool pairs; // operands of both products are rounded to bfloat16 and lie in pairs (bf16.h) of what is summed
 } attention_shape;
 
 // The queries and keys of one tile.
@@ -134,14 +136,15 @@ static void unpack_lanes(const attention_shape *s, float *from, int64_t n, const
 
 // --- products ---
 
-// c (m,n) (+)= a (m,k) b (k,n), a in rows of GEMM_LD, n whole vectors
-static void tile_product(int64_t m, int64_t n, int64_t k, const float *a, const float *b, int64_t ldb, float *c, int64_t ldc, bool add) {
+// c (m,n) (+)= a (m,k) b (k,n), a in rows of GEMM_LD, n whole vectors; pairs: k of them
+static void tile_product(bool pairs, int64_t m, int64_t n, int64_t k, const float *a, const float *b, int64_t ldb, float *c, int64_t ldc,
+                         bool add) {
   int tiles = gemm_tiles(m), rows = (int)m / tiles, longer = (int)m % tiles;
   for (int64_t j = 0; j < n; j += GEMM_NR) {
     int vectors = n - j > VW ? 2 : 1;
     for (int64_t t = 0, r = 0; t < tiles; t++) {
       int now = rows + (t < longer);
-      ISA(gemm_rows)(now, vectors, k, a + r * GEMM_LD, b + j, ldb, c + r * ldc + j, ldc, add);
+      (pairs ? ISA(gemm_dot_rows) : ISA(gemm_rows))(now, vectors, k, a + r * GEMM_LD, b + j, ldb, c + r * ldc + j, ldc, add);
       r += now;
     }
   }
@@ -150,12 +153,14 @@ static void tile_product(int64_t m, int64_t n, int64_t k, const float *a, const 
 // lanes (d,TILE_LANES) (+)= packed keys (nk,d) transposed times b (nk,n); n at most TILE_LANES
 static void keys_product(const attention_shape *s, int64_t nk, int64_t n, const float *keys, const float *b, int64_t ldb, float *lanes,
                          bool add) {
+  const int64_t steps = s->pairs ? (nk + 1) / 2 : nk;
   for (int64_t c0 = 0; c0 < s->d; c0 += TILE_CHUNK, keys += TILE_KEYS * GEMM_LD) {
     int width = (int)(s->d - c0 < TILE_CHUNK ? s->d - c0 : TILE_CHUNK), tiles = gemm_tiles(width), rows = width / tiles,
         longer = width % tiles;
     for (int t = 0, r = 0; t < tiles; t++) {
       int now = rows + (t < longer);
-      ISA(gemm_outer)(now, n > VW ? 2 : 1, nk, keys + r, GEMM_LD, b, ldb, lanes + (c0 + r) * TILE_LANES, TILE_LANES, add);
+      (s->pairs ? ISA(gemm_dot_outer) : ISA(gemm_outer))(now, n > VW ? 2 : 1, steps, keys + r, GEMM_LD, b, ldb,
+                                                         lanes + (c0 + r) * TILE_LANES, TILE_LANES, add);
       r += now;
     }
   }
@@ -163,9 +168,11 @@ static void keys_product(const attention_shape *s, int64_t nk, int64_t n, const 
 
 // score (nk,n) = packed keys (nk,d) times lanes (d,TILE_LANES); n at most TILE_LANES
 static void scores(const attention_shape *s, int64_t nk, int64_t n, const float *keys, const float *lanes, float *score, int64_t ld) {
-  for (int64_t c = 0; c < s->d; c += TILE_CHUNK, keys += TILE_KEYS * GEMM_LD)
-    tile_product(nk, round_up(n, VW), s->d - c < TILE_CHUNK ? s->d - c : TILE_CHUNK, keys, lanes + c * TILE_LANES, TILE_LANES, score, ld,
-                 c > 0);
+  const int64_t of = s->pairs ? 2 : 1; // channels a step
+  for (int64_t c = 0; c < s->d; c += TILE_CHUNK, keys += TILE_KEYS * GEMM_LD) {
+    int64_t width = s->d - c < TILE_CHUNK ? s->d - c : TILE_CHUNK;
+    tile_product(s->pairs, nk, round_up(n, VW), (width + of - 1) / of, keys, lanes + c / of * TILE_LANES, TILE_LANES, score, ld, c > 0);
+  }
 }
 
 // score += log2(e) bias, and -infinity where a query may not look; columns are the queries from q0 + i0 on

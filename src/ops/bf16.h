@@ -36,7 +36,8 @@ void ISA(bf16_widen_rows)(const float *from, int64_t pairs, int64_t width, float
 void ISA(bf16_pair_elements)(float *x, int64_t n);
 
 // gemm_rows and gemm_outer (gemm_cpu.h) over pairs: `pairs` steps of a and b, two products each.
-void ISA(gemm_dot_rows)(int rows, int vectors, int64_t pairs, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc);
+void ISA(gemm_dot_rows)(int rows, int vectors, int64_t pairs, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc,
+                        bool add);
 void ISA(gemm_dot_outer)(int rows, int vectors, int64_t pairs, const float *a, int64_t lda, const float *b, int64_t ldb, float *acc,
                          int64_t ld_acc, bool add);
 

@@ -92,13 +92,13 @@ DOT_INLINE void dot_body(const int rows, const int vectors, int64_t pairs, const
     for (int v = 0; v < vectors; v++) vstore(acc_out + r * ld_acc + v * VW, acc[r][v]);
 }
 
-typedef void (*dot_rows_fn)(int64_t pairs, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc);
+typedef void (*dot_rows_fn)(int64_t pairs, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc, bool add);
 typedef void (*dot_outer_fn)(int64_t pairs, const float *a, int64_t lda, const float *b, int64_t ldb, float *acc, int64_t ld_acc, bool add);
 
 #define DOT(rows, vectors)                                                                                                                 \
   DOT_TARGET static void dot_rows_##rows##_##vectors(int64_t pairs, const float *a, const float *b, int64_t ldb, float *acc,               \
-                                                     int64_t ld_acc) {                                                                     \
-    dot_body(rows, vectors, pairs, a, GEMM_LD, 1, b, ldb, acc, ld_acc, false);                                                             \
+                                                     int64_t ld_acc, bool add) {                                                           \
+    dot_body(rows, vectors, pairs, a, GEMM_LD, 1, b, ldb, acc, ld_acc, add);                                                               \
   }                                                                                                                                        \
   DOT_TARGET static void dot_outer_##rows##_##vectors(int64_t pairs, const float *a, int64_t lda, const float *b, int64_t ldb, float *acc, \
                                                       int64_t ld_acc, bool add) {                                                          \
@@ -111,8 +111,9 @@ GEMM_FOR_ROWS(BOTH)
 static const dot_rows_fn rows_table[GEMM_MR][2] = {GEMM_FOR_ROWS(ROWS_ENTRY)};
 static const dot_outer_fn outer_table[GEMM_MR][2] = {GEMM_FOR_ROWS(OUTER_ENTRY)};
 
-void ISA(gemm_dot_rows)(int rows, int vectors, int64_t pairs, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc) {
-  rows_table[rows - 1][vectors - 1](pairs, a, b, ldb, acc, ld_acc);
+void ISA(gemm_dot_rows)(int rows, int vectors, int64_t pairs, const float *a, const float *b, int64_t ldb, float *acc, int64_t ld_acc,
+                        bool add) {
+  rows_table[rows - 1][vectors - 1](pairs, a, b, ldb, acc, ld_acc, add);
 }
 
 void ISA(gemm_dot_outer)(int rows, int vectors, int64_t pairs, const float *a, int64_t lda, const float *b, int64_t ldb, float *acc,

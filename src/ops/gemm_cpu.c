@@ -363,7 +363,7 @@ static void multiply_tile(const gemm_job *j, int rows, int vectors, int64_t step
   else if (j->precision != GEMM_BF16_DOT)
     tile_table[rows - 1][j->a_transposed][vectors - 1](steps, a, b, ahead, tile);
   else if (!j->a_transposed)
-    ISA(gemm_dot_rows)(rows, vectors, steps, a, b, vectors * VW, tile, GEMM_NR);
+    ISA(gemm_dot_rows)(rows, vectors, steps, a, b, vectors * VW, tile, GEMM_NR, false);
   else
     ISA(gemm_dot_outer)(rows, vectors, steps, a, GEMM_KMAJOR_LD, b, vectors * VW, tile, GEMM_NR, false);
 }

@@ -1,6 +1,7 @@
 #include <math.h>
 
 #include "builder_check.h"
+#include "support/kernel_check.h"
 
 typedef struct params {
   int64_t batch, nq, nk, d;
@@ -48,7 +49,7 @@ static void test_chosen_shapes(void **state) {
   check(&(params){1, 150, 150, 8, 1, -1, {0}, 0.4, 1}, 2);     // of queries too, causal: whole tiles unseen
   check(&(params){2, 3, 70, 8, 2, 4, {2, 2, 3, 70}, 0, 0}, 3); // one tile of queries
   check(&(params){3, 5, 1, 9, 2, -1, {0}, 0, 0}, 4);           // one key: y is v
-  check(&(params){2, 9, 4, 5, 2, -1, {0}, 0, 1}, 5);           // causal with more queries than keys: some see nothing
+  check(&(params){2, 9, 14, 5, 2, -1, {0}, 0, 1}, 5);          // causal with more queries than keys: some see nothing
   check(&(params){1, 5, 33, 300, 1, 3, {1, 1, 33}, 0, 0}, 6);  // wide heads
   check(&(params){2, 1, 1, 1, 1, -1, {0}, 0, 0}, 7);
   check(&(params){2, 64, 64, 8, 4, -1, {0}, 0, 0}, 8);                 // half a vector of channels at most
@@ -57,6 +58,40 @@ static void test_chosen_shapes(void **state) {
   check(&(params){1, 150, 170, 12, 2, 4, {1, 2, 150, 170}, 0, 0}, 11); // a bias over several tiles both ways
   check(&(params){1, 17, 20, 520, 1, -1, {0}, 0, 0}, 12);              // three rows of packed channels
   check(&(params){1, 2100, 90, 8, 16, -1, {0}, 0, 0}, 13);             // the largest tiles of queries, and one more
+}
+
+static elbo_status prepare_attention(compile_env *env, const node *n, kernel *k, const void *arg) {
+  (void)arg;
+  return cpu_op_find(n->op, env->isa)->prepare(env, n, k);
+}
+
+// In use, where the processor multiplies pairs at the full rate: queries, keys, values and weights rounded. Odd numbers of keys and
+// channels, masks, several tiles each way, channels that are packed in several rows.
+static void test_rounded(void **state) {
+  (void)state;
+  static const params cases[] = {
+      {1, 67, 150, 12, 1, -1, {0}, 0, 0}, {1, 150, 151, 7, 1, -1, {0}, 0.4, 1}, {2, 3, 70, 8, 2, 4, {2, 2, 3, 70}, 0, 0},
+      {3, 5, 1, 9, 2, -1, {0}, 0, 0},     {2, 9, 14, 5, 2, -1, {0}, 0, 1},      {1, 131, 77, 40, 2, -1, {0}, 0, 0},
+      {1, 17, 21, 521, 1, -1, {0}, 0, 0}, {1, 2100, 90, 16, 4, -1, {0}, 0, 0},  {2, 64, 64, 80, 1, -1, {0}, 0, 0}};
+  elbo_ctx *ctx = cpu_bf16() == BF16_NONE ? NULL : test_ctx_isa(2, ISA_V4);
+  if (!ctx) print_message("skipped: this machine lacks v4 with AVX512_BF16\n");
+  for (size_t i = 0; ctx && i < sizeof cases / sizeof cases[0]; i++) {
+    elbo_graph *g;
+    kernel k = {0};
+    char label[64];
+    snprintf(label, sizeof label, "rounded case %d", (int)i);
+    kernel_check check = {
+        .label = label, .seed = 3 + i, .tolerance = 0.01, .weights_constant = true, .bf16 = true, .bf16_unit = BF16_FULL_RATE};
+    assert_ok(ctx, elbo_graph_create(ctx, "rounded", &g));
+    const node *n = build(g, &cases[i])->producer;
+    compile_env env = kernel_check_env(ctx, &check);
+    assert_ok(ctx, prepare_attention(&env, n, &k, NULL));
+    assert_string_equal(k.name, "own:attention_bf16_dot.v4");
+    if (k.destroy) k.destroy(&k);
+    assert_true(kernel_check_run(ctx, &check, n, prepare_attention, NULL));
+    elbo_graph_destroy(&g);
+  }
+  elbo_ctx_destroy(&ctx);
 }
 
 static void test_threads(void **state) {
@@ -179,9 +214,9 @@ int main(int argc, char **argv) {
     return 0;
   }
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_random_shapes), cmocka_unit_test(test_chosen_shapes),  cmocka_unit_test(test_threads),
-      cmocka_unit_test(test_extremes),      cmocka_unit_test(test_memory),         cmocka_unit_test(test_refused),
-      cmocka_unit_test(test_uneven_heads),  cmocka_unit_test(test_rising_maximum),
+      cmocka_unit_test(test_random_shapes), cmocka_unit_test(test_chosen_shapes), cmocka_unit_test(test_rounded),
+      cmocka_unit_test(test_threads),       cmocka_unit_test(test_extremes),      cmocka_unit_test(test_memory),
+      cmocka_unit_test(test_refused),       cmocka_unit_test(test_uneven_heads),  cmocka_unit_test(test_rising_maximum),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
