@@ -6,17 +6,28 @@
 
 #include "cli/cli.h"
 
-static void print_rows(const elbo_bench_result *r, bool json) {
-  if (!json && r->n_rows)
-    printf("%9s %6s %9s %8s %9s %8s  %-18s %-26s %s\n", "ms", "share", "GFLOP/s", "GB/s", "MiB", "roofline", "operation", "kernel",
-           "makes");
+// Operations measured alone have no share of a step, and no bandwidth was measured for their roofline.
+static void print_table(const elbo_bench_result *r) {
+  bool of_a_step = r->steps > 0;
+  if (!r->n_rows) return;
+  printf("%9s ", "ms");
+  if (of_a_step) printf("%6s ", "share");
+  printf("%9s %8s %9s", "GFLOP/s", "GB/s", "MiB");
+  if (of_a_step) printf(" %8s", "roofline");
+  printf("  %-18s %-30s %s\n", "operation", "kernel", "makes");
   for (int i = 0; i < r->n_rows; i++) {
     const elbo_bench_row *row = &r->rows[i];
-    if (!json) {
-      printf("%9.4f %5.1f%% %9.1f %8.1f %9.3f %7.1f%%  %-18s %-26s %s\n", row->ms, 100 * row->share, row->gflops, row->gbytes,
-             (double)row->bytes / 1048576, 100 * row->roofline, row->op, row->kernel, row->name);
-      continue;
-    }
+    printf("%9.4f ", row->ms);
+    if (of_a_step) printf("%5.1f%% ", 100 * row->share);
+    printf("%9.1f %8.1f %9.3f", row->gflops, row->gbytes, (double)row->bytes / 1048576);
+    if (of_a_step) printf(" %7.1f%%", 100 * row->roofline);
+    printf("  %-18s %-30s %s\n", row->op, row->kernel, row->name);
+  }
+}
+
+static void print_rows(const elbo_bench_result *r) {
+  for (int i = 0; i < r->n_rows; i++) {
+    const elbo_bench_row *row = &r->rows[i];
     printf("%s{\"op\": ", i ? ", " : "");
     print_json_text(stdout, row->op);
     printf(", \"name\": ");
@@ -62,11 +73,8 @@ static elbo_status bench_workload(elbo_ctx *ctx, const char *name, int n, const 
   clear_progress();
   if (status == ELBO_OK) {
     print_workload(&result, json);
-    if (json && config->profile)
-      printf(", \"profile\": [");
-    else if (config->profile)
-      printf("\n");
-    print_rows(&result, json);
+    if (config->profile) printf(json ? ", \"profile\": [" : "\n");
+    (json ? print_rows : print_table)(&result);
     if (json) printf("%s}\n", config->profile ? "]" : "");
   }
   elbo_bench_free(&result);
@@ -85,7 +93,7 @@ static elbo_status bench_machine(elbo_ctx *ctx, const elbo_bench_config *config,
     else
       printf("peak: %.1f GFLOP/s of float32 multiply-adds (%d threads, %s kernels)\n\n", result.peak_gflops, elbo_ctx_threads(ctx),
              elbo_ctx_isa(ctx));
-    print_rows(&result, json);
+    (json ? print_rows : print_table)(&result);
     if (json) printf("]}\n");
   }
   elbo_bench_free(&result);

@@ -111,6 +111,9 @@ done
 expect 0 "$ELBO" bench conv-vae-mnist train.batch_size=4 bench.forward=true --profile $quick
 says 'GFLOP/s .* MiB roofline  *operation'
 says 'times the least'
+expect 0 "$ELBO" bench $quick # every operation alone: of no step
+says '^ *ms  *GFLOP/s  *GB/s  *MiB  operation'
+says ' conv2d  *own:[a-z0-9_.]*  *conv2d 3x3$'
 expect 1 "$ELBO" bench mlp-vae --trace "$work/no/trace.json"
 complains "$work/no"
 expect 2 "$ELBO" bench --trace "$work/trace.json"
