@@ -74,8 +74,21 @@ static elbo_status run(const kernel *k, const kernel_args *a) {
 // what was asked for.
 static bool rounds(const conv_problem *p) { return p->bf16 && p->size.groups == 1; }
 
+// A layer as networks have them. Of others, version 2.6.3 with AMX calls a kernel that it has not made (10x5 pixels, kernel 3x3, stride
+// 3,2, padding 2,2,3,0).
+static bool usual(const conv_problem *p) {
+  const conv_sizes *z = &p->size;
+  const conv2d_attr *a = &p->attr;
+  bool is = z->kh == z->kw && z->kh <= 5 && a->stride[0] == a->stride[1] && a->stride[0] <= 2;
+  for (int i = 0; i < 2; i++) {
+    int64_t size = i ? z->W : z->H, out = i ? z->OW : z->OH, far = (out - 1) * a->stride[i] + z->kh - size - a->pad[i];
+    is = is && a->dilation[i] == 1 && a->pad[i] <= z->kh / 2 && far <= z->kh / 2 && size >= z->kh;
+  }
+  return is;
+}
+
 static bool supports(const conv_problem *p) {
-  if (rounds(p) && p->bf16_unit == BF16_NONE) return false;
+  if (rounds(p) && (p->bf16_unit == BF16_NONE || !usual(p))) return false;
   return (p->bias < 0 || p->direction == CONV_FORWARD) && p->epilogue.activation == CONTRACTION_LINEAR && !p->epilogue.keep_pre &&
          p->epilogue.alpha == 1;
 }
