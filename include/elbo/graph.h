@@ -117,11 +117,12 @@ ELBO_API void elbo_store_touch(elbo_store *store);
 typedef enum elbo_backend_kind { ELBO_BACKEND_CPU, ELBO_BACKEND_REFERENCE } elbo_backend_kind; // reference: float64, slow, for checking
 
 // What linear layers, matrix products and direct convolutions multiply. Everything in memory is float32 whichever it is: parameters,
-// gradients, activations, sums. Winograd's convolutions, those to few channels and attention multiply float32 always.
+// gradients, activations, sums. Winograd's convolutions and those to few channels multiply float32 always, attention but in use on
+// processors with the full rate.
 typedef enum elbo_precision {
   ELBO_PRECISION_FLOAT32,
   ELBO_PRECISION_BFLOAT16,         // operands rounded to bfloat16; ELBO_ERROR_UNSUPPORTED where the processor has no such products
-  ELBO_PRECISION_BFLOAT16_EMULATED // the same rounding, multiplied as float32, on any processor
+  ELBO_PRECISION_BFLOAT16_EMULATED // the same rounding but for attention, multiplied as float32, on any processor
 } elbo_precision;
 
 typedef struct elbo_plan_config {
@@ -141,7 +142,7 @@ typedef struct elbo_plan_config {
   int precision;            // an elbo_precision; the reference backend knows double precision alone
   int64_t keep_transformed; // with weights_constant: of weights as Winograd's kernels read them, four times their size, at most so many
                             // bytes are kept from run to run (default: 256 MiB), where making these would take a twentieth of a run or
-                            // more; none under a memory_limit. The others are transformed in every run
+                            // more or the last cache holds them; none under a memory_limit. The others are transformed in every run
   int64_t *least_bytes;     // NULL, or where a memory_limit that is refused leaves the least that is kept
 } elbo_plan_config;
 

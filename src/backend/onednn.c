@@ -235,7 +235,7 @@ static dnnl_status_t make_rounding(const onednn_conv *c, const dnnl_dims_t dims,
   return status;
 }
 
-// hint: the geometry of the forward convolution that a gradient belongs to
+// forward: the geometry of the forward convolution that a gradient belongs to
 static dnnl_status_t make_primitive(onednn_conv *c, const geometry *g, const geometry *forward, layout_ref plain) {
   dnnl_primitive_attr_t attr = NULL;
   dnnl_primitive_desc_t hint = NULL, d = NULL;
@@ -251,7 +251,7 @@ static dnnl_status_t make_primitive(onednn_conv *c, const geometry *g, const geo
     layout_ref y = dnnl.primitive_desc_query_md(d, c->direction == ONEDNN_FORWARD ? dnnl_query_dst_md : dnnl_query_diff_dst_md, 0);
     layout_ref s = dnnl.primitive_desc_query_md(d, dnnl_query_scratchpad_md, 0);
     dnnl.primitive_desc_query(d, dnnl_query_impl_info_str, 0, &name);
-    snprintf(c->name, sizeof c->name, "onednn:%s", name ? name : "?");
+    snprintf(c->name, sizeof c->name, "onednn:%s%s", c->turned ? "turned:" : "", name ? name : "?");
     c->scratch_bytes = s ? dnnl.memory_desc_get_size(s) : 0;
     status = dnnl.memory_create(&c->x, x, c->engine, DNNL_MEMORY_NONE);
     if (status == dnnl_success) status = dnnl.memory_create(&c->w, w, c->engine, DNNL_MEMORY_NONE);
@@ -309,8 +309,11 @@ elbo_status onednn_conv_create(elbo_ctx *ctx, const onednn_conv_config *config, 
   geometry_destroy(&g);
   geometry_destroy(&forward);
   layout_destroy(&plain);
-  bool plain_loops = status == dnnl_success && f->bf16 && strstr(c->name, "ref"); // what it does where it has no kernel
-  if (status != dnnl_success || plain_loops) {
+  if (status == dnnl_success && f->bf16 && strstr(c->name, "ref")) { // what it does where it has no kernel
+    onednn_conv_destroy(&c);
+    return fail(ctx, ELBO_ERROR_UNSUPPORTED, "oneDNN %s has plain loops alone for this convolution", dnnl.version_text);
+  }
+  if (status != dnnl_success) {
     onednn_conv_destroy(&c);
     return fail(ctx, ELBO_ERROR_UNSUPPORTED, "oneDNN %s refuses this convolution (status %d)", dnnl.version_text, (int)status);
   }
@@ -346,15 +349,12 @@ elbo_status onednn_conv_reorder(onednn_conv *c, const thread_pool *pool, const f
   return execute(c, pool, c->reorder, 2, (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, source}, {DNNL_ARG_TO, target}});
 }
 
-// *operand (float32) rounded to `at`, which the convolution then reads, and *operand points to; *at moves behind it.
+// *operand (float32) rounded to `at`, which the convolution then reads, and *operand points to.
 static elbo_status round_operand(onednn_conv *c, const thread_pool *pool, const rounding *r, dnnl_memory_t to, const void **operand,
-                                 char **at) {
-  if (!r->primitive) return ELBO_OK;
-  if (!attach(r->given, *operand) || !attach(to, *at)) return fail(c->ctx, ELBO_ERROR_INTERNAL, "%s: no memory", c->name);
-  TRY(execute(c, pool, r->primitive, 2, (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, r->given}, {DNNL_ARG_TO, to}}));
-  *operand = *at;
-  *at += r->bytes;
-  return ELBO_OK;
+                                 char *at) {
+  if (!attach(r->given, *operand) || !attach(to, at)) return fail(c->ctx, ELBO_ERROR_INTERNAL, "%s: no memory", c->name);
+  *operand = at;
+  return execute(c, pool, r->primitive, 2, (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, r->given}, {DNNL_ARG_TO, to}});
 }
 
 elbo_status onednn_conv_run(onednn_conv *c, const thread_pool *pool, const float *first, const float *second, const float *bias,
@@ -366,9 +366,9 @@ elbo_status onednn_conv_run(onednn_conv *c, const thread_pool *pool, const float
   const void *x = c->direction == ONEDNN_BACKWARD_DATA ? result : c->turned ? second : first, *w, *y;
   w = c->turned ? first : c->direction == ONEDNN_FORWARD ? second : c->direction == ONEDNN_BACKWARD_DATA ? first : result;
   y = c->direction == ONEDNN_FORWARD ? result : second;
-  char *rounded = (char *)scratch + whole_lines(c->scratch_bytes);
-  TRY(round_operand(c, pool, &c->round_x, c->x, &x, &rounded));
-  TRY(round_operand(c, pool, &c->round_y, c->y, &y, &rounded));
+  const size_t behind = whole_lines(c->scratch_bytes); // the library's own
+  if (c->round_x.primitive) TRY(round_operand(c, pool, &c->round_x, c->x, &x, (char *)scratch + behind));
+  if (c->round_y.primitive) TRY(round_operand(c, pool, &c->round_y, c->y, &y, (char *)scratch + behind + c->round_x.bytes));
   if (!attach(c->x, x) || !attach(c->w, w) || !attach(c->y, y) || (c->scratch && !attach(c->scratch, scratch)) ||
       (c->bias && !attach(c->bias, bias)))
     return fail(c->ctx, ELBO_ERROR_INTERNAL, "%s: no memory", c->name);

@@ -176,11 +176,10 @@ static elbo_status choose_precision(elbo_plan *p, const elbo_plan_config *config
   env->bf16_unit = env->isa == ISA_V4 ? cpu_bf16() : BF16_NONE;
   if (env->bf16_unit != BF16_NONE) return ELBO_OK;
   const char *has = isa_name(env->isa), *which = env->isa == isa_best() ? "this processor has" : "asked for were the kernels of";
-  return fail(
-      p->ctx, ELBO_ERROR_UNSUPPORTED,
-      "engine.precision: bfloat16 needs a processor with AVX512_BF16; %s %s without it. bfloat16-emulated rounds the same way on any, "
-      "float32 does not round",
-      which, has);
+  return fail(p->ctx, ELBO_ERROR_UNSUPPORTED,
+              "engine.precision: bfloat16 needs a processor with AVX512_BF16; %s %s without it. bfloat16-emulated rounds on any, "
+              "float32 does not round",
+              which, has);
 }
 
 static elbo_status build(elbo_plan *p, elbo_graph *graph, int n_outputs, elbo_tensor *const *outputs, const elbo_plan_config *config) {

@@ -27,7 +27,7 @@ typedef struct conv_problem {
 conv_problem conv_problem_of(const compile_env *env, const node *n);
 
 // What a multiply-add of our direct kernels costs beside one of float32; on Zen 4, beside Winograd's kernels: half with constant weights,
-// which are half the bytes. Emulated bfloat16 is to choose what the real one would.
+// which are half the bytes. Emulated bfloat16 is to choose what these would.
 static inline double conv_product_cost(const conv_problem *p) {
   if (!p->bf16 || p->bf16_unit == BF16_QUARTER_RATE || p->bf16_unit == BF16_MATRIX) return 1;
   return p->direction == CONV_WEIGHT_GRAD ? 1 : p->weights_constant ? 0.5 : 0.8;

@@ -75,7 +75,8 @@ static elbo_status run(const kernel *k, const kernel_args *a) {
 static bool rounds(const conv_problem *p) { return p->bf16 && p->size.groups == 1; }
 
 // A layer as networks have them. Of others, version 2.6.3 with AMX calls a kernel that it has not made (10x5 pixels, kernel 3x3, stride
-// 3,2, padding 2,2,3,0).
+// 3,2, padding 2,2,3,0), and with or without it forgets the weights that see nothing but padding (gradients of maps narrower than the
+// stride).
 static bool usual(const conv_problem *p) {
   const conv_sizes *z = &p->size;
   const conv2d_attr *a = &p->attr;

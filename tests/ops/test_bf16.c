@@ -121,8 +121,10 @@ static void test_onednn(void **unused) {
     if (!ctx) return;
     conv_case c = conv_case_random(&r, i % 4 == 0 ? 90 : 25);
     if (i % 3) usual_layer(&c, &r);
+    if (i % 8 == 1) usual_layer(&c, &r), c.kh = c.kw = 1, c.config = (elbo_conv2d_config){.groups = 1}; // the one that is turned
     for (int kind = 0; kind < 3; kind++) {
       elbo_graph *g;
+      if (kind == 1) c.bias = 0; // it adds none
       assert_ok(ctx, elbo_graph_create(ctx, "case", &g));
       elbo_tensor *y = kind == 2 ? conv_case_weight_grad(g, &c) : conv_case_build(g, &c, kind == 1);
       assert_ok(ctx, elbo_graph_check(g));
@@ -137,7 +139,18 @@ static void test_onednn(void **unused) {
     }
     elbo_ctx_destroy(&ctx);
   }
-  for (int kind = 0; kind < 3 && onednn_version(); kind++) assert_true(taken[kind] >= (kind == 1 ? 10 : 30)); // transposed it adds no bias
+  for (int kind = 0; kind < 3 && onednn_version(); kind++) assert_true(taken[kind] >= 30);
+  // what it gets wrong: the weights of the first and last column see nothing but padding
+  elbo_ctx *ctx = context_for(1, ISA_V4, BF16_MATRIX);
+  if (!ctx) return;
+  elbo_graph *g;
+  conv_case narrow = {.B = 2, .H = 6, .W = 1, .I = 32, .O = 64, .kh = 3, .kw = 3, .config = {.stride = {2, 2}, .pad = {1, 1, 1, 1}}};
+  assert_ok(ctx, elbo_graph_create(ctx, "narrow", &g));
+  elbo_tensor *y = conv_case_weight_grad(g, &narrow);
+  kernel_check check = {.label = "narrow", .bf16 = true, .bf16_unit = BF16_MATRIX};
+  assert_false(takes(ctx, &check, y->producer, "onednn"));
+  elbo_graph_destroy(&g);
+  elbo_ctx_destroy(&ctx);
 }
 
 // With a matrix unit it is oneDNN that is chosen for what fills tiles, in every direction, and for products of any number of rows.
