@@ -157,12 +157,12 @@ typedef struct input_options {
   uint64_t seed;
   int layout;
   text_list options; // "key=value" of the data section
-  told_options told; // of the examples of a .npy; those of a data set come with it
+  told_options told; // of the examples, in place of what a data set says
 } input_options;
 elbo_status read_images(elbo_ctx *ctx, const char *model_path, const elbo_model_info *info, const input_options *in, elbo_array **x,
                         elbo_array **label);
 // int32 (n) classes, or float32 (n,D) vectors, as the options say; NULL where they say nothing.
-elbo_status read_told(elbo_ctx *ctx, const told_options *told, int64_t n, elbo_array **out);
+elbo_status read_told(elbo_ctx *ctx, const told_options *told, const elbo_model_info *info, int64_t n, elbo_array **out);
 // float32 (rows,D) of a .npy (D) or (rows,D).
 elbo_status read_vectors(elbo_ctx *ctx, const char *path, elbo_array **out);
 // Opens a data set, as the model at model_path was trained on where that is not NULL. layout: of array_options; options may be NULL.

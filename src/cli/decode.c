@@ -58,7 +58,7 @@ static int run(const command *self, int argc, char **argv) {
     made = ELBO_ERROR_STOPPED;
   }
   if (made == ELBO_OK) made = elbo_array_convert(ctx, raw, ELBO_F32, &codes);
-  if (made == ELBO_OK) made = read_told(ctx, &told, codes->dim[0], &label);
+  if (made == ELBO_OK) made = read_told(ctx, &told, &info, codes->dim[0], &label);
   const bool cut = parts.tile || memory;
   parts.memory_limit = memory << 20, parts.planned_bytes = &planned, parts.progress = show_progress;
   if (made == ELBO_OK && cut && (label || noise_path)) {

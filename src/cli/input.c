@@ -1,4 +1,5 @@
 // Arrays in: examples for a model out of a .npy file, a data set or a picture, in the model's own value range.
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -104,13 +105,29 @@ static elbo_status class_for_each(elbo_ctx *ctx, const char *path, int64_t n, el
     say("%s: expected one class for each of the %lld examples", path, (long long)n);
     status = ELBO_ERROR_STOPPED;
   }
+  for (int64_t i = 0; status == ELBO_OK && raw->dtype == ELBO_F32 && i < n; i++) {
+    double number = (double)((const float *)raw->data)[i];
+    if (number == floor(number)) continue;
+    say("%s: example %lld has %g for a class; whole numbers were expected", path, (long long)i, number);
+    status = ELBO_ERROR_STOPPED;
+  }
   if (status == ELBO_OK) status = elbo_array_convert(ctx, raw, ELBO_I32, out);
   elbo_array_destroy(&raw);
   return status;
 }
 
-elbo_status read_told(elbo_ctx *ctx, const told_options *told, int64_t n, elbo_array **out) {
+static bool is_told(const told_options *told) { return told->condition || told->labels || told->label >= 0; }
+
+elbo_status read_told(elbo_ctx *ctx, const told_options *told, const elbo_model_info *info, int64_t n, elbo_array **out) {
   *out = NULL;
+  if ((told->condition != NULL) + (told->labels != NULL) + (told->label >= 0) > 1) {
+    say("--class, --labels and --condition: one of them was expected");
+    return ELBO_ERROR_STOPPED;
+  }
+  if (is_told(told) && !info->classes && !info->condition_dim) {
+    say("--%s: this model takes no condition", told->condition ? "condition" : told->labels ? "labels" : "class");
+    return ELBO_ERROR_STOPPED;
+  }
   if (told->condition) return vector_for_each(ctx, told->condition, n, out);
   if (told->labels) return class_for_each(ctx, told->labels, n, out);
   if (told->label < 0) return ELBO_OK;
@@ -133,7 +150,7 @@ elbo_status read_images(elbo_ctx *ctx, const char *model_path, const elbo_model_
                         elbo_array **label) {
   if (in->data && is_npy(in->data)) {
     elbo_status read = read_npy(ctx, info, in, x);
-    return read == ELBO_OK ? read_told(ctx, &in->told, (*x)->dim[0], label) : read;
+    return read == ELBO_OK ? read_told(ctx, &in->told, info, (*x)->dim[0], label) : read;
   }
   elbo_dataset *data = NULL;
   elbo_status status = open_data(ctx, model_path, in->data, &in->options, in->layout, &data);
@@ -152,8 +169,11 @@ elbo_status read_images(elbo_ctx *ctx, const char *model_path, const elbo_model_
     status = ELBO_ERROR_STOPPED;
   } else {
     int64_t n = in->n > 0 && in->n < about.count[split] ? in->n : about.count[split];
-    status = elbo_dataset_read(data, (elbo_split)split, 0, n, in->shuffle, in->seed, x, info->classes ? label : NULL);
-    if (status == ELBO_OK && info->condition_dim)
+    bool own = !is_told(&in->told); // conditions are the data's
+    status = elbo_dataset_read(data, (elbo_split)split, 0, n, in->shuffle, in->seed, x, own && info->classes ? label : NULL);
+    if (status == ELBO_OK && !own)
+      status = read_told(ctx, &in->told, info, n, label);
+    else if (status == ELBO_OK && info->condition_dim)
       status = elbo_dataset_read_condition(data, (elbo_split)split, 0, n, in->shuffle, in->seed, label);
     if (status == ELBO_OK && about.bits) to_range(*x, 1, info);
   }

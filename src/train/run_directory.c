@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/config.h"
@@ -104,6 +105,7 @@ elbo_status recipe_difference(elbo_ctx *ctx, const char *there, const char *here
 
 typedef struct contents {
   bool recipe, checkpoint; // recipe.yaml; a finished checkpoint
+  bool begun;              // something was trained: there are lines of metrics, checkpoints or stages
   char foreign[256];       // the first entry that no run makes; "" when there is none
 } contents;
 
@@ -115,6 +117,12 @@ static bool is_ours(const char *name) {
          starts(name, "events.out.tfevents.");
 }
 
+static bool file_is_empty(const char *directory, const char *name) {
+  char path[PATH_SIZE];
+  struct stat s;
+  return snprintf(path, sizeof path, "%s/%s", directory, name) < (int)sizeof path && stat(path, &s) == 0 && s.st_size == 0;
+}
+
 static elbo_status look_into(elbo_ctx *ctx, const char *path, contents *c, bool *empty) {
   *c = (contents){0};
   *empty = true;
@@ -124,12 +132,15 @@ static elbo_status look_into(elbo_ctx *ctx, const char *path, contents *c, bool 
     if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 || strcmp(e->d_name, ".lock") == 0) continue;
     *empty = false;
     if (strcmp(e->d_name, "recipe.yaml") == 0) c->recipe = true;
+    if (strcmp(e->d_name, "stages") == 0) c->begun = true;
+    if (strcmp(e->d_name, "metrics.jsonl") == 0) c->begun = c->begun || !file_is_empty(path, e->d_name);
     if (!is_ours(e->d_name) && !c->foreign[0]) snprintf(c->foreign, sizeof c->foreign, "%s", e->d_name);
   }
   closedir(d);
   int64_t *steps, n;
   TRY(checkpoint_list(ctx, path, &steps, &n));
   c->checkpoint = n > 0;
+  c->begun = c->begun || n > 0;
   free(steps);
   return ELBO_OK;
 }
@@ -146,7 +157,7 @@ static elbo_status admit(elbo_ctx *ctx, const char *path, bool resume, const cha
   contents c;
   bool empty;
   TRY(look_into(ctx, path, &c, &empty));
-  if (empty) return ELBO_OK;
+  if (empty || (c.recipe && !c.begun)) return ELBO_OK; // nothing, or what a start that failed has left
   if (!c.recipe && (c.foreign[0] || c.checkpoint))
     return fail(ctx, ELBO_ERROR_STATE, "%s: is not empty and holds no run (found '%s'); choose another directory", path,
                 c.foreign[0] ? c.foreign : "checkpoints");

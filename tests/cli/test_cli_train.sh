@@ -42,6 +42,12 @@ same run/metrics.jsonl before.jsonl
 grep -q 'init: ""' run/recipe.yaml || note_failure "recipe.yaml has no line for train.init"
 sed -i '/init: ""/d' run/recipe.yaml # a run from before the key existed
 expect 0 "$ELBO" train tiny.yaml --out run --resume
+# What a start that failed has left does not stand in the way of the next one; no step was done.
+expect 2 "$ELBO" train tiny.yaml --out failed 'train.freeze=[nothing]'
+expect 1 "$ELBO" train tiny.yaml --out failed train.init=nowhere
+expect 0 "$ELBO" train tiny.yaml --out failed train.steps=2
+expect 1 "$ELBO" train tiny.yaml --out failed model.latent.dim=5
+complains "another recipe"
 mkdir full && echo mine >full/thesis.txt
 expect 1 "$ELBO" train tiny.yaml --out full
 is_file full/thesis.txt

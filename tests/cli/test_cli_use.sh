@@ -119,6 +119,19 @@ expect 0 "$ELBO" encode classes --data twenty.npy --class 3 --out cc.npy
 expect 0 "$ELBO" decode classes --codes cc.npy --class 3 --out cx.npy
 expect 0 "$ELBO" reconstruct classes --data twenty.npy --all --class 3 --out cr.npy
 same cx.npy cr.npy
+expect 0 "$ELBO" encode classes -n 5 --out own.npy # the run's data have labels; what is said on the command line comes before them
+expect 0 "$ELBO" encode classes -n 5 --class 3 --out told.npy
+cmp -s own.npy told.npy && note_failure "encode: --class changes nothing where the data have labels"
+expect 2 "$ELBO" encode classes -n 5 --class 30 --out bad.npy
+printf '\223NUMPY\001\000\166\000%-117s\n' "{'descr': '<f4', 'fortran_order': False, 'shape': (5,), }" >half.npy
+printf '\000\000\200\077\000\000\000\100\000\000\040\100\000\000\100\100\000\000\200\100' >>half.npy # 1, 2, 2.5, 3, 4
+expect 1 "$ELBO" encode classes -n 5 --labels half.npy --out bad.npy
+complains "half.npy: example 2 has 2.5 for a class"
+expect 1 "$ELBO" decode classes --codes cc.npy --class 3 --labels half.npy --out bad.npy
+complains "one of them was expected"
+expect 1 "$ELBO" encode run -n 5 --class 3 --out bad.npy
+complains "this model takes no condition"
+is_absent bad.npy
 expect 0 "$ELBO" interpolate classes three.png eight.png --class 3 --steps 3 --out cw.npy
 expect 2 "$ELBO" interpolate classes three.png eight.png --out cw.png
 complains "class"
