@@ -46,10 +46,10 @@ static int auto_spacing(const process *p, int kind) {
   case SAMPLER_DPM2_A:
   case SAMPLER_LMS:
   case SAMPLER_DPMPP_SDE: return SPACING_KARRAS;
+  case SAMPLER_PNDM: // its extrapolated epsilon does not bear a start where alpha is all but 0
+  case SAMPLER_PLMS: return levels ? SPACING_LOGSNR : process_steps(p) ? SPACING_LEADING : SPACING_TRAILING;
   case SAMPLER_DDPM:
   case SAMPLER_DDIM:
-  case SAMPLER_PNDM:
-  case SAMPLER_PLMS:
   case SAMPLER_IPNDM:
   case SAMPLER_PC: return levels ? SPACING_LOGSNR : process_steps(p) ? SPACING_LINSPACE : SPACING_TRAILING;
   case SAMPLER_FLOW_EULER:

@@ -154,8 +154,10 @@ static elbo_status choose_scheduler(sampling *s) {
     s->scheduler = d->scheduler;
     return ELBO_OK;
   }
-  return scheduler_from_sampler(s->m->ctx, s->arena, &d->spec.model.process, d->spec.model.prediction, d->spec.model.sigma_data,
-                                &s->options.solver, d->has_scheduler ? &d->scheduler : NULL, "sample", &s->scheduler);
+  sampler_config solver = s->options.solver;
+  if (solver.clip == STEP_CLIP_AUTO) solver.clip = d->spec.sample.solver.clip; // a model trained here says what its own is
+  return scheduler_from_sampler(s->m->ctx, s->arena, &d->spec.model.process, d->spec.model.prediction, d->spec.model.sigma_data, &solver,
+                                d->has_scheduler ? &d->scheduler : NULL, "sample", &s->scheduler);
 }
 
 static elbo_status check_rows(const sampling *s, const char *what, const elbo_array *a, int rank, const int64_t *dim) {

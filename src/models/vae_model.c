@@ -232,6 +232,7 @@ static elbo_status sample_conditions(const elbo_model *m, const elbo_sample_conf
 
 static elbo_status vae_sample(elbo_model *m, const elbo_sample_config *config, elbo_array **x) {
   elbo_array *told;
+  if (config->noise) return fail(m->ctx, ELBO_ERROR_ARGUMENT, "sample: noise: a diffusion model begins with noise; this one draws codes");
   TRY(sample_conditions(m, config, &told));
   if (m->fitted.components && !config->prior) return sample_fitted(m, config, x); // unconditional
   session s = {0};

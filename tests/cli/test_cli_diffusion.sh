@@ -160,6 +160,10 @@ says 'VDMUNet'
 expect 0 "$ELBO" train vdm-mnist --data "$ELBO_SOURCE/share/digits" --dry-run
 
 # Classes and guidance
+# auto is what is taken where nothing is said.
+expect 0 "$ELBO" sample run -n 2 --sampler heun --steps 4 --out plain.npy
+expect 0 "$ELBO" sample run -n 2 --sampler heun --steps 4 sample.clip=auto --out auto.npy
+same plain.npy auto.npy
 sed 's/process: {steps: 20}/process: {steps: 20}, condition: {type: class, dropout: 0.2}/' tiny.yaml >classes.yaml
 expect 0 "$ELBO" train classes.yaml --out classes --steps 4
 expect 0 "$ELBO" sample classes -n 2 --class 3 --guidance 2 --out c.npy

@@ -113,6 +113,8 @@ complains "not float32 (50,4)"
 # A class-conditional model takes a class wherever examples or codes come without one.
 expect 0 "$ELBO" train tiny.yaml --out classes train.steps=2 model.condition.type=class
 expect 0 "$ELBO" sample classes -n 2 --class 3 --out s.npy
+expect 2 "$ELBO" sample run -n 20 --noise twenty.npy --out bad.npy
+complains "this one draws codes"
 expect 2 "$ELBO" encode classes --data twenty.npy --out cc.npy
 complains "labels are needed"
 expect 0 "$ELBO" encode classes --data twenty.npy --class 3 --out cc.npy
