@@ -295,6 +295,26 @@ static void test_start(void **state) {
   }
 }
 
+// Samplers that extrapolate epsilon begin where their class in diffusers does, clipped or not: below the top of cosine's betas.
+static void test_start_of_pndm(void **state) {
+  (void)state;
+  static const char *const samplers[] = {"{sampler: pndm}", "{sampler: pndm, clip: static}", "{sampler: plms}",
+                                         "{sampler: plms, clip: static}"};
+  const process_config of = process_of("{betas: cosine}");
+  process *p;
+  assert_ok(ctx, process_create(ctx, &of, "model.process", &p));
+  for (int i = 0; i < 4; i++) {
+    scheduler_config c;
+    schedule s;
+    assert_ok(ctx, choose("{betas: cosine}", PREDICT_V, samplers[i], &c));
+    assert_ok(ctx, schedule_make(ctx, &c, p, 10, &s));
+    const double half = log(s.node[0].alpha / s.node[0].sigma);
+    if (half < -2.1 || half > -1.8) fail_msg("%s: begins at %g, half of the log-SNR", samplers[i], half);
+    schedule_free(&s);
+  }
+  process_destroy(&p);
+}
+
 // --- files ---
 static void test_files(void **state) {
   (void)state;
@@ -543,9 +563,10 @@ static void test_stop(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_names),   cmocka_unit_test(test_options), cmocka_unit_test(test_classes),   cmocka_unit_test(test_take_over),
-      cmocka_unit_test(test_start),   cmocka_unit_test(test_files),   cmocka_unit_test(test_bad_files), cmocka_unit_test(test_bad_runs),
-      cmocka_unit_test(test_company), cmocka_unit_test(test_stop),
+      cmocka_unit_test(test_names),     cmocka_unit_test(test_options),   cmocka_unit_test(test_classes),
+      cmocka_unit_test(test_take_over), cmocka_unit_test(test_start),     cmocka_unit_test(test_start_of_pndm),
+      cmocka_unit_test(test_files),     cmocka_unit_test(test_bad_files), cmocka_unit_test(test_bad_runs),
+      cmocka_unit_test(test_company),   cmocka_unit_test(test_stop),
   };
   ctx = test_ctx(1);
   memory = arena_create(1 << 16);
