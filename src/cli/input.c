@@ -99,20 +99,21 @@ static elbo_status vector_for_each(elbo_ctx *ctx, const char *path, int64_t n, e
 }
 
 static elbo_status class_for_each(elbo_ctx *ctx, const char *path, int64_t n, elbo_array **out) {
-  elbo_array *raw = NULL;
+  elbo_array *raw = NULL, *numbers = NULL;
   elbo_status status = elbo_npy_read(ctx, path, &raw);
   if (status == ELBO_OK && (raw->rank != 1 || raw->dim[0] != n)) {
     say("%s: expected one class for each of the %lld examples", path, (long long)n);
     status = ELBO_ERROR_STOPPED;
   }
-  for (int64_t i = 0; status == ELBO_OK && raw->dtype == ELBO_F32 && i < n; i++) {
-    double number = (double)((const float *)raw->data)[i];
+  if (status == ELBO_OK) status = elbo_array_convert(ctx, raw, ELBO_F64, &numbers);
+  for (int64_t i = 0; status == ELBO_OK && i < n; i++) {
+    double number = ((const double *)numbers->data)[i];
     if (number == floor(number)) continue;
     say("%s: example %lld has %g for a class; whole numbers were expected", path, (long long)i, number);
     status = ELBO_ERROR_STOPPED;
   }
   if (status == ELBO_OK) status = elbo_array_convert(ctx, raw, ELBO_I32, out);
-  elbo_array_destroy(&raw);
+  elbo_array_destroy(&raw), elbo_array_destroy(&numbers);
   return status;
 }
 

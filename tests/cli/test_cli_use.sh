@@ -125,8 +125,8 @@ expect 0 "$ELBO" encode classes -n 5 --out own.npy # the run's data have labels;
 expect 0 "$ELBO" encode classes -n 5 --class 3 --out told.npy
 cmp -s own.npy told.npy && note_failure "encode: --class changes nothing where the data have labels"
 expect 2 "$ELBO" encode classes -n 5 --class 30 --out bad.npy
-printf '\223NUMPY\001\000\166\000%-117s\n' "{'descr': '<f4', 'fortran_order': False, 'shape': (5,), }" >half.npy
-printf '\000\000\200\077\000\000\000\100\000\000\040\100\000\000\100\100\000\000\200\100' >>half.npy # 1, 2, 2.5, 3, 4
+printf '\223NUMPY\001\000\166\000%-117s\n' "{'descr': '<f8', 'fortran_order': False, 'shape': (5,), }" >half.npy # as NumPy has them
+for high in '\360\077' '\000\100' '\004\100' '\010\100' '\020\100'; do printf "\\000\\000\\000\\000\\000\\000$high"; done >>half.npy # 1, 2, 2.5, 3, 4
 expect 1 "$ELBO" encode classes -n 5 --labels half.npy --out bad.npy
 complains "half.npy: example 2 has 2.5 for a class"
 expect 1 "$ELBO" decode classes --codes cc.npy --class 3 --labels half.npy --out bad.npy
