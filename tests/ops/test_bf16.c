@@ -121,7 +121,11 @@ static void test_onednn(void **unused) {
     if (!ctx) return;
     conv_case c = conv_case_random(&r, i % 4 == 0 ? 90 : 25);
     if (i % 3) usual_layer(&c, &r);
-    if (i % 8 == 1) usual_layer(&c, &r), c.kh = c.kw = 1, c.config = (elbo_conv2d_config){.groups = 1}; // the one that is turned
+    if (i % 8 == 1) { // the one that is turned
+      usual_layer(&c, &r);
+      c.kh = c.kw = 1, c.config = (elbo_conv2d_config){.groups = 1};
+      conv_case_describe(&c);
+    }
     for (int kind = 0; kind < 3; kind++) {
       elbo_graph *g;
       if (kind == 1) c.bias = 0; // it adds none
